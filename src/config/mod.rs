@@ -1,0 +1,4 @@
+//! Configuration.
+
+pub mod secret;
+pub mod settings;

@@ -1,0 +1,157 @@
+//! The configuration after validation: only valid values, ready for use. Made by `validate`, read by everyone.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use globset::GlobSet;
+use http::header::HeaderName;
+
+use super::secret::Secret;
+
+/// The whole configuration.
+pub struct Config {
+    /// Where clients connect; at least one.
+    pub listeners: Vec<Listener>,
+    /// The clients' keys; none = any key or none is accepted.
+    pub keys: Vec<ClientKey>,
+    /// The upstreams, in the order of the files.
+    pub providers: Vec<ProviderConfig>,
+    /// Key for changes through `/demuxai/…`, if any.
+    pub admin_key: Option<Secret>,
+    /// What is logged.
+    pub log: Log,
+    /// Things worth a line at start that are no errors: discovery and why, what was ignored.
+    pub notes: Vec<String>,
+}
+
+/// Where clients connect.
+#[derive(Clone)]
+pub struct Listener {
+    /// Its id in the configuration.
+    pub id: String,
+    /// Address and port; port 0 takes a free one.
+    pub address: SocketAddr,
+    /// Serves the OpenAI API.
+    pub api: bool,
+    /// Serves `/metrics`.
+    pub metrics: bool,
+    /// Serves `/demuxai/…`.
+    pub admin: bool,
+    /// Host names accepted in addition to IP literals, localhost, `*.local` and host.docker.internal.
+    pub hosts: Vec<String>,
+    /// Origins that browsers may call from; `*` = any.
+    pub origins: Vec<String>,
+    /// Largest request body in bytes (default 64 MB).
+    pub max_body: usize,
+    /// HTTP worker threads (default: the number of cores, at most 4).
+    pub workers: usize,
+    /// Quiet time after which a waiting stream is kept alive with a comment (default 15 s).
+    pub keep_alive: Duration,
+    /// A reader that takes nothing for this long is dropped (default 60 s).
+    pub stalled_reader: Duration,
+    /// How long in-flight requests may go on after the first SIGTERM (default 120 s).
+    pub drain: Duration,
+}
+
+/// A client's key and what it may do.
+#[derive(Clone)]
+pub struct ClientKey {
+    /// Its id in the configuration: the client's name.
+    pub id: String,
+    /// The key itself.
+    pub key: Secret,
+    /// Globs on model ids it may use; `None` = all.
+    pub models: Option<GlobSet>,
+}
+
+/// One upstream account.
+#[derive(Clone)]
+pub struct ProviderConfig {
+    /// Its id in the configuration: the prefix of its models.
+    pub id: String,
+    /// The type: a row of `provider/registry.rs`.
+    pub kind: String,
+    /// A name for people.
+    pub name: Option<String>,
+    /// A sentence for people.
+    pub description: Option<String>,
+    /// Base URL without a trailing slash and, whatever the user wrote, without the `/v1` that routes add.
+    pub url: String,
+    /// The key, if the upstream wants one.
+    pub api_key: Option<Secret>,
+    /// More headers for every request; secrets may be inside.
+    pub headers: Vec<(HeaderName, Secret)>,
+    /// Globs that a model must match; `None` = all.
+    pub include_models: Option<GlobSet>,
+    /// Globs that a model must not match; exclusion wins.
+    pub exclude_models: Option<GlobSet>,
+    /// How long a model list is good (default 3600 s).
+    pub cache: Duration,
+    /// When to give up.
+    pub timeouts: Timeouts,
+    /// More requests than this at once are refused with 429; `None` = no bound of ours.
+    pub max_in_flight: Option<usize>,
+    /// Static models: added to the upstream's list, or the list where it has none.
+    pub models: Vec<StaticModel>,
+    /// Certificates trusted in addition to the platform's.
+    pub ca_file: Option<PathBuf>,
+    /// Arbiters and clients for a busy provider (default 1).
+    pub replicas: usize,
+    /// Limits of the user; `None` = the catalogue's guesses, `Some([])` = none at all. Enforced by the quota ledger.
+    pub limits: Option<Vec<Limit>>,
+    /// A server on this machine or network (Ollama, LM Studio, llama.cpp, vLLM): no quota, never cooled down.
+    pub local: bool,
+}
+
+/// When to give up on an upstream. Zero is not allowed; `None` = never.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    /// TCP and TLS (10 s).
+    pub connect: Duration,
+    /// Until the first semantic event of a stream (120 s, local 600 s).
+    pub first_token: Duration,
+    /// Between two events of a stream (120 s).
+    pub idle: Duration,
+    /// Streams: none by default. Plain answers: 600 s.
+    pub total_stream: Option<Duration>,
+    /// Plain answers, from sending to the last byte (600 s).
+    pub total_plain: Duration,
+}
+
+/// A model that the configuration or the catalogue names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StaticModel {
+    /// The upstream's id.
+    pub id: String,
+    /// Capability words: chat, completion, fim, embedding, tools, vision, reasoning, streaming; empty = unknown.
+    pub capabilities: Vec<String>,
+    /// Context window in tokens.
+    pub context_length: Option<u64>,
+}
+
+/// One limit as configured (design §5). Validated here; the quota ledger enforces it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limit {
+    /// `requests`, `input_tokens`, `output_tokens`, `tokens` or `concurrent`.
+    pub unit: String,
+    /// How many.
+    pub amount: u64,
+    /// Length of the window; `None` for `concurrent`.
+    pub per: Option<String>,
+    /// Glob on model ids; `None` = the whole account.
+    pub models: Option<String>,
+    /// `rolling`, `fixed`, `calendar` or `bucket`.
+    pub window: Option<String>,
+    /// IANA time zone of a calendar window.
+    pub time_zone: Option<String>,
+}
+
+/// What is logged and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Log {
+    /// `error`, `warn`, `info`, `debug`, `trace`, or `target=level` pairs separated by commas (default `info`).
+    pub level: String,
+    /// `text` or `json` lines on stderr.
+    pub json: bool,
+}

@@ -1,0 +1,99 @@
+//! The API shapes that clients speak: which paths, what a request says, and how an answer is read and rewritten.
+//! Pure: bytes in, bytes out. Nothing here knows a provider, a clock or a socket.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+
+/// What a request wants done. One task needs one capability of a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Task {
+    /// `POST /v1/chat/completions`.
+    Chat,
+    /// `POST /v1/completions` without a suffix.
+    Completion,
+    /// Fill in the middle: `POST /v1/fim/completions`, and `POST /v1/completions` with a suffix.
+    Fim,
+    /// `POST /v1/embeddings`.
+    Embedding,
+}
+
+impl Task {
+    /// The `endpoint` label in metrics and logs, and the word in messages and configuration.
+    pub fn label(self) -> &'static str {
+        match self {
+            Task::Chat => "chat",
+            Task::Completion => "completion",
+            Task::Fim => "fim",
+            Task::Embedding => "embedding",
+        }
+    }
+}
+
+/// The shape of an answer, as the client or the upstream writes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Shape {
+    /// `choices[].message.content`, in streams `choices[].delta.content`; object `chat.completion[.chunk]`.
+    Chat,
+    /// `choices[].text`; object `text_completion`.
+    Text,
+    /// `data[].embedding`.
+    Embedding,
+}
+
+/// One top-level member of a JSON object, by its byte ranges in the body it was read from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// The key, unescaped.
+    pub key: String,
+    /// The key with its quotes.
+    pub key_range: Range<usize>,
+    /// The value, as written.
+    pub value: Range<usize>,
+}
+
+/// A client's request, read once: the bytes as they came and what of them decides.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// What it wants done.
+    pub task: Task,
+    /// The shape in which the client expects the answer.
+    pub shape: Shape,
+    /// The model id as the client wrote it.
+    pub model: String,
+    /// Whether the answer is to be streamed.
+    pub stream: bool,
+    /// `stream_options.include_usage` as the client set it; false when absent.
+    pub include_usage: bool,
+    /// `encoding_format` is `base64` (embeddings only).
+    pub base64: bool,
+    /// The body, untouched.
+    pub body: Bytes,
+    /// Its top-level members in the order written; no key twice.
+    pub members: Vec<Member>,
+}
+
+impl Request {
+    /// The member with this key, if the client sent it.
+    pub fn member(&self, key: &str) -> Option<&Member> {
+        self.members.iter().find(|member| member.key == key)
+    }
+
+    /// The value of this key as written, if the client sent it.
+    pub fn value(&self, key: &str) -> Option<&[u8]> {
+        self.member(key).and_then(|member| self.body.get(member.value.clone()))
+    }
+}
+
+/// Token counts as the upstream reported them. Absent counts stay absent; nothing is computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Usage {
+    /// `prompt_tokens` or `input_tokens`.
+    pub input: Option<u64>,
+    /// `completion_tokens` or `output_tokens`.
+    pub output: Option<u64>,
+    /// `completion_tokens_details.reasoning_tokens`.
+    pub reasoning: Option<u64>,
+    /// `prompt_tokens_details.cached_tokens`.
+    pub cached: Option<u64>,
+}
