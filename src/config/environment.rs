@@ -34,7 +34,7 @@ pub(crate) fn layer(
         };
         if let Err(message) = outcome {
             let spot = (place, 0);
-            findings.add(spot, Problem { origin: places.name(spot), key: String::new(), message });
+            findings.add(spot, || Problem { origin: places.name(spot), key: String::new(), message });
         }
     }
     tree

@@ -105,8 +105,8 @@ impl Loading {
             }
             Err(problems) => {
                 for (key, message) in problems {
-                    let problem = Problem { origin: self.places.name((place, 0)), key, message };
-                    self.findings.add((place, 0), problem);
+                    let origin = self.places.name((place, 0));
+                    self.findings.add((place, 0), || Problem { origin, key, message });
                 }
                 self.incomplete = true;
                 None
@@ -117,7 +117,7 @@ impl Loading {
     /// A problem of a file as a whole.
     fn problem(&mut self, place: usize, offset: Option<usize>, message: String) {
         let spot = (place, offset.unwrap_or(0));
-        self.findings.add(spot, Problem { origin: self.places.name(spot), key: String::new(), message });
+        self.findings.add(spot, || Problem { origin: self.places.name(spot), key: String::new(), message });
         self.incomplete = true;
     }
 

@@ -40,12 +40,16 @@ pub(crate) struct Findings {
 // === impl Findings ===
 
 impl Findings {
-    /// Keeps a problem, unless the same was said of the same key before.
-    pub(crate) fn add(&mut self, order: (usize, usize), problem: Problem) {
+    /// Keeps a problem, unless the same was said of the same key before. It is made only if there is room for it:
+    /// finding the line of each of a million problems would take minutes.
+    pub(crate) fn add(&mut self, order: (usize, usize), problem: impl FnOnce() -> Problem) {
         if self.found.len() >= MOST_KEPT {
             self.more += 1;
-        } else if self.seen.insert((problem.key.clone(), problem.message.clone())) {
-            self.found.push((order, problem));
+            return;
+        }
+        let made = problem();
+        if self.seen.insert((made.key.clone(), made.message.clone())) {
+            self.found.push((order, made));
         }
     }
 
@@ -141,9 +145,8 @@ mod tests {
     fn problems_beyond_the_bound_are_counted_not_kept() {
         let mut findings = Findings::default();
         for number in 0..MOST_KEPT + 7 {
-            let problem =
-                Problem { origin: Origin::CommandLine, key: number.to_string(), message: String::new() };
-            findings.add((0, 0), problem);
+            let key = number.to_string();
+            findings.add((0, 0), || Problem { origin: Origin::CommandLine, key, message: String::new() });
         }
         let report = findings.into_report();
         assert_eq!((report.problems.len(), report.more), (MOST_KEPT, 7));

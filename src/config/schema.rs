@@ -141,6 +141,11 @@ impl<'a> Node<'a> {
         self.node.get("minimum")?.as_i64()
     }
 
+    /// The most that a number may be.
+    pub(crate) fn maximum(self) -> Option<i64> {
+        self.node.get("maximum")?.as_i64()
+    }
+
     /// The node of a list's elements.
     pub(crate) fn items(self) -> Option<Node<'a>> {
         Some(self.to(self.node.get("items")?))

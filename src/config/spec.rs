@@ -49,7 +49,7 @@ pub(crate) struct LaterSpec {
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct ListenerSpec {
     /// IP address and port. Default: "127.0.0.1:6041". Port 0 takes a free one; an address other than loopback
-    /// needs [keys].
+    /// needs keys.
     pub(crate) address: Option<String>,
     /// What is served there. Default: all three.
     pub(crate) serves: Option<Vec<Service>>,
@@ -60,6 +60,7 @@ pub(crate) struct ListenerSpec {
     /// Largest request body. Default: "64MB".
     pub(crate) max_body: Option<Size>,
     /// HTTP worker threads. Default: the number of cores, at most 4.
+    #[schemars(range(min = 1, max = 256))]
     pub(crate) workers: Option<u64>,
     /// Quiet time after which a waiting stream is kept alive with a comment. Default: 15 s.
     pub(crate) keep_alive: Option<Span>,
@@ -119,12 +120,14 @@ pub(crate) struct ProviderSpec {
     /// When to give up.
     pub(crate) timeouts: TimeoutsSpec,
     /// More requests than this at once are refused with 429. Default: no bound.
+    #[schemars(range(min = 1, max = 1_000_000))]
     pub(crate) max_in_flight: Option<u64>,
     /// Models added to the upstream's list, or the list where it has none. Default: none.
     pub(crate) models: Vec<ModelSpec>,
     /// PEM file with certificates trusted in addition to the platform's. Default: none.
     pub(crate) ca_file: Option<String>,
     /// Threads and HTTP clients for a busy provider, 1 to 64. Default: 1.
+    #[schemars(range(min = 1, max = 64))]
     pub(crate) replicas: Option<u64>,
     /// Your limits. Checked, not enforced in this version. Default: the built-in catalogue's guesses; [] is none.
     pub(crate) limits: Option<Vec<LimitSpec>>,
@@ -167,6 +170,7 @@ pub(crate) struct DescribedModel {
     /// chat, completion, fim, embedding, tools, vision, reasoning, streaming. Default: unknown.
     pub(crate) capabilities: Vec<String>,
     /// Context window in tokens. Default: unknown.
+    #[schemars(range(min = 1))]
     pub(crate) context_length: Option<u64>,
 }
 
@@ -175,14 +179,19 @@ pub(crate) struct DescribedModel {
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct LimitSpec {
     /// How many requests.
+    #[schemars(range(min = 1))]
     pub(crate) requests: Option<u64>,
     /// How many tokens in prompts.
+    #[schemars(range(min = 1))]
     pub(crate) input_tokens: Option<u64>,
     /// How many tokens in answers.
+    #[schemars(range(min = 1))]
     pub(crate) output_tokens: Option<u64>,
     /// How many tokens in prompts and answers together.
+    #[schemars(range(min = 1))]
     pub(crate) tokens: Option<u64>,
     /// How many requests at the same time; has no `per`.
+    #[schemars(range(min = 1))]
     pub(crate) concurrent: Option<u64>,
     /// The window: "minute", "hour", "day", "week", "month", or a length such as "5h".
     pub(crate) per: Option<String>,

@@ -37,6 +37,9 @@ const SYNONYMS: &[(&str, &str)] = &[
     ("apikey", "api_key"),
     ("token", "api_key"),
     ("api_key", "key"),
+    ("token", "key"),
+    ("name", "id"),
+    ("model", "id"),
     ("kind", "type"),
     ("provider", "type"),
     ("timeout", "timeouts"),
@@ -59,8 +62,7 @@ impl Walk<'_> {
             let keep = match node.field(key) {
                 Some(field) => self.value(field, value, path, spot),
                 None => {
-                    let message = unknown_key(node, key);
-                    self.remove(path, spot, message);
+                    self.remove(path, spot, || unknown_key(node, key));
                     false
                 }
             };
@@ -79,8 +81,7 @@ impl Walk<'_> {
             fitting = Some(form);
         }
         let Some(form) = fitting else {
-            let message = wrong_type(node, &forms, &value.kind);
-            self.remove(path, spot, message);
+            self.remove(path, spot, || wrong_type(node, &forms, &value.kind));
             return false;
         };
         if form.has("x-whole") {
@@ -91,7 +92,7 @@ impl Walk<'_> {
             ValueKind::Array(items) => return self.list(*form, items, path, spot),
             kind => {
                 if let Some(message) = wrong_value(*form, kind) {
-                    self.remove(path, spot, message);
+                    self.remove(path, spot, || message);
                     return false;
                 }
             }
@@ -128,11 +129,11 @@ impl Walk<'_> {
         forms.iter().find_map(|form| Some((form, scalar(form.kind(), &text)?)))
     }
 
-    fn remove(&mut self, path: &KeyPath, spot: Spot, message: String) {
+    fn remove(&mut self, path: &KeyPath, spot: Spot, message: impl FnOnce() -> String) {
         self.removed.insert(path.clone());
         let steps: Vec<&str> = path.iter().map(String::as_str).collect();
-        let problem = Problem { origin: self.places.name(spot), key: show(&steps), message };
-        self.findings.add(spot, problem);
+        let origin = || self.places.name(spot);
+        self.findings.add(spot, || Problem { origin: origin(), key: show(&steps), message: message() });
     }
 }
 
@@ -216,8 +217,14 @@ fn wrong_value(form: Node<'_>, found: &ValueKind) -> Option<String> {
             Some(format!("unknown word (one of: {}){hint}", words.join(", ")))
         }
         ValueKind::I64(number) => {
-            let least = form.minimum()?;
-            (*number < least).then(|| format!("must be at least {least}"))
+            let (least, most) = (form.minimum().unwrap_or(i64::MIN), form.maximum().unwrap_or(i64::MAX));
+            if (least..=most).contains(number) {
+                None
+            } else if most == i64::MAX {
+                Some(format!("must be at least {least}"))
+            } else {
+                Some(format!("must be {least} to {most}"))
+            }
         }
         ValueKind::Float(number) if !number.is_finite() => Some("must be a finite number".to_owned()),
         _ => None,
@@ -239,7 +246,8 @@ fn type_name(kind: Type) -> &'static str {
 fn found_name(kind: &ValueKind) -> &'static str {
     match kind {
         ValueKind::Nil => "nothing",
-        ValueKind::Boolean(_) => "true or false",
+        ValueKind::Boolean(true) => "true",
+        ValueKind::Boolean(false) => "false",
         ValueKind::I64(_) | ValueKind::I128(_) | ValueKind::U64(_) | ValueKind::U128(_) => "an integer",
         ValueKind::Float(_) => "a number with a fraction",
         ValueKind::String(_) => "text",

@@ -1,1 +1,157 @@
-//! Tests.
+//! The original's configuration loads as it is.
+
+use super::super::tests::{Case, key, provider};
+
+const WHOLE: &str = r#"
+# The original's own example, everything in it.
+demuxai:
+  listen: 127.0.0.1
+  port: ${PORT}
+  cache_seconds: 1800
+  timeout_seconds: 300
+  api_key: 12345
+  providers:
+    ollama:
+      type: ollama
+      name: Local
+      description: "My own: fast"
+      url: http://localhost:11434
+      api_key: ${NOT_SET}
+      cache_seconds: 60
+      timeout_seconds: 900.5
+      include_models: ["qwen*", 'gemma*']
+      exclude_models: []
+    cloud:
+      type: ollama-cloud
+      api_key: ${OLLAMA_API_KEY}
+      name: null
+    gh:
+      type: github-models
+    mistral:
+      type: mistralai
+      api_key: ${MISTRAL_API_KEY}
+      exclude_models: [voxtral-*, ${GLOB}]
+      colour: red
+    ${FIREWORKS_ID}:
+      type: fireworks
+      api_key: "${FIREWORKS_API_KEY}"
+  composites:
+    coder:
+      type: roundrobin
+      temperature: 0.2
+      metadata: {}
+      providers:
+        - id: codestral-latest
+          provider_id: mistral
+other: 1
+"#;
+
+fn whole() -> Case {
+    Case::empty()
+        .file("config.yml", WHOLE)
+        .env("PORT", "7041")
+        .env("OLLAMA_API_KEY", "o: [k")
+        .env("MISTRAL_API_KEY", "123")
+        .env("FIREWORKS_API_KEY", "f")
+        .env("FIREWORKS_ID", "fireworks")
+        .env("GLOB", "mistral-ocr-*")
+}
+
+#[test]
+fn a_full_file_loads_as_it_is() {
+    let config = whole().config();
+    assert_eq!(config.listeners[0].address.to_string(), "127.0.0.1:7041");
+    assert!(config.keys[0].key.matches("12345"));
+    let ids: Vec<_> = config.providers.iter().map(|provider| provider.id.as_str()).collect();
+    assert_eq!(ids, ["ollama", "cloud", "gh", "mistral", "fireworks"]);
+    let ollama = provider(&config, "ollama");
+    assert_eq!(
+        (ollama.name.as_deref(), ollama.description.as_deref()),
+        (Some("Local"), Some("My own: fast"))
+    );
+    assert_eq!((key(ollama), ollama.cache.as_secs()), (None, 60));
+    let times = ollama.timeouts;
+    assert_eq!([times.first_token, times.idle, times.total_plain].map(|time| time.as_millis()), [900_500; 3]);
+    assert_eq!((times.connect.as_secs(), times.total_stream), (10, None));
+    assert!(ollama.include_models.as_ref().unwrap().is_match("qwen3:8b"));
+    assert!(ollama.exclude_models.is_none());
+    let mistral = provider(&config, "mistral");
+    assert_eq!((mistral.kind.as_str(), key(mistral)), ("mistral", Some("123")));
+    assert_eq!((mistral.cache.as_secs(), mistral.timeouts.idle.as_secs()), (1800, 300));
+    let excluded = mistral.exclude_models.as_ref().unwrap();
+    assert!(excluded.is_match("voxtral-mini") && excluded.is_match("mistral-ocr-2"));
+    assert_eq!(key(provider(&config, "cloud")), Some("o: [k"));
+    assert_eq!(provider(&config, "gh").kind, "github");
+    assert_eq!(provider(&config, "fireworks").timeouts.first_token.as_secs(), 300);
+}
+
+#[test]
+fn what_is_left_out_is_said_once_each() {
+    let case = whole();
+    let config = case.config();
+    let notes = config.notes.join("\n").replace(&case.directory.path().display().to_string(), "DIR");
+    assert_eq!(notes.matches("composites").count(), 1, "{notes}");
+    assert!(
+        notes.contains("DIR/config.yml: composites are not available in this version yet: ignored (coder)")
+    );
+    assert!(notes.contains("demuxai.providers.mistral.colour is not known: ignored"), "{notes}");
+    assert!(notes.contains("`other` is not known: ignored"), "{notes}");
+    assert_eq!(config.notes.len(), 5, "{notes}");
+}
+
+#[test]
+fn little_is_needed() {
+    let config =
+        Case::empty().file("config.yaml", "demuxai:\n  providers:\n    ollama: {type: ollama}\n").config();
+    assert_eq!(config.listeners[0].address.to_string(), "127.0.0.1:6041");
+    assert!(config.keys.is_empty());
+    assert_eq!(provider(&config, "ollama").timeouts.first_token.as_secs(), 600);
+    assert!(Case::empty().file("c", "# x\n---\ndemuxai:\n").load().is_err(), "nothing is no table");
+}
+
+#[test]
+fn it_loads_beside_toml_and_by_the_variable() {
+    let case = whole().file("more.toml", "[providers.mistral]\nname = 'M'\n[providers.box]\ntype = 'ollama'");
+    let config = case.config();
+    assert_eq!(provider(&config, "mistral").name.as_deref(), Some("M"));
+    assert_eq!(config.providers.len(), 6);
+
+    let case = Case::empty();
+    let path = case.write("demuxai-config", "demuxai:\n  listen: '::1'\n  providers: {o: {type: ollama}}");
+    let config = case.env("DEMUXAI_CONFIG_FILE", path.to_str().unwrap()).config();
+    assert_eq!(config.listeners[0].address.to_string(), "[::1]:6041");
+    assert_eq!(config.providers[0].id, "o");
+}
+
+#[test]
+fn a_variable_that_is_not_set_and_an_open_address_are_problems_as_everywhere() {
+    let text = "demuxai:\n  listen: 0.0.0.0\n  providers:\n    m: {type: mistralai, api_key: '${NOT_SET}'}";
+    let report = Case::empty().file("config.yml", text).report();
+    assert!(report.contains("providers.m.api_key: variable NOT_SET is not set"), "{report}");
+    assert!(report.contains("listeners.local.address: others could use your accounts"), "{report}");
+}
+
+#[test]
+fn hostile_yaml_is_bounded() {
+    let bomb: String = (0..12)
+        .map(|level| {
+            format!(
+                "  a{level}: &a{level} [{}]\n",
+                vec![format!("*a{}", level - 1 + i32::from(level == 0)); 10].join(", ")
+            )
+        })
+        .collect();
+    let cases = [
+        format!("demuxai:\n{}", "- ".repeat(500_000)),
+        format!("demuxai:\n  a: {}", "[".repeat(500_000)),
+        format!("demuxai:\n{}", "? ".repeat(100_000)),
+        format!("demuxai:\n  a: {}", "{a: ".repeat(100_000)),
+        format!("demuxai:\n{bomb}"),
+        format!("demuxai: {}", "x".repeat(2_000_000)),
+        (0..1300).fold("demuxai:\n".to_owned(), |text, depth| format!("{text}{}a:\n", " ".repeat(depth + 1))),
+    ];
+    for text in cases {
+        let report = Case::empty().file("config.yml", &text).report();
+        assert!(report.len() < 2000, "{report}");
+    }
+}

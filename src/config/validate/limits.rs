@@ -39,7 +39,7 @@ fn one(check: &mut Check<'_>, place: &[&str], spec: &LimitSpec) -> Option<Limit>
     let mut given = units.iter().filter_map(|(unit, amount)| amount.map(|amount| (*unit, amount)));
     let (Some((unit, amount)), None) = (given.next(), given.next()) else {
         let forms = "requests, input_tokens, output_tokens, tokens, concurrent";
-        check.problem(
+        check.missing(
             place,
             format!("needs exactly one of {forms}, such as {{ requests = 60, per = \"minute\" }}"),
         );
@@ -51,9 +51,6 @@ fn one(check: &mut Check<'_>, place: &[&str], spec: &LimitSpec) -> Option<Limit>
         check.problem(&at(key), message);
         valid = false;
     };
-    if amount == 0 {
-        fault(check, unit, "must be at least 1; to leave models out use exclude_models".to_owned());
-    }
     if unit == "concurrent" {
         let superfluous = [
             ("per", spec.per.is_some()),

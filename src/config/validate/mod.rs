@@ -23,7 +23,7 @@ use super::reference::{self, Fetched, Surroundings};
 use super::report::{Findings, Problem};
 use super::secret::Secret;
 use super::settings::{Config, Log};
-use super::spec::{LogFormat, SecretSpec, Span, Spec};
+use super::spec::{LogFormat, SecretReference, SecretSpec, Span, Spec};
 
 /// Most globs in one list.
 const MOST_GLOBS: usize = 1000;
@@ -102,17 +102,14 @@ impl<'a> Check<'a> {
     /// Reports a problem at a path.
     pub(crate) fn problem(&mut self, path: &[&str], message: impl Into<String>) {
         let spot = spot_of(self.layers, path).unwrap_or((usize::MAX, 0));
-        let problem = Problem { origin: self.places.name(spot), key: show(path), message: message.into() };
-        self.findings.add(spot, problem);
+        let origin = || self.places.name(spot);
+        self.findings.add(spot, || Problem { origin: origin(), key: show(path), message: message.into() });
     }
 
-    /// Reports that a required value is missing, unless it was there and was taken out as wrong.
+    /// Reports that a required value is missing, unless something was taken out there as wrong.
     pub(crate) fn missing(&mut self, path: &[&str], message: impl Into<String>) {
-        let removed = (1..=path.len()).any(|length| {
-            let part = path.get(..length).unwrap_or_default();
-            self.removed.contains(&part.iter().map(|step| (*step).to_owned()).collect::<KeyPath>())
-        });
-        if !removed {
+        let same = |(removed, step): (&String, &&str)| removed == *step;
+        if !self.removed.iter().any(|removed| removed.iter().zip(path).all(same)) {
             self.problem(path, message);
         }
     }
@@ -152,7 +149,17 @@ impl<'a> Check<'a> {
     pub(crate) fn secret(&mut self, path: &[&str], written: &SecretSpec) -> Option<Secret> {
         let key_path: KeyPath = path.iter().map(|step| (*step).to_owned()).collect();
         let text = match written {
+            SecretSpec::Text(text) if text.is_empty() && self.filled.contains_key(&key_path) => {
+                let variables = self.filled.get(&key_path).cloned().unwrap_or_default();
+                self.unset.insert(key_path, variables);
+                return None;
+            }
             SecretSpec::Text(text) => text.clone(),
+            SecretSpec::Reference(SecretReference { env: None, file: None, command: None }) => {
+                self.missing(path, "needs one of env, file, command");
+                self.removed.insert(key_path);
+                return None;
+            }
             SecretSpec::Reference(reference) => {
                 let directory = spot_of(self.layers, path).and_then(|spot| self.places.directory(spot));
                 match reference::fetch(reference, &Surroundings::new(self.env, directory)) {
@@ -210,6 +217,7 @@ impl<'a> Check<'a> {
                 Ok(valid) => {
                     builder.add(valid);
                 }
+                Err(why) if pattern.is_empty() => self.problem(&element, why),
                 Err(why) => {
                     let quoted = self.quote(&element, pattern);
                     self.problem(&element, format!("{quoted} is not a glob: {why}"));
@@ -255,10 +263,10 @@ impl<'a> Check<'a> {
 /// What is wrong with it, without the glob.
 pub(crate) fn glob(pattern: &str) -> Result<Glob, String> {
     if pattern.is_empty() {
-        return Err("it is empty".to_owned());
+        return Err("is empty".to_owned());
     }
     if pattern.len() > 1000 {
-        return Err("it is too long".to_owned());
+        return Err("too long".to_owned());
     }
     Glob::new(pattern).map_err(|error| error.kind().to_string())
 }

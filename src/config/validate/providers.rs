@@ -38,8 +38,6 @@ const RESERVED: &[&str] = &[
     "content-encoding",
     "accept-encoding",
 ];
-const MOST_REPLICAS: u64 = 64;
-const MOST_IN_FLIGHT: u64 = 1_000_000;
 const MOST_CA_BYTES: u64 = 4 * 1024 * 1024;
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -88,8 +86,6 @@ fn one(
         30 * DAY,
     );
     let timeouts = timeouts(check, id, &entry.timeouts, local);
-    let max_in_flight = bounded(check, &at("max_in_flight"), entry.max_in_flight, MOST_IN_FLIGHT);
-    let replicas = bounded(check, &at("replicas"), entry.replicas, MOST_REPLICAS).unwrap_or(1);
     let models = models(check, id, &entry.models);
     let ca_file = ca_file(check, &at("ca_file"), entry.ca_file.as_deref());
     let limits = entry.limits.as_ref().map(|limits| limits::all(check, &at("limits"), limits));
@@ -105,10 +101,10 @@ fn one(
         exclude_models,
         cache,
         timeouts,
-        max_in_flight,
+        max_in_flight: entry.max_in_flight.map(|number| usize::try_from(number).unwrap_or(usize::MAX)),
         models,
         ca_file,
-        replicas,
+        replicas: entry.replicas.and_then(|number| usize::try_from(number).ok()).unwrap_or(1),
         limits,
         local,
     })
@@ -262,15 +258,6 @@ fn timeouts(check: &mut Check<'_>, id: &str, entry: &TimeoutsSpec, local: bool) 
     }
 }
 
-fn bounded(check: &mut Check<'_>, path: &[&str], written: Option<u64>, most: u64) -> Option<usize> {
-    let number = written?;
-    if !(1..=most).contains(&number) {
-        check.problem(path, format!("must be 1 to {most}"));
-        return None;
-    }
-    usize::try_from(number).ok()
-}
-
 fn models(check: &mut Check<'_>, id: &str, written: &[ModelSpec]) -> Vec<StaticModel> {
     let mut models: Vec<StaticModel> = Vec::new();
     let mut known = BTreeSet::new();
@@ -283,9 +270,6 @@ fn models(check: &mut Check<'_>, id: &str, written: &[ModelSpec]) -> Vec<StaticM
             }
             ModelSpec::Described(model) => {
                 let capabilities = capabilities(check, &path, &model.capabilities);
-                if model.context_length == Some(0) {
-                    check.problem(&[&path[..], &["context_length"]].concat(), "must be at least 1");
-                }
                 let id = model.id.clone().unwrap_or_default();
                 StaticModel { id, capabilities, context_length: model.context_length }
             }

@@ -1,0 +1,286 @@
+//! The words of every kind of problem. What a person reads is in the snapshots; read them when they change.
+
+use super::*;
+
+/// Loads a file with a few variables set and compares the report.
+macro_rules! reported {
+    ($text:expr) => {
+        assert_reads!(Case::of($text).env("EMPTY", "").env("SECRET", "sk-secret").report(), $text)
+    };
+}
+
+#[test]
+fn unknown_keys_and_wrong_types_are_all_reported() {
+    reported!(
+        r#"
+listner = 1
+[listeners.local]
+port = 8080
+max_body = true
+serves = ["api", "metric"]
+[providers.mistral]
+type = "mistral"
+api_base = "https://x"
+exlude_models = ["a"]
+include_models = "a"
+limits = [{ requests = "60", per = "minute", perr = 1 }]
+timeouts = { connect = [], frist_token = 5 }
+cache_seconds = "1h"
+max_in_flight = -1
+replicas = 1.5
+api_key = 5
+models = [5, { name = "x" }]
+[providers.mistral.headers]
+x = { envv = "A" }
+[keys]
+ide = "key"
+[log]
+format = "yaml"
+level = ["info"]
+[admin]
+token = "x"
+colour = "red"
+"#
+    );
+}
+
+#[test]
+fn ids_are_checked_and_share_one_namespace() {
+    reported!(
+        r#"
+[listeners.coder]
+[providers."Bad Id"]
+type = "ollama"
+[providers."-x"]
+type = "ollama"
+[providers."ü"]
+type = "ollama"
+[providers.my-box]
+type = "ollama"
+[providers.my_box]
+type = "ollama"
+[groups.coder]
+type = "failover"
+[routers."a.b"]
+[keys.my-box]
+key = "1"
+[keys.my_box]
+key = "2"
+"#
+    );
+}
+
+#[test]
+fn problems_of_providers() {
+    reported!(
+        r#"
+[providers.none]
+[providers.mistral]
+[providers.typo]
+type = "mistrall"
+[providers.far]
+type = "openai"
+[providers.self]
+type = "openai"
+url = "http://localhost:6041/v1"
+[providers.user]
+type = "openai"
+url = "http://me:sk-secret@h"
+[providers.nokey]
+type = "mistral"
+[providers.unsetkey]
+type = "mistral"
+api_key = "${NOT_SET_1}"
+[providers.emptykey]
+type = "codestral"
+api_key = "${EMPTY}"
+[providers.unsetenv]
+type = "fireworks"
+api_key = { env = "NOT_SET_2" }
+[providers.many]
+type = "ollama"
+api_key = "a"
+include_models = []
+exclude_models = ["a[", ""]
+cache_seconds = "soon"
+timeouts = { connect = 0, idle = "-1s", total = "2d", total_stream = 0 }
+max_in_flight = 0
+replicas = 65
+ca_file = "none.pem"
+models = ["a", "a", "", { capabilities = ["chatt"] }, { id = "c", context_length = 0 }]
+[providers.many.headers]
+"bad name" = "x"
+Host = "x"
+authorization = "x"
+X-A = "line\nbreak"
+x-a = "y"
+x-b = "${NOT_SET_3}"
+x-c = { env = "NOT_SET_4" }
+"#
+    );
+}
+
+#[test]
+fn problems_of_listeners() {
+    reported!(
+        r#"
+[listeners.a]
+address = "127.0.0.1:6041"
+[listeners.b]
+address = "127.0.0.1:6041"
+[listeners.c]
+address = "0.0.0.0:80"
+serves = []
+[listeners.d]
+address = "127.0.0.1"
+hosts = ["https://x", "*.y"]
+origins = ["x", "https://x/path"]
+[listeners.e]
+address = "example.com:80"
+max_body = "1"
+workers = 0
+keep_alive = 0
+stalled_reader = "never"
+drain = "2d"
+[listeners.f]
+address = "http://127.0.0.1:1"
+max_body = "lots"
+[listeners.g]
+address = "[::]:0"
+[listeners.h]
+address = "[::]:0"
+[providers.web]
+type = "openai"
+url = "http://127.0.0.1"
+"#
+    );
+}
+
+#[test]
+fn problems_of_keys_and_log() {
+    reported!(
+        r#"
+[keys.a]
+key = "sk-secret"
+models = []
+[keys.b]
+key = "${SECRET}"
+models = ["[sk"]
+[keys.c]
+key = ""
+[keys.d]
+[keys.e]
+key = "${NOT_SET}"
+[keys.f]
+key = { env = "EMPTY" }
+[keys.g]
+key = " sk-secret"
+[keys.h]
+key = { file = "none" }
+[keys.i]
+key = { command = ["demuxai-no-such-program"] }
+[keys.j]
+key = { env = "A", file = "b" }
+[keys.k]
+key = { env = "sk-secret" }
+[keys.l]
+key = "${"
+[admin]
+key = "sk-secret"
+[log]
+level = "loud"
+"#
+    );
+}
+
+#[test]
+fn problems_of_limits() {
+    reported!(
+        r#"
+[providers.o]
+type = "ollama"
+limits = [
+  { requests = 60, per = "minute" },
+  { requests = 50, per = "minute" },
+  { requests = 60 },
+  { per = "day" },
+  { requests = 1, tokens = 1, per = "day" },
+  { requests = 0, per = "day" },
+  { concurrent = 2, per = "day", window = "fixed" },
+  { tokens = 1, per = "fortnight" },
+  { tokens = 2, per = "5h", window = "calendar" },
+  { tokens = 3, per = "month", window = "bucket" },
+  { tokens = 4, per = "day", time_zone = "UTC" },
+  { tokens = 5, per = "day", window = "calendar", time_zone = "Mars/../x" },
+  { tokens = 6, per = "hour", models = "[" },
+]
+[keys.a]
+key = "k"
+limits = [{ requests = 5, per = "daily" }]
+"#
+    );
+}
+
+#[test]
+fn problems_of_variables_and_the_command_line() {
+    let report = Case::of("[providers.o]\ntype = 'ollama'")
+        .env("DEMUXAI__PROVIDERS__O__REPLICAS", "many")
+        .env("DEMUXAI__PROVIDERS__O__COLOUR", "red")
+        .env("DEMUXAI__PROVIDERS__O__TIMEOUTS", "5")
+        .env("DEMUXAI__PROVIDERS__O__TIMEOUTS__IDLE", "5")
+        .env("DEMUXAI__PROVIDERS__O__URL", "nonsense")
+        .env("DEMUXAI__LISTNERS__A__ADDRESS", "x")
+        .env("DEMUXAI__", "x")
+        .env("DEMUXAI__LOG____LEVEL", "x")
+        .env("DEMUXAI__LOG__FORMAT", "jsn")
+        .env("DEMUXAI__KEYS__A__KEY__FILE", "relative")
+        .option("listeners.<first>.address", "6041")
+        .report();
+    assert_reads!(report, "");
+}
+
+#[test]
+fn files_that_cannot_be_read_are_all_reported() {
+    let mut case = Case::empty()
+        .file("1.toml", "[a]\nkey = sk-secret\n")
+        .file("2.toml", b"[a]\nb = '\xff'")
+        .file("3.toml", "a = 1\na = 2")
+        .file("4.toml", "a = 2024-01-01\nb = 99999999999999999999")
+        .file("5.toml", "unknown = 1")
+        .file("6.yml", "just: yaml")
+        .file("7.yml", "demuxai: [")
+        .file("8.yml", "demuxai:\n  port: [1]\n  providers:\n    a: 5\n    b: {timeout_seconds: soon}");
+    case.sources.files.push(case.directory.path().join("9.toml"));
+    case.sources.files.push(case.directory.path().to_owned());
+    let report = case.report();
+    assert!(!report.contains("sk-secret"), "{report}");
+    assert_reads!(report, "");
+}
+
+#[test]
+fn nothing_is_missed_where_something_was_taken_out() {
+    let report = Case::of(
+        "[listeners.a]\naddress = '0.0.0.0:1'\n[keys]\na = 'k'\n[providers.m]\ntype = 5\napi_key = 6",
+    )
+    .report();
+    assert!(!report.contains("missing"), "{report}");
+    assert!(report.starts_with("the configuration has 3 problems"), "{report}");
+}
+
+#[test]
+fn no_report_quotes_what_came_from_a_variable() {
+    let text = "[providers.a]\ntype = '${SECRET}'\nurl = '${SECRET}'\nexclude_models = ['[${SECRET}']\n\
+                models = [{ id = 'x', capabilities = ['${SECRET}'] }]\nca_file = 'x'\n\
+                cache_seconds = '${SECRET}'\nlimits = [{ tokens = 1, per = '${SECRET}' }]\n\
+                [listeners.l]\naddress = '${SECRET}'\nhosts = ['${SECRET}/']\n[log]\nlevel = '${SECRET}'\nformat = '${SECRET}'";
+    let report = Case::of(text).env("SECRET", "sk-secret").report();
+    assert!(!report.contains("sk-secret"), "{report}");
+    assert!(report.starts_with("the configuration has 11 problems"), "{report}");
+}
+
+#[test]
+fn a_flood_of_problems_is_bounded() {
+    let many: String = (0..50_000).map(|number| format!("unknown-{number} = 1\n")).collect();
+    let Err(report) = Case::of(&many).load() else { panic!() };
+    assert_eq!((report.problems.len(), report.more), (200, 49_800));
+}
