@@ -1,9 +1,9 @@
 //! The API shapes that clients speak: which paths, what a request says, and how an answer is read and rewritten.
 //! Pure: bytes in, bytes out. Nothing here knows a provider, a clock or a socket.
 
-use std::ops::Range;
-
 use bytes::Bytes;
+
+pub use crate::wire::json::Member;
 
 /// What a request wants done. One task needs one capability of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -39,17 +39,6 @@ pub enum Shape {
     Text,
     /// `data[].embedding`.
     Embedding,
-}
-
-/// One top-level member of a JSON object, by its byte ranges in the body it was read from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Member {
-    /// The key, unescaped.
-    pub key: String,
-    /// The key with its quotes.
-    pub key_range: Range<usize>,
-    /// The value, as written.
-    pub value: Range<usize>,
 }
 
 /// A client's request, read once: the bytes as they came and what of them decides.
