@@ -4,6 +4,7 @@
 use bytes::Bytes;
 
 pub use crate::wire::json::Member;
+pub use crate::wire::usage::Usage;
 
 /// What a request wants done. One task needs one capability of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -72,17 +73,4 @@ impl Request {
     pub fn value(&self, key: &str) -> Option<&[u8]> {
         self.member(key).and_then(|member| self.body.get(member.value.clone()))
     }
-}
-
-/// Token counts as the upstream reported them. Absent counts stay absent; nothing is computed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Usage {
-    /// `prompt_tokens` or `input_tokens`.
-    pub input: Option<u64>,
-    /// `completion_tokens` or `output_tokens`.
-    pub output: Option<u64>,
-    /// `completion_tokens_details.reasoning_tokens`.
-    pub reasoning: Option<u64>,
-    /// `prompt_tokens_details.cached_tokens`.
-    pub cached: Option<u64>,
 }

@@ -3,3 +3,5 @@
 
 pub mod json;
 pub mod splice;
+pub mod sse;
+pub mod usage;
