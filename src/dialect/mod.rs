@@ -1,10 +1,13 @@
 //! The API shapes that clients speak: which paths, what a request says, and how an answer is read and rewritten.
 //! Pure: bytes in, bytes out. Nothing here knows a provider, a clock or a socket.
 
+mod request;
+
 use bytes::Bytes;
 
 pub use crate::wire::json::Member;
 pub use crate::wire::usage::Usage;
+pub use request::read;
 
 /// What a request wants done. One task needs one capability of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -42,6 +45,38 @@ pub enum Shape {
     Embedding,
 }
 
+/// One inference endpoint as clients see it: a row of [`ENDPOINTS`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Endpoint {
+    /// The path without `/v1/` or a leading slash.
+    pub path: &'static str,
+    /// What a request wants done, unless its body says otherwise (a `/completions` with a suffix is [`Task::Fim`]).
+    pub task: Task,
+    /// The shape in which the client expects the answer.
+    pub shape: Shape,
+    /// The field, apart from `model`, without which a request makes no sense.
+    pub required: &'static str,
+}
+
+/// `POST /v1/chat/completions`.
+pub const CHAT_COMPLETIONS: Endpoint =
+    Endpoint { path: "chat/completions", task: Task::Chat, shape: Shape::Chat, required: "messages" };
+
+/// `POST /v1/completions`.
+pub const COMPLETIONS: Endpoint =
+    Endpoint { path: "completions", task: Task::Completion, shape: Shape::Text, required: "prompt" };
+
+/// `POST /v1/fim/completions`, which answers in the shape of chat (Mistral's SDK, 2026-06-30).
+pub const FIM_COMPLETIONS: Endpoint =
+    Endpoint { path: "fim/completions", task: Task::Fim, shape: Shape::Chat, required: "prompt" };
+
+/// `POST /v1/embeddings`.
+pub const EMBEDDINGS: Endpoint =
+    Endpoint { path: "embeddings", task: Task::Embedding, shape: Shape::Embedding, required: "input" };
+
+/// All inference endpoints. Each is a POST, with and without `/v1`.
+pub const ENDPOINTS: [Endpoint; 4] = [CHAT_COMPLETIONS, COMPLETIONS, FIM_COMPLETIONS, EMBEDDINGS];
+
 /// A client's request, read once: the bytes as they came and what of them decides.
 #[derive(Debug, Clone)]
 pub struct Request {
@@ -59,7 +94,7 @@ pub struct Request {
     pub base64: bool,
     /// The body, untouched.
     pub body: Bytes,
-    /// Its top-level members in the order written; no key twice.
+    /// Its top-level members in the order written. No key that decides anything is there twice.
     pub members: Vec<Member>,
 }
 
