@@ -1,12 +1,14 @@
 //! The API shapes that clients speak: which paths, what a request says, and how an answer is read and rewritten.
 //! Pure: bytes in, bytes out. Nothing here knows a provider, a clock or a socket.
 
+mod error_body;
 mod request;
 
 use bytes::Bytes;
 
 pub use crate::wire::json::Member;
 pub use crate::wire::usage::Usage;
+pub use error_body::{error_event, openai_error, upstream_message};
 pub use request::read;
 
 /// What a request wants done. One task needs one capability of a model.

@@ -57,10 +57,15 @@ impl<'a> Edits<'a> {
     }
 
     /// The buffer with all changes made, in one allocation of the right size.
-    pub fn apply(mut self, source: &[u8]) -> Vec<u8> {
+    pub fn apply(self, source: &[u8]) -> Vec<u8> {
+        self.apply_between(b"", source, b"")
+    }
+
+    /// The same with `before` in front of it and `after` behind.
+    pub fn apply_between(mut self, before: &[u8], source: &[u8], after: &[u8]) -> Vec<u8> {
         self.list.sort_by_key(|edit| (edit.range.start, !edit.range.is_empty()));
         let mut done = 0;
-        let mut length = source.len();
+        let mut length = before.len() + source.len() + after.len();
         self.list.retain(|edit| {
             let fits = edit.range.start >= done
                 && edit.range.end >= edit.range.start
@@ -73,6 +78,7 @@ impl<'a> Edits<'a> {
             fits
         });
         let mut target = Vec::with_capacity(length);
+        target.extend_from_slice(before);
         let mut copied = 0;
         for edit in &self.list {
             target.extend_from_slice(source.get(copied..edit.range.start).unwrap_or_default());
@@ -80,6 +86,7 @@ impl<'a> Edits<'a> {
             copied = edit.range.end;
         }
         target.extend_from_slice(source.get(copied..).unwrap_or_default());
+        target.extend_from_slice(after);
         target
     }
 }

@@ -27,13 +27,13 @@ impl Usage {
     pub fn read(bytes: &[u8], range: Range<usize>) -> Usage {
         let mut usage = Usage::default();
         for field in members_of(bytes, range) {
-            match field.key().as_ref() {
-                "prompt_tokens" | "input_tokens" => usage.input = count(field.raw),
-                "completion_tokens" | "output_tokens" => usage.output = count(field.raw),
-                "prompt_tokens_details" | "input_tokens_details" => {
+            match field.key_bytes().as_ref() {
+                b"prompt_tokens" | b"input_tokens" => usage.input = count(field.raw),
+                b"completion_tokens" | b"output_tokens" => usage.output = count(field.raw),
+                b"prompt_tokens_details" | b"input_tokens_details" => {
                     usage.cached = member_count(bytes, field.range, "cached_tokens");
                 }
-                "completion_tokens_details" | "output_tokens_details" => {
+                b"completion_tokens_details" | b"output_tokens_details" => {
                     usage.reasoning = member_count(bytes, field.range, "reasoning_tokens");
                 }
                 _ => {}

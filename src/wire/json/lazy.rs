@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use super::scanner::Scanner;
-use super::{string_is, string_value};
+use super::{key_bytes, string_is, string_value};
 
 /// One member of an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +24,11 @@ impl<'a> Field<'a> {
     /// Whether this is the key, escapes or not.
     pub fn is(&self, key: &str) -> bool {
         string_is(self.raw_key, key)
+    }
+
+    /// The bytes of the key, unescaped: the cheap way to match on it.
+    pub fn key_bytes(&self) -> Cow<'a, [u8]> {
+        key_bytes(self.raw_key)
     }
 
     /// The key, unescaped.
