@@ -4,3 +4,4 @@ pub mod config;
 pub mod dialect;
 pub mod error;
 pub mod provider;
+pub mod wire;
