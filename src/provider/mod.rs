@@ -5,6 +5,22 @@
 //! a table in `config/providers.toml`). Otherwise one file next to this one that implements [`Adapter`], and one row
 //! in `registry.rs`. Facts that age belong into `config/providers.toml`, not into the adapter.
 
+pub mod base_url;
+pub mod capability;
+pub mod catalogue;
+mod codestral;
+mod fireworks;
+mod github;
+pub mod listing;
+mod mistral;
+mod model_list;
+mod ollama;
+mod ollama_cloud;
+mod openai;
+pub mod registry;
+mod tags;
+mod timestamp;
+
 use http::header::{HeaderName, HeaderValue};
 
 use crate::dialect::{Shape, Task};
