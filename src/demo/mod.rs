@@ -3,10 +3,14 @@
 //! HTTP library, so that both sides of a test never share a mistake.
 
 mod connection;
+mod parrot;
 pub mod request;
 pub mod script;
 pub mod server;
+pub mod transcript;
+mod vectors;
 
 pub use request::Received;
 pub use script::{Answer, EventStream, Script, Step};
 pub use server::{Counts, Fake, Limits, Options, WaitTimeout};
+pub use transcript::{Transcript, TranscriptError};
