@@ -1,7 +1,6 @@
 //! The one seam: anything that answers a [`Call`] is a [`Backend`], be it one provider or a group of them.
 //! A reply is handed over at the commit point (design §6): until then a failure may still go elsewhere.
 
-use std::future::Future;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};

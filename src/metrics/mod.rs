@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus::core::Collector;
 use prometheus::{
-    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
     Opts, Registry, TextEncoder,
 };
 
@@ -325,7 +325,7 @@ impl ModelMeters {
             counter.inc();
             return;
         }
-        let labels = [listener, &self.provider, &self.provider, &self.model, task.label(), outcome];
+        let labels = [&**listener, &self.provider, &self.provider, &self.model, task.label(), outcome];
         let counter = self.requests.with_label_values(&labels);
         counter.inc();
         resolved.push(((Arc::clone(listener), task.label(), outcome), counter));

@@ -17,15 +17,15 @@ use tracing::{debug, info, warn};
 use super::about::About;
 use super::call::{Job, ReplySender, carry};
 use super::headers;
-use super::models::ModelList;
+use super::models::{ModelList, with_static};
 use super::seats::Generation;
 use super::vitals::{Health, Vitals};
 use super::Model;
 use crate::backend::Call;
 use crate::error::{ErrorKind, ProxyError};
 use crate::metrics::ModelMeters;
-use crate::upstream::classify::classify;
-use crate::upstream::client::{Client, ClientOptions, Outgoing};
+use crate::upstream::classify;
+use crate::upstream::{Client, ClientOptions, Outgoing};
 
 /// How often the actor looks whether its model list is due.
 const TICK: Duration = Duration::from_secs(1);
@@ -235,7 +235,7 @@ impl ProviderActor {
             None if current.fetched().is_some() => return,
             None => (Vec::new(), None),
         };
-        let models = super::listing::with_static(listed, &config.models, &self.about.facts.models);
+        let models = with_static(listed, &config.models, self.about.facts.static_models());
         let list = ModelList::new(
             models,
             fetched,
@@ -300,7 +300,7 @@ async fn ask(
         return Ok(body);
     }
     let now = std::time::SystemTime::now();
-    Err(classify(&about.id, status, &head, &body, about.config.api_key.is_some(), now))
+    Err(classify(status, &head, &body, about.config.api_key.is_some(), now).at(&about.id))
 }
 
 impl Actor for ProviderActor {

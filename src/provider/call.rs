@@ -18,14 +18,14 @@ use super::pump::{Pump, StreamMeter};
 use super::seats::Lease;
 use super::vitals::{Health, Vitals};
 use crate::backend::{Call, Reply, ReplyBody, Served};
-use crate::dialect::Shape;
-use crate::dialect::plain::rewrite_plain;
-use crate::dialect::stream::Rewrite;
+use crate::dialect::{Plain, rewrite_plain};
+use crate::dialect::{Rewrite, Shape};
 use crate::error::{ErrorKind, ProxyError};
 use crate::metrics::ModelMeters;
 use crate::metrics::events::{AnswerCompleted, AttemptEnded};
-use crate::upstream::classify::{classify, rejected_field};
-use crate::upstream::client::{Answer, Client, Outgoing};
+use crate::upstream::classify;
+use crate::upstream::{Answer, Client, Outgoing};
+use crate::upstream::rejected_field;
 
 /// Largest plain answer that is relayed: embeddings of large batches come close to it.
 const MAX_ANSWER: usize = 256 * 1024 * 1024;
@@ -56,7 +56,7 @@ struct Committed {
 }
 
 enum Content {
-    Whole(crate::dialect::plain::Plain),
+    Whole(Plain),
     Stream(Box<Pump>),
 }
 
@@ -201,9 +201,9 @@ async fn attempt(job: &Job, refused: &[String]) -> Result<Committed, Failed> {
 fn rewrite_plan(job: &Job, prepared: &Prepared) -> Rewrite {
     let request = &job.call.request;
     Rewrite {
-        provider: Arc::clone(&job.about.id),
-        upstream_shape: prepared.upstream_shape,
-        client_shape: request.shape,
+        provider: job.about.id.to_string(),
+        upstream: prepared.upstream_shape,
+        client: request.shape,
         strip_usage: prepared.strip_usage,
         base64: request.base64 && request.shape == Shape::Embedding,
     }
@@ -220,7 +220,7 @@ async fn refusal(job: &Job, answer: Answer) -> Failed {
     let sent: Vec<&str> = job.call.request.members.iter().map(|member| member.key.as_str()).collect();
     let field = rejected_field(status, &body, &sent);
     let now = std::time::SystemTime::now();
-    let error = classify(&job.about.id, status, &headers, &body, job.about.config.api_key.is_some(), now);
+    let error = classify(status, &headers, &body, job.about.config.api_key.is_some(), now).at(&job.about.id);
     Failed { error, field }
 }
 

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use globset::GlobSet;
 
-use super::Model;
+use super::{Model, capability};
+use crate::config::settings::StaticModel;
 
 /// The models of one provider, after filters. Immutable: a refresh makes a new one.
 #[derive(Default)]
@@ -95,6 +96,29 @@ impl ModelList {
             Some(_) => Lookup::Absent,
         }
     }
+}
+
+/// The upstream's list with the configured and the catalogue's models added. What is configured says more than
+/// what is listed, and what is listed more than the catalogue.
+pub fn with_static(listed: Vec<Model>, configured: &[StaticModel], catalogue: Vec<Model>) -> Vec<Model> {
+    let mut models = listed;
+    for wanted in configured {
+        let position = models.iter().position(|model| model.id == wanted.id).unwrap_or_else(|| {
+            models.push(Model { id: wanted.id.clone(), ..Model::default() });
+            models.len() - 1
+        });
+        let Some(model) = models.get_mut(position) else { continue };
+        if !wanted.capabilities.is_empty() {
+            model.capabilities = capability::from_words(&wanted.capabilities);
+        }
+        model.context_length = wanted.context_length.or(model.context_length);
+    }
+    for known in catalogue {
+        if !models.iter().any(|model| model.id == known.id) {
+            models.push(known);
+        }
+    }
+    models
 }
 
 #[cfg(test)]

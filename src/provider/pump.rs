@@ -10,12 +10,11 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::backend::{Frame, ReplyStream, StreamEnd};
 use crate::config::settings::Timeouts;
-use crate::dialect::Usage;
-use crate::dialect::stream::{Rewrite, Step, StreamRewriter};
+use crate::dialect::{DONE_EVENT, Rewrite, Step, StreamRewriter, Usage};
 use crate::error::{ErrorKind, ProxyError};
 use crate::metrics::events::{AttemptEnded, StreamEnded, StreamStarted};
 use crate::metrics::{EndReason, ModelMeters};
-use crate::upstream::client::AnswerBody;
+use crate::upstream::AnswerBody;
 
 /// Frames between upstream and client: with chunks of at most 8–16 KB, some 200 KB for a client that does not read.
 const FRAMES: usize = 16;
@@ -94,32 +93,19 @@ impl Pump {
                 self.ended = Some(Err(error));
                 return false;
             }
-            None => {
-                self.ended = Some(match self.rewriter.finish() {
-                    Ok(tail) => {
-                        self.hold(tail);
-                        Ok(())
-                    }
-                    Err(error) => Err(error),
-                });
-                return false;
-            }
+            None => self.rewriter.finish(),
         }
-        while let Some(step) = self.rewriter.step() {
+        while let Some(step) = self.rewriter.next_step() {
             match step {
-                Ok(Step::Event { bytes, semantic: meaning }) => {
+                Step::Event { bytes, semantic: meaning } => {
                     semantic |= meaning;
                     self.hold(bytes);
                 }
-                Ok(Step::Done { bytes }) => {
-                    self.hold(bytes);
+                Step::Done => {
+                    self.hold(Bytes::from_static(DONE_EVENT));
                     self.ended = Some(Ok(()));
-                    break;
                 }
-                Err(error) => {
-                    self.ended = Some(Err(error));
-                    break;
-                }
+                Step::Failed(error) => self.ended = Some(Err(error)),
             }
         }
         semantic

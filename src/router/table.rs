@@ -115,7 +115,7 @@ impl Table {
             .collect();
         let shown: String = text.chars().take(200).collect();
         let mut message = format!("no model `{shown}`");
-        let near = nearest(&ids, text, NEAR);
+        let near = nearest(ids.iter().map(String::as_str), text, NEAR);
         if !near.is_empty() {
             let near: Vec<String> = near.iter().map(|id| format!("`{id}`")).collect();
             message.push_str(&format!("; nearest: {}", near.join(", ")));

@@ -34,7 +34,7 @@ pub async fn infer(
     payload: web::Payload,
     edge: &Edge,
     client: Option<&ClientKey>,
-    endpoint: Endpoint,
+    endpoint: &'static Endpoint,
     request_id: Arc<str>,
 ) -> HttpResponse {
     let mut record = Record::new(Arc::clone(&edge.metrics), Arc::clone(&edge.id), request_id);
@@ -63,7 +63,7 @@ async fn answer(
     payload: web::Payload,
     edge: &Edge,
     client: Option<&ClientKey>,
-    endpoint: Endpoint,
+    endpoint: &'static Endpoint,
     record: &mut Record,
 ) -> Result<Answer, ProxyError> {
     if edge.draining() {

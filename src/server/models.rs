@@ -10,7 +10,7 @@ use super::respond::error_response;
 use crate::backend::Backend;
 use crate::config::settings::ClientKey;
 use crate::error::{ErrorKind, ProxyError};
-use crate::provider::listing::{EntryType, entry, list_body};
+use crate::provider::listing::{EntryType, list_body, provider_entry};
 use crate::provider::vitals::Health;
 
 /// All models that this client may use.
@@ -24,7 +24,7 @@ pub fn list(request: &HttpRequest, edge: &Edge, client: Option<&ClientKey>) -> H
         for model in models.models() {
             let visible = may_use(client, provider.id(), &model.id);
             if visible {
-                entries.push(entry(provider.id(), model, kind));
+                entries.push(provider_entry(provider.id(), model, kind));
             }
         }
         let health = provider.vitals().health();
@@ -47,7 +47,7 @@ pub fn one(request: &HttpRequest, edge: &Edge, client: Option<&ClientKey>, id: &
     let found = edge.routes.table().find_listed(id);
     match found {
         Some((provider, model)) if may_use(client, provider.id(), &model.id) => {
-            json_response(&entry(provider.id(), &model, entry_type(request)))
+            json_response(&provider_entry(provider.id(), &model, entry_type(request)))
         }
         _ => {
             let shown: String = id.chars().take(200).collect();

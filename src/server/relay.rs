@@ -14,7 +14,7 @@ use tokio::time::Sleep;
 
 use super::record::Record;
 use crate::backend::{Frame, Reply, ReplyBody, ReplyStream};
-use crate::dialect::error_body::error_event;
+use crate::dialect::error_event;
 use crate::error::{ErrorKind, ProxyError};
 use crate::provider::seats::Lease;
 

@@ -4,7 +4,7 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use actix_web::{HttpResponse, HttpResponseBuilder};
 
-use crate::dialect::error_body::openai_error;
+use crate::dialect::openai_error;
 use crate::error::{ErrorKind, ProxyError};
 
 /// Clients retry by themselves on 429 and 5xx; beyond this they should not.

@@ -3,7 +3,7 @@
 
 use percent_encoding::percent_decode_str;
 
-use crate::dialect::Endpoint;
+use crate::dialect::{ENDPOINTS, Endpoint};
 
 /// What is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,7 +15,7 @@ pub enum Route {
     /// `GET /v1/models/{id}`, the id decoded.
     Model(String),
     /// One of the endpoints that infer.
-    Infer(Endpoint),
+    Infer(&'static Endpoint),
     /// `GET /healthz`.
     Health,
     /// `GET /readyz`.
@@ -46,12 +46,16 @@ pub fn route(method: &str, path: &str) -> Route {
         ["readyz"] => read(Route::Ready),
         ["metrics"] => read(Route::Metrics),
         ["demuxai", "status"] => read(Route::Status),
-        rest => match Endpoint::of_path(&rest.join("/")) {
+        rest => match endpoint(&rest.join("/")) {
             Some(endpoint) if method == "POST" => Route::Infer(endpoint),
             Some(_) => Route::WrongMethod("POST"),
             None => Route::Unknown,
         },
     }
+}
+
+fn endpoint(path: &str) -> Option<&'static Endpoint> {
+    ENDPOINTS.iter().find(|endpoint| endpoint.path == path)
 }
 
 fn decoded(id: &str) -> String {
@@ -65,7 +69,7 @@ mod tests {
     #[test]
     fn every_path_works_with_and_without_v1_and_with_odd_slashes() {
         for path in ["/v1/chat/completions", "/chat/completions", "//v1//chat/completions/", "/v1/chat/completions/"] {
-            assert_eq!(route("POST", path), Route::Infer(Endpoint::ChatCompletions), "{path}");
+            assert_eq!(route("POST", path), Route::Infer(&ENDPOINTS[0]), "{path}");
         }
         for path in ["/models", "/v1/models/", "//models"] {
             assert_eq!(route("GET", path), Route::Models, "{path}");
