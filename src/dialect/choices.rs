@@ -10,6 +10,10 @@ use crate::wire::json::{
 };
 use crate::wire::splice::{Edits, ObjectEdit};
 
+/// How many choices of one answer are translated. Nobody asks for as many; a flood of empty ones would cost a
+/// multiple of its size in edits.
+const MAX_CHOICES: usize = 1024;
+
 /// What the choices of one answer or chunk say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Choices {
@@ -92,7 +96,7 @@ impl Form {
 /// Each choice's `delta` or `message` becomes `"text":…`, in its place. A choice without either gets an empty text,
 /// since clients join the texts of all chunks.
 pub(super) fn chat_to_text<'a>(payload: &'a [u8], choices: Range<usize>, edits: &mut Edits<'a>) {
-    for choice in elements_of(payload, choices) {
+    for choice in elements_of(payload, choices).take(MAX_CHOICES) {
         let Some(mut object) = ObjectEdit::nested(payload, choice.range.clone()) else {
             continue;
         };
@@ -148,7 +152,7 @@ pub(super) fn text_to_chat<'a>(
     mut needs_role: impl FnMut(u64) -> bool,
     edits: &mut Edits<'a>,
 ) {
-    for choice in elements_of(payload, choices) {
+    for choice in elements_of(payload, choices).take(MAX_CHOICES) {
         let Some(mut object) = ObjectEdit::nested(payload, choice.range.clone()) else {
             continue;
         };
@@ -294,5 +298,11 @@ mod tests {
             to_chat(r#"{"choices":[{"index":1,"text":null}]}"#, Form::Chunk, false),
             r#"{"choices":[{"index":1,"delta":{"content":""},"finish_reason":null}]}"#
         );
+    }
+
+    #[test]
+    fn a_flood_of_choices_is_translated_in_part() {
+        let payload = format!(r#"{{"choices":[{}]}}"#, vec![r#"{"delta":{}}"#; MAX_CHOICES + 5].join(","));
+        assert_eq!(to_text(&payload).matches(r#""text""#).count(), MAX_CHOICES);
     }
 }
