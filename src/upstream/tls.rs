@@ -96,3 +96,6 @@ fn build(roots: RootCertStore) -> Result<Arc<ClientConfig>, ProxyError> {
 fn unusable(path: &Path, what: &str) -> ProxyError {
     ProxyError::new(ErrorKind::Internal, format!("ca_file `{}` {what}", path.display()))
 }
+
+#[cfg(test)]
+mod tests;

@@ -212,6 +212,24 @@ fn a_url_that_cannot_be_used_is_an_error_that_says_so() {
     }
 }
 
+#[test]
+fn the_host_header_has_the_port_only_where_it_is_not_the_scheme_s_own() {
+    for (url, host, peer) in [
+        ("http://api.example", "api.example", "api.example:80"),
+        ("http://api.example:80/x", "api.example", "api.example:80"),
+        ("http://API.example:443", "api.example:443", "api.example:443"),
+        ("https://api.example/v1/", "api.example", "api.example:443"),
+        ("https://api.example:443", "api.example", "api.example:443"),
+        ("https://api.example:80", "api.example:80", "api.example:80"),
+        ("http://[::1]:8080", "[::1]:8080", "[::1]:8080"),
+        ("https://[::1]", "[::1]", "[::1]:443"),
+    ] {
+        let client = Client::new(&options(url)).unwrap();
+        assert_eq!(client.host, host, "{url}");
+        assert_eq!(&*client.peer, peer, "{url}");
+    }
+}
+
 // === answers ===
 
 #[actix_rt::test]
