@@ -4,8 +4,10 @@
 
 mod codestral;
 mod connection;
+pub mod faults;
 mod fireworks;
 pub mod github;
+pub mod limits;
 mod mistral;
 mod ollama;
 mod ollama_cloud;

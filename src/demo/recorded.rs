@@ -47,3 +47,16 @@ recorded! {
     OPENAI_UNAUTHORIZED = "openai/error_401";
     OPENAI_LIMIT = "openai/error_429";
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_transcript_compiled_in_can_be_read() {
+        for (path, recorded) in ALL {
+            let text = String::from_utf8(recorded.body().to_vec()).unwrap();
+            assert!(recorded.json().is_object() || recorded.json().is_array(), "{path}: {text}");
+        }
+    }
+}

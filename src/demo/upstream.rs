@@ -140,3 +140,6 @@ pub(super) enum Spoken<'a> {
 pub(super) fn seed(received: &Received, question: &Question) -> Vec<u8> {
     [received.path().as_bytes(), question.model.as_bytes(), &received.body].concat()
 }
+
+#[cfg(test)]
+mod tests;
