@@ -367,11 +367,6 @@ pub fn unasked_continue(answer: Script) -> Script {
     Script::new().write("HTTP/1.1 100 Continue\r\n\r\n").then(answer)
 }
 
-/// The answer, and then the connection is closed without having said so: the next request on it meets a dead socket.
-pub fn close_silently_after(answer: Script) -> Script {
-    answer.close()
-}
-
 // --- pieces --------------------------------------------------------------------------------------------------------
 
 fn insert(script: Script, at: usize, step: Step) -> Script {

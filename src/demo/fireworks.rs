@@ -4,7 +4,7 @@
 
 use serde_json::{Value, json};
 
-use super::parrot::{self, Mind, Question, Reply, token_id};
+use super::parrot::{self, Mind, Question, Reply, hex_id, token_id};
 use super::recorded::{FIREWORKS_MODELS, FIREWORKS_UNAUTHORIZED};
 use super::request::Received;
 use super::script::{Answer, EventStream, Script};
@@ -202,21 +202,11 @@ fn usage(reply: &Reply) -> Value {
         "completion_tokens": reply.output, "prompt_tokens_details": {"cached_tokens": 0}})
 }
 
+/// A UUID.
 fn id(seed: &[u8]) -> String {
-    let high = parrot::fingerprint(seed);
-    let low = parrot::fingerprint(&high.to_be_bytes());
-    uuid(high, low)
-}
-
-fn uuid(high: u64, low: u64) -> String {
-    format!(
-        "{:08x}-{:04x}-4{:03x}-8{:03x}-{:012x}",
-        high >> 32,
-        high >> 16 & 0xffff,
-        high & 0xfff,
-        low >> 48 & 0xfff,
-        low & 0xffff_ffff_ffff
-    )
+    let digits = hex_id(seed);
+    let part = |range| digits.get(range).unwrap_or_default();
+    format!("{}-{}-4{}-8{}-{}", part(0..8), part(8..12), part(13..16), part(17..20), part(20..32))
 }
 
 fn typed(status: u16, content_type: &'static str) -> Answer {

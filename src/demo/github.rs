@@ -10,13 +10,11 @@ use super::request::Received;
 use super::script::{Answer, EventStream, Script};
 use super::upstream::{CREATED, DATE, Setup, Spoken, seed, spoken};
 
-/// What GitHub Models answers to everything since its retirement.
-pub fn gone() -> Script {
-    GITHUB_GONE.script()
-}
-
 /// What GitHub Models did with a request.
 pub(super) fn answer(setup: &Setup, received: &Received) -> Script {
+    if setup.retired {
+        return GITHUB_GONE.script();
+    }
     let path = received.path();
     let inference = path.strip_prefix("/inference").or_else(|| {
         // /orgs/{org}/inference/… is the same, billed to an organisation.

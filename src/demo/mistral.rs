@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::parrot::{self, Mind, Question, Reply, token_id};
+use super::parrot::{self, Mind, Question, Reply, hex_id, token_id};
 use super::recorded::{MISTRAL_MODELS, MISTRAL_NO_ROUTE, MISTRAL_UNAUTHORIZED, Recorded};
 use super::request::Received;
 use super::script::{Answer, EventStream, Script};
@@ -147,7 +147,7 @@ impl Host {
         let dimensions = usize::try_from(wanted.unwrap_or(full)).unwrap_or(1024);
         let tokens = vectors::input_tokens(&texts);
         limited(tokens).value(&json!({
-            "id": token_id(&seed(received, &question), 32).to_lowercase(),
+            "id": hex_id(&seed(received, &question)),
             "object": "list",
             "data": vectors::data(&texts, dimensions, Encoding::of(&body)),
             "model": question.model,
@@ -165,7 +165,7 @@ impl Host {
 /// Chat and FIM answer in the same shape.
 fn respond(setup: &Setup, received: &Received, question: &Question, reply: &Reply) -> Script {
     let seed = seed(received, question);
-    let id = token_id(&seed, 32).to_lowercase();
+    let id = hex_id(&seed);
     let calls = reply.call.as_ref().map(|(name, arguments)| {
         // Mistral's call ids have nine letters or digits.
         json!([{"id": token_id(&seed, 9), "function": {"name": name, "arguments": arguments}, "index": 0}])

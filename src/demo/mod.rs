@@ -1,12 +1,28 @@
 //! Wire-faithful fake upstreams: what `demuxai demo` puts behind the daemon, and what the tests play against it.
 //! Not a mock library: a raw TCP server that writes exact bytes. Nothing here may use the rest of the crate, or any
 //! HTTP library, so that both sides of a test never share a mistake.
+//!
+//! A [`Fake`] answers with what its handler says, a [`Script`]:
+//! ```
+//! use demuxai::demo::{Answer, Fake, Setup, Upstream, faults, limits};
+//!
+//! # fn main() -> std::io::Result<()> {
+//! let mistral = Upstream::Mistral.start(Setup::default())?;
+//! let flaky = Fake::start(|received| match received.order {
+//!     0 => limits::mistral::rate_limited(),
+//!     1 => faults::reset_mid_stream(faults::good_stream("m", &["Hello", " you"]), 2),
+//!     _ => Answer::json(200).body("{}"),
+//! })?;
+//! # assert_eq!((mistral.counts().requests, flaky.received().len()), (0, 0));
+//! # Ok(())
+//! # }
+//! ```
 
 mod codestral;
 mod connection;
 pub mod faults;
 mod fireworks;
-pub mod github;
+mod github;
 pub mod limits;
 mod mistral;
 mod ollama;
@@ -17,6 +33,7 @@ mod recorded;
 pub mod request;
 pub mod script;
 pub mod server;
+mod shared;
 pub mod transcript;
 pub mod upstream;
 mod vectors;
@@ -67,7 +84,7 @@ impl Demo {
         ];
         let providers = kinds.into_iter().map(|kind| {
             let api_key = kind.wants_key().then_some("demo-key");
-            let fake = kind.start(Setup { key: api_key.map(str::to_owned), pace })?;
+            let fake = kind.start(Setup { key: api_key.map(str::to_owned), pace, ..Setup::default() })?;
             let url = format!("{}{}", fake.url(), kind.base_path());
             Ok(DemoProvider { id: kind.label(), kind: kind.label(), url, api_key, fake })
         });
@@ -79,3 +96,6 @@ impl Demo {
         &self.providers
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -42,6 +42,8 @@ pub struct Setup {
     pub key: Option<String>,
     /// The pause between two events of a stream.
     pub pace: Duration,
+    /// GitHub Models only: everything is answered with the 410 of its retirement.
+    pub retired: bool,
 }
 
 impl Setup {

@@ -16,7 +16,11 @@ fn ask(upstream: Upstream, method: &str, path: &str, body: &Value) -> Script {
 }
 
 fn ask_with(upstream: Upstream, bearer: Option<&str>, method: &str, path: &str, body: &Value) -> Script {
-    let setup = Setup { key: upstream.wants_key().then(|| KEY.to_owned()), pace: Duration::from_millis(25) };
+    let setup = Setup {
+        key: upstream.wants_key().then(|| KEY.to_owned()),
+        pace: Duration::from_millis(25),
+        ..Setup::default()
+    };
     let headers = bearer.map(|key| ("Authorization".to_owned(), format!("Bearer {key}")));
     let received = Received {
         method: method.to_owned(),
@@ -450,6 +454,17 @@ fn mistral_shows_its_limits_on_plain_answers_and_not_on_streams() {
     let stream = head(&post(Upstream::Mistral, "/v1/chat/completions", &stream));
     assert!(plain.contains("x-ratelimit-remaining-tokens-minute: 49"));
     assert!(!stream.contains("x-ratelimit"));
+}
+
+#[test]
+fn a_retired_github_answers_410_to_everything() {
+    let setup = Setup { retired: true, ..Setup::default() };
+    for target in ["/catalog/models", "/inference/chat/completions"] {
+        let received = Received { target: target.to_owned(), ..Received::default() };
+        let answer = Upstream::Github.answer(&setup, &received);
+        assert_eq!(status(&answer), 410);
+        assert_eq!(body(&answer)["error"]["code"], "github_models_retirement_brownout");
+    }
 }
 
 // --- transcripts ---------------------------------------------------------------------------------------------------
