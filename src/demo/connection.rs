@@ -14,7 +14,7 @@ use tokio::net::tcp::{ReadHalf, WriteHalf};
 
 use super::request::{BodyReader, Framing, Head, MAX_HEAD, Malformed, Received, take_head};
 use super::script::{Answer, LAST_CHUNK, Script, Step, chunk_frame};
-use super::server::Shared;
+use super::shared::Shared;
 
 /// How long and how much is still read from a client after an orderly close, so that the kernel does not turn the
 /// close into a reset that takes the answer with it.
@@ -66,7 +66,7 @@ pub(super) async fn serve(mut stream: TcpStream, number: u64, shared: Arc<Shared
             }
         };
         let received = shared.stamp(received);
-        let open = shared.open(received.clone());
+        let open = shared.open(&received);
         let script = early.unwrap_or_else(|| shared.answer(&received));
         match play(&mut stream, &mut inbox, &script, &shared).await {
             End::Played if !last => open.complete(),

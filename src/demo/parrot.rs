@@ -203,6 +203,12 @@ pub(super) fn token_id(bytes: &[u8], length: usize) -> String {
         .collect()
 }
 
+/// 32 hexadecimal digits that stand for a text.
+pub(super) fn hex_id(bytes: &[u8]) -> String {
+    let high = fingerprint(bytes);
+    format!("{high:016x}{:016x}", fingerprint(&high.to_be_bytes()))
+}
+
 /// The text of a `content` or `prompt`: a string, or the text parts of a list.
 fn text_of(content: Option<&Value>) -> String {
     match content {

@@ -25,6 +25,7 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use serde_json::Value;
 
 use super::script::Script;
 
@@ -55,6 +56,14 @@ impl Transcript {
         Parser::default().run(text)
     }
 
+    /// Reads a transcript that is compiled in; a broken one becomes an answer that says so, and fails a test.
+    pub(super) fn embedded(text: &str) -> Transcript {
+        Transcript::parse(text).unwrap_or_else(|error| {
+            let body = Bytes::from(error.to_string());
+            Transcript { status: 500, script: super::Answer::new(500).body(body.clone()), body }
+        })
+    }
+
     /// The steps that play it.
     pub fn script(&self) -> Script {
         self.script.clone()
@@ -68,6 +77,11 @@ impl Transcript {
     /// The body without any framing.
     pub fn body(&self) -> Bytes {
         self.body.clone()
+    }
+
+    /// The body as JSON, or `Null` when it is none.
+    pub(super) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or(Value::Null)
     }
 }
 
