@@ -17,6 +17,8 @@ mod model_list;
 mod ollama;
 mod ollama_cloud;
 mod openai;
+mod params;
+pub mod prepare;
 pub mod registry;
 mod tags;
 mod timestamp;
