@@ -1,3 +1,5 @@
+//! What each parameter policy makes of a request, and how it is named.
+
 use super::*;
 use crate::dialect::{self, CHAT_COMPLETIONS, COMPLETIONS, EMBEDDINGS, Endpoint, FIM_COMPLETIONS};
 use crate::provider::prepare::{Prepared, prepare};

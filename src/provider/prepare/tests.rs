@@ -1,3 +1,5 @@
+//! Requests byte for byte as they go upstream, for real kinds with their real data.
+
 use proptest::prelude::*;
 use serde_json::{Value, json};
 

@@ -1,3 +1,5 @@
+//! The rows, and the contract that every kind of upstream keeps.
+
 use proptest::prelude::*;
 use serde_json::Value;
 

@@ -1,3 +1,5 @@
+//! Lists as recent and as old servers write them (`api/types.go`, 2026-08-21).
+
 use super::*;
 
 const NEW_SERVER: &[u8] = br#"{"models":[
