@@ -154,7 +154,7 @@ impl<'a> Rules<'a> {
         match request.task {
             Task::Chat => {
                 messages::apply(changes, self.policy);
-                add_chat_fields(changes, self.policy);
+                self.add_chat_fields(changes);
             }
             Task::Completion | Task::Fim => check_prompt(changes, self.policy)?,
             Task::Embedding => {}
@@ -165,6 +165,28 @@ impl<'a> Rules<'a> {
     /// Whether the upstream takes this field at all.
     pub fn accepts(&self, key: &str) -> bool {
         !self.is_dropped(key, key, b"{}")
+    }
+
+    /// Fields that this upstream needs and the client need not know about.
+    fn add_chat_fields(&self, changes: &mut Changes<'a>) {
+        for (key, value) in self.policy.default.iter().filter(|(key, _)| self.accepts(key)) {
+            // Both words for the same bound are in use; one of them is enough.
+            let said =
+                changes.top.has(key) || (key == "max_tokens" && changes.top.has("max_completion_tokens"));
+            if !said {
+                changes.set("add", key, value);
+            }
+        }
+        let request = changes.request;
+        let tools = request.member("tools").filter(|_| changes.top.has("tools"));
+        if tools.is_none_or(|tools| elements_of(&request.body, tools.value.clone()).next().is_none()) {
+            return;
+        }
+        for (key, value) in self.policy.with_tools.iter().filter(|(key, _)| self.accepts(key)) {
+            if request.value(key) != Some(value.to_string().as_bytes()) {
+                changes.set("set", key, value);
+            }
+        }
     }
 
     fn apply_to(&self, changes: &mut Changes<'a>, key: &'a str, raw: &[u8]) {
@@ -201,25 +223,6 @@ impl<'a> Rules<'a> {
 /// `{"type":"text"}`, which is what every upstream does unasked.
 fn is_text_format(raw: &[u8]) -> bool {
     members_of(raw, 0..raw.len()).any(|field| field.is("type") && string_is(field.raw, "text"))
-}
-
-/// Fields that this upstream needs and the client need not know about.
-fn add_chat_fields<'a>(changes: &mut Changes<'a>, policy: &'a ParamPolicy) {
-    for (key, value) in &policy.default {
-        // Both words for the same bound are in use; one of them is enough.
-        let said = changes.top.has(key) || (key == "max_tokens" && changes.top.has("max_completion_tokens"));
-        if !said {
-            changes.set("add", key, value);
-        }
-    }
-    let tools = changes.request.member("tools").map(|member| member.value.clone());
-    let has_tools = changes.top.has("tools")
-        && tools.is_some_and(|range| elements_of(&changes.request.body, range).next().is_some());
-    for (key, value) in &policy.with_tools {
-        if has_tools && changes.request.value(key) != Some(value.to_string().as_bytes()) {
-            changes.set("set", key, value);
-        }
-    }
 }
 
 /// One text, or a list of one text, which is taken out of its list.

@@ -27,6 +27,15 @@ pub struct Prepared {
     pub strip_usage: bool,
 }
 
+impl Prepared {
+    /// The top-level fields as they were sent, in the upstream's words and with what was added, so that a refusal that
+    /// names one of them can be understood. Scans the body anew: refusals are rare.
+    pub fn fields(&self) -> Vec<String> {
+        let members = json::scan_object(&self.body).unwrap_or_default();
+        members.into_iter().map(|member| member.key).collect()
+    }
+}
+
 /// Prepares a request for one upstream. `remembered` are the fields this upstream rejected for this model before.
 ///
 /// # Errors
@@ -71,6 +80,14 @@ pub fn check_capability(request: &Request, model: &Model) -> Result<(), ProxyErr
         Task::Embedding => "cannot make embeddings",
     };
     Err(unsupported(request, what))
+}
+
+/// Refuses a task for which the upstream has no route, as [`prepare`] does, before anything is spent on the request.
+///
+/// # Errors
+/// [`ErrorKind::Unsupported`], and elsewhere it may work.
+pub fn check_route(request: &Request, adapter: &dyn Adapter, facts: &KindFacts) -> Result<(), ProxyError> {
+    route(request, adapter, facts).map(|_| ()).ok_or_else(|| no_route(request))
 }
 
 /// Fill in the middle without a suffix is a plain completion, for an upstream that has only those.

@@ -122,6 +122,21 @@ fn a_field_that_was_rejected_before_is_dropped_and_named() {
 }
 
 #[test]
+fn fields_are_told_in_the_words_in_which_they_were_sent() {
+    let body = r#"{"model":"p/m","messages":[],"max_completion_tokens":5,"stream":true}"#;
+    let prepared = with("ollama", &CHAT_COMPLETIONS, body);
+    assert_eq!(prepared.fields(), ["model", "messages", "max_tokens", "stream", "stream_options"]);
+    // Whichever word the upstream used in its refusal, the field is left out the next time.
+    for word in ["max_tokens", "max_completion_tokens"] {
+        let again = try_with("ollama", &CHAT_COMPLETIONS, body, &[word, "stream_options"]).unwrap();
+        assert_eq!(text(&again), r#"{"model":"upstream-model","messages":[],"stream":true}"#);
+    }
+    let added = r#"{"model":"p/m","messages":[]}"#;
+    let refused = try_with("cloudflare", &CHAT_COMPLETIONS, added, &["max_tokens"]).unwrap();
+    assert!(!text(&refused).contains("max_tokens"), "nor is it added");
+}
+
+#[test]
 fn the_path_is_the_upstreams_and_never_the_clients() {
     for (name, endpoint, path, shape) in [
         ("ollama", CHAT_COMPLETIONS, "/v1/chat/completions", Shape::Chat),
@@ -155,6 +170,10 @@ fn a_task_without_a_route_is_refused_with_a_way_out() {
         error.message,
         "`github/openai/gpt-4o` has no fill-in-the-middle endpoint; use a model with the fim capability, such as codestral"
     );
+    let kind = kind("github");
+    assert_eq!(check_route(&read(&FIM_COMPLETIONS, fim), kind.adapter, &kind.facts), Err(error));
+    let chat = read(&CHAT_COMPLETIONS, r#"{"model":"g/m","messages":[]}"#);
+    assert_eq!(check_route(&chat, kind.adapter, &kind.facts), Ok(()));
     let error = try_with("codestral", &EMBEDDINGS, r#"{"model":"c/m","input":"x"}"#, &[]).unwrap_err();
     assert!(error.message.contains("no embeddings endpoint"), "{error}");
     let error = try_with("groq", &COMPLETIONS, r#"{"model":"g/m","prompt":"x"}"#, &[]).unwrap_err();
