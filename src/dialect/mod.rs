@@ -1,15 +1,22 @@
 //! The API shapes that clients speak: which paths, what a request says, and how an answer is read and rewritten.
 //! Pure: bytes in, bytes out. Nothing here knows a provider, a clock or a socket.
 
+mod choices;
 mod error_body;
+mod plain;
 mod request;
+mod rewrite;
+mod stream;
 
 use bytes::Bytes;
 
 pub use crate::wire::json::Member;
 pub use crate::wire::usage::Usage;
 pub use error_body::{error_event, openai_error, upstream_message};
+pub use plain::{Plain, rewrite_plain};
 pub use request::read;
+pub use rewrite::Rewrite;
+pub use stream::{DONE_EVENT, Step, StreamRewriter};
 
 /// What a request wants done. One task needs one capability of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

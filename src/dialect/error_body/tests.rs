@@ -1,5 +1,6 @@
 //! Error bodies by kind, and the message of every provider's own shape.
 
+use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
@@ -181,4 +182,22 @@ fn where_there_is_no_message_none_is_made_up() {
     assert_eq!(upstream_message(b"\xff\xfe"), None);
     let deep = format!("{}\"x\"{}", "{\"error\":".repeat(100), "}".repeat(100));
     assert_eq!(upstream_message(deep.as_bytes()), None);
+}
+
+proptest! {
+    #[test]
+    fn whatever_an_upstream_sends_the_client_gets_an_error_object(
+        body in "(\\PC{0,20}|[\\[\\]{}\":, a-z0-9\\\\\n]{0,30})",
+        depth in 0usize..8,
+        key in prop::sample::select(vec!["error", "message", "detail", "errors", "metadata", "raw", "loc", "msg"]),
+    ) {
+        let wrapped_body = format!("{}{body}{}", format!("{{\"{key}\":[").repeat(depth), "]}".repeat(depth));
+        for kind in [ErrorKind::UpstreamStatus, ErrorKind::UpstreamInBand] {
+            let error = with_answer(kind, 500, &wrapped_body);
+            prop_assert!(parsed(&openai_error(&error))["error"]["message"].is_string());
+            let event = error_event(&error);
+            let payload = event.strip_prefix(b"data: ").unwrap().strip_suffix(b"\n\n").unwrap();
+            prop_assert!(parsed(payload)["error"]["message"].is_string() && !payload.contains(&b'\n'));
+        }
+    }
 }

@@ -1,5 +1,7 @@
 //! One test for each condition that `read` documents.
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::dialect::{CHAT_COMPLETIONS, COMPLETIONS, EMBEDDINGS, ENDPOINTS, FIM_COMPLETIONS, Shape};
 
@@ -196,4 +198,24 @@ fn embeddings_are_not_streamed_and_know_base64() {
     let floats = br#"{"model":"m","input":"a","encoding_format":"float"}"#;
     assert!(!read(&EMBEDDINGS, Bytes::from_static(floats)).unwrap().base64);
     assert!(!chat(r#"{"model":"m","messages":[],"encoding_format":"base64"}"#).unwrap().base64);
+}
+
+proptest! {
+    #[test]
+    fn mutated_bodies_never_panic_and_keep_their_bytes(
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..5),
+        endpoint in prop::sample::select(ENDPOINTS.to_vec()),
+    ) {
+        let source = r#"{"model":"a/b","messages":[{"role":"user"}],"prompt":"x","suffix":"y","input":["z"],"stop":["s"],
+            "stream":true,"stream_options":{"include_usage":true},"encoding_format":"base64"}"#;
+        let mut body = source.as_bytes().to_vec();
+        for (place, byte) in changes {
+            let index = place.index(body.len());
+            body[index] = byte;
+        }
+        match read(&endpoint, Bytes::from(body.clone())) {
+            Ok(request) => prop_assert_eq!(request.body, body),
+            Err(error) => prop_assert_eq!(error.kind, ErrorKind::InvalidRequest),
+        }
+    }
 }
