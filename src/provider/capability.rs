@@ -1,7 +1,6 @@
 //! The words for what a model can do, as the configuration, the catalogue and our model list write them.
 
 use super::{Capabilities, Model};
-use crate::config::settings::StaticModel;
 
 /// Every word there is, in the order in which we list them.
 pub const CAPABILITY_WORDS: [&str; 8] =
@@ -58,39 +57,12 @@ pub fn model_from_words(id: &str, words: &[String]) -> Model {
     Model { id: id.to_owned(), capabilities, input_modalities, output_modalities, ..Model::default() }
 }
 
-/// A provider's whole list: what it listed, what the catalogue knows it serves besides, and what the configuration says.
-/// The upstream knows better than the catalogue, the configuration better than both, but only in what it states.
-pub fn complete(listed: Vec<Model>, catalogue: Vec<Model>, configured: &[StaticModel]) -> Vec<Model> {
-    let mut models = listed;
-    let known: std::collections::HashSet<String> = models.iter().map(|model| model.id.clone()).collect();
-    models.extend(catalogue.into_iter().filter(|model| !known.contains(&model.id)));
-    for stated in configured {
-        let words = model_from_words(&stated.id, &stated.capabilities);
-        match models.iter_mut().find(|model| model.id == stated.id) {
-            Some(model) => {
-                model.context_length = stated.context_length.or(model.context_length);
-                if !stated.capabilities.is_empty() {
-                    model.capabilities = words.capabilities;
-                    model.input_modalities = words.input_modalities;
-                    model.output_modalities = words.output_modalities;
-                }
-            }
-            None => models.push(Model { context_length: stated.context_length, ..words }),
-        }
-    }
-    models
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn owned(words: &[&str]) -> Vec<String> {
         words.iter().map(|word| (*word).to_owned()).collect()
-    }
-
-    fn stated(id: &str, words: &[&str], context_length: Option<u64>) -> StaticModel {
-        StaticModel { id: id.to_owned(), capabilities: owned(words), context_length }
     }
 
     #[test]
@@ -106,27 +78,5 @@ mod tests {
         assert_eq!((known.embedding, known.chat, known.fim), (Some(true), Some(false), Some(false)));
         assert_eq!(known.streaming, None);
         assert_eq!(model_from_words("m", &owned(&["embedding"])).output_modalities, ["embeddings"]);
-    }
-
-    #[test]
-    fn the_upstream_wins_over_the_catalogue_and_the_configuration_over_both() {
-        let listed = vec![Model {
-            id: "a".into(),
-            context_length: Some(1),
-            name: Some("A".into()),
-            ..Model::default()
-        }];
-        let catalogue = vec![
-            Model { id: "a".into(), context_length: Some(2), ..Model::default() },
-            Model { id: "b".into(), context_length: Some(3), ..Model::default() },
-        ];
-        let configured =
-            [stated("a", &["chat"], None), stated("b", &[], Some(4)), stated("c", &["fim"], Some(5))];
-        let models = complete(listed, catalogue, &configured);
-        assert_eq!(models.iter().map(|model| model.id.as_str()).collect::<Vec<_>>(), ["a", "b", "c"]);
-        assert_eq!((models[0].context_length, models[0].capabilities.chat), (Some(1), Some(true)));
-        assert_eq!(models[0].name.as_deref(), Some("A"));
-        assert_eq!((models[1].context_length, models[1].capabilities.chat), (Some(4), None));
-        assert_eq!((models[2].context_length, models[2].capabilities.fim), (Some(5), Some(true)));
     }
 }

@@ -23,6 +23,7 @@ pub mod models;
 mod ollama;
 mod ollama_cloud;
 pub mod openai;
+mod params;
 pub mod prepare;
 pub mod pump;
 pub mod registry;

@@ -54,6 +54,7 @@ pub fn apply_detail(model: &mut Model, body: &[u8]) {
 }
 
 /// The vocabulary is known in full, so a word that is missing means no. Without a list nothing is known.
+/// Embeddings are the exception: the server makes them with every model (`EmbedHandler` asks for no capability).
 fn apply_capabilities(model: &mut Model, from: &Value) {
     if !from.get("capabilities").is_some_and(Value::is_array) {
         return;
@@ -64,7 +65,7 @@ fn apply_capabilities(model: &mut Model, from: &Value) {
         chat: Some(has("completion")),
         completion: Some(has("completion")),
         fim: Some(has("insert")),
-        embedding: Some(has("embedding")),
+        embedding: has("embedding").then_some(true),
         tools: Some(has("tools")),
         vision: Some(has("vision")),
         reasoning: Some(has("thinking")),

@@ -1,3 +1,5 @@
+//! The file that is compiled in, and files that make no sense.
+
 use super::*;
 use crate::provider::registry::Registry;
 

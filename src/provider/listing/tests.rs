@@ -1,3 +1,5 @@
+//! Exact entries, since each key is there for some client.
+
 use globset::{Glob, GlobSetBuilder};
 
 use super::*;

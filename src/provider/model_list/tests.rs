@@ -1,3 +1,5 @@
+//! Model lists in every form that servers write, and in forms that they should not.
+
 use serde_json::json;
 
 use super::*;

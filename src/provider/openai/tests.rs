@@ -1,3 +1,5 @@
+//! Lists of the upstreams that are data alone, as captured or documented.
+
 use super::*;
 use crate::dialect::{Shape, Task};
 use crate::provider::Capabilities;

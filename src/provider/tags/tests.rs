@@ -1,3 +1,5 @@
+//! Lists as recent and as old servers write them (`api/types.go`, 2026-08-21).
+
 use super::*;
 
 const NEW_SERVER: &[u8] = br#"{"models":[
@@ -49,7 +51,8 @@ fn the_list_tells_capabilities_and_context_without_a_call_per_model() {
         (can.chat, can.completion, can.fim, can.tools),
         (Some(true), Some(true), Some(true), Some(true))
     );
-    assert_eq!((can.embedding, can.vision, can.reasoning), (Some(false), Some(false), Some(false)));
+    assert_eq!((can.vision, can.reasoning), (Some(false), Some(false)));
+    assert_eq!(can.embedding, None, "the server embeds with every model");
 }
 
 #[test]
