@@ -97,7 +97,11 @@ impl Plan {
                 Err(problem) => problems.push(problem),
             }
         }
-        if problems.is_empty() { Ok(Plan { config, abouts, metrics }) } else { Err(BuildError::Unusable(problems)) }
+        if problems.is_empty() {
+            Ok(Plan { config, abouts, metrics })
+        } else {
+            Err(BuildError::Unusable(problems))
+        }
     }
 
     /// The configuration that is to be started.
@@ -124,7 +128,11 @@ impl Plan {
         let mut servers = Vec::new();
         let mut addresses = Vec::new();
         for (listener, socket) in self.config.listeners.into_iter().zip(sockets) {
-            let bound = |source| BuildError::Bind { listener: listener.id.clone(), address: listener.address, source };
+            let bound = |source| BuildError::Bind {
+                listener: listener.id.clone(),
+                address: listener.address,
+                source,
+            };
             let address = socket.local_addr().map_err(bound)?;
             addresses.push((listener.id.clone(), address));
             let edge = Edge {
@@ -161,8 +169,9 @@ fn bind_all(listeners: &[Listener]) -> Result<Vec<TcpListener>, BuildError> {
 
 fn start_router(routes: Arc<Routes>, providers: Vec<Arc<Provider>>) -> Addr<RouterActor> {
     let (sender, receiver) = actix::dev::channel::channel(16);
-    let supervision =
-        supervise(receiver, Intensity::default(), RouterFalls, |_context| RouterActor::new(routes, providers));
+    let supervision = supervise(receiver, Intensity::default(), RouterFalls, |_context| {
+        RouterActor::new(routes, providers)
+    });
     actix_rt::spawn(supervision);
     Addr::new(sender)
 }
@@ -258,7 +267,10 @@ impl fmt::Display for BuildError {
                 )
             }
             BuildError::Bind { listener, address, source } => {
-                write!(f, "listener `{listener}`: cannot listen on {address}: {source}; choose another with --listen")
+                write!(
+                    f,
+                    "listener `{listener}`: cannot listen on {address}: {source}; choose another with --listen"
+                )
             }
             BuildError::Internal(text) => f.write_str(text),
         }

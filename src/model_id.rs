@@ -44,10 +44,10 @@ mod tests {
 
     #[test]
     fn case_colons_and_at_signs_belong_to_the_model() {
-        assert_eq!(parse("ollama/@cf/GPT-oss:120b", known), ModelId::Of {
-            backend: "ollama",
-            model: "@cf/GPT-oss:120b"
-        });
+        assert_eq!(
+            parse("ollama/@cf/GPT-oss:120b", known),
+            ModelId::Of { backend: "ollama", model: "@cf/GPT-oss:120b" }
+        );
     }
 
     #[test]

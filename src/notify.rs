@@ -47,14 +47,22 @@ fn send(path: &str, message: &str) {
 }
 
 #[cfg(target_os = "linux")]
-fn send_abstract(socket: &std::os::unix::net::UnixDatagram, name: &str, message: &str) -> std::io::Result<()> {
+fn send_abstract(
+    socket: &std::os::unix::net::UnixDatagram,
+    name: &str,
+    message: &str,
+) -> std::io::Result<()> {
     use std::os::linux::net::SocketAddrExt;
     use std::os::unix::net::SocketAddr;
     socket.send_to_addr(message.as_bytes(), &SocketAddr::from_abstract_name(name)?).map(|_| ())
 }
 
 #[cfg(all(unix, not(target_os = "linux")))]
-fn send_abstract(_socket: &std::os::unix::net::UnixDatagram, _name: &str, _message: &str) -> std::io::Result<()> {
+fn send_abstract(
+    _socket: &std::os::unix::net::UnixDatagram,
+    _name: &str,
+    _message: &str,
+) -> std::io::Result<()> {
     Ok(())
 }
 

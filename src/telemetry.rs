@@ -9,7 +9,7 @@ use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use tracing::{Level, Span, Subscriber};
 use tracing_actix_web::{RootSpanBuilder, root_span};
-use tracing_subscriber::filter::Targets;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::{Layer, Registry};
@@ -34,7 +34,16 @@ impl RootSpanBuilder for RootSpan {
 /// # Errors
 /// A sentence that names the text.
 pub fn filter(level: &str) -> Result<Targets, String> {
-    Targets::from_str(level).map_err(|error| format!("log level `{level}` cannot be read: {error}"))
+    // The server library tells at `info` what our own lines tell already.
+    let quiet =
+        Targets::new().with_target("actix_server", Level::WARN).with_target("actix_http", Level::WARN);
+    let named =
+        Targets::from_str(level).map_err(|error| format!("log level `{level}` cannot be read: {error}"))?;
+    let mut filter = quiet.with_default(named.default_level().unwrap_or(LevelFilter::OFF));
+    for (target, level) in named.iter() {
+        filter = filter.with_target(target, level);
+    }
+    Ok(filter)
 }
 
 /// Composes the subscriber: what is logged, in which form, to where.

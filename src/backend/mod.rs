@@ -153,6 +153,9 @@ impl ReplyStream {
 
 /// The end of a stream whose provider fell without a word.
 fn fell() -> Frame {
-    let error = ProxyError::new(ErrorKind::ProviderDown, "the provider's actor was replaced while it held the stream");
+    let error = ProxyError::new(
+        ErrorKind::ProviderDown,
+        "the provider's actor was replaced while it held the stream",
+    );
     Frame::End(StreamEnd { reason: EndReason::UpstreamError, error: Some(error), usage: Usage::default() })
 }

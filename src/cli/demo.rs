@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
+use super::load::{listening, read, registry};
 use super::serve::serve;
 use super::{DemoArgs, Exit, complain, say};
 use crate::app::App;
-use crate::config::{self, Sources};
+use crate::config::Sources;
 use crate::demo::Demo;
-use crate::provider::registry::Registry;
 
 /// Pause between two words of a fake answer.
 const PACE: Duration = Duration::from_millis(25);
@@ -22,7 +22,12 @@ pub fn run(args: &DemoArgs) -> Exit {
         }
     };
     let text = configuration(&demo);
-    let config = match config::load_text("demo", &text, &Sources::listening(args.listen), &Registry::builtin()) {
+    let sources = Sources {
+        texts: vec![("demo".to_owned(), text)],
+        overrides: vec![listening(args.listen)],
+        ..Sources::default()
+    };
+    let config = match read(&sources, &registry()) {
         Ok(config) => config,
         Err(report) => {
             complain(&report.to_string());
@@ -38,7 +43,10 @@ pub fn run(args: &DemoArgs) -> Exit {
 pub fn configuration(demo: &Demo) -> String {
     let mut text = String::new();
     for provider in demo.providers() {
-        text.push_str(&format!("[providers.{}]\ntype = \"{}\"\nurl = \"{}\"\n", provider.id, provider.kind, provider.url));
+        text.push_str(&format!(
+            "[providers.{}]\ntype = \"{}\"\nurl = \"{}\"\n",
+            provider.id, provider.kind, provider.url
+        ));
         if let Some(key) = &provider.api_key {
             text.push_str(&format!("api_key = \"{key}\"\n"));
         }

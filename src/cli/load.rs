@@ -1,15 +1,23 @@
 //! The configuration as the commands see it: load it and say what is wrong; check it; write a first one.
 
-use std::collections::BTreeMap;
-use std::io::Write;
-use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::path::Path;
+use std::time::Duration;
+
+use http::Uri;
 
 use super::{ConfigArgs, Exit, InitArgs, complain, say};
 use crate::app::Plan;
 use crate::config::settings::Config;
-use crate::config::{self, Sources};
+use crate::config::{self, Kind, Report, Sources};
 use crate::provider::registry::Registry;
+
+/// The kinds that a key in the environment is reason enough to serve. Not GitHub: that host is gone, and its
+/// variable is set on many machines for other reasons.
+const DISCOVERED: [&str; 4] = ["ollama-cloud", "mistral", "codestral", "fireworks"];
+/// How long a local server may take to show that it is there.
+const PROBE: Duration = Duration::from_millis(500);
 
 /// The registry of the product.
 pub fn registry() -> Registry {
@@ -21,11 +29,69 @@ pub fn registry() -> Registry {
 /// # Errors
 /// The exit code.
 pub fn load(files: &ConfigArgs, listen: Option<SocketAddr>) -> Result<Config, Exit> {
-    let sources = Sources { files: files.config.clone(), listen, ..Sources::from_process() };
-    config::load(&sources, &registry()).map_err(|report| {
+    let mut sources = Sources::of_process(files.config.clone());
+    sources.overrides.extend(listen.map(listening));
+    read(&sources, &registry()).map_err(|report| {
         complain(&report.to_string());
         Exit::Configuration
     })
+}
+
+/// The override that moves the first listener.
+pub fn listening(address: SocketAddr) -> (String, toml::Value) {
+    ("listeners.<first>.address".to_owned(), toml::Value::String(address.to_string()))
+}
+
+/// Reads the configuration with the kinds of this registry.
+///
+/// # Errors
+/// All problems at once.
+pub fn read(sources: &Sources, registry: &Registry) -> Result<Config, Report> {
+    with_kinds(registry, |kinds| config::load(sources, kinds, &answers))
+}
+
+/// What the configuration needs to know of the registry's kinds.
+fn with_kinds<T>(registry: &Registry, then: impl FnOnce(&[Kind<'_>]) -> T) -> T {
+    let known: Vec<_> = registry.names().into_iter().filter_map(|name| registry.kind(name)).collect();
+    let variables: Vec<Vec<&str>> =
+        known.iter().map(|kind| kind.facts.api_key_env.iter().map(String::as_str).collect()).collect();
+    let kinds: Vec<Kind<'_>> = known
+        .iter()
+        .zip(&variables)
+        .map(|(kind, variables)| Kind {
+            name: &kind.name,
+            aliases: registry.aliases(&kind.name),
+            url: kind.facts.url.as_deref(),
+            api_key_env: variables,
+            requires_key: kind.facts.requires_key,
+            local: kind.facts.local,
+            discovered: DISCOVERED.contains(&kind.name.as_str()),
+            retired: kind.facts.retired.as_ref().map(|retired| retired.message.as_str()),
+        })
+        .collect();
+    then(&kinds)
+}
+
+/// Whether an HTTP server answers at this url.
+fn answers(url: &str) -> bool {
+    let Ok(uri) = url.parse::<Uri>() else { return false };
+    let Some(host) = uri.host() else { return false };
+    let encrypted = uri.scheme_str() == Some("https");
+    let port = uri.port_u16().unwrap_or(if encrypted { 443 } else { 80 });
+    let Ok(addresses) = (host.trim_matches(['[', ']']), port).to_socket_addrs() else { return false };
+    let connected =
+        addresses.into_iter().find_map(|address| TcpStream::connect_timeout(&address, PROBE).ok());
+    // Behind TLS a connection has to be proof enough.
+    connected.is_some_and(|stream| encrypted || speaks_http(stream, host))
+}
+
+fn speaks_http(mut stream: TcpStream, host: &str) -> bool {
+    let request = format!("GET / HTTP/1.0\r\nhost: {host}\r\n\r\n");
+    let mut begin = [0_u8; 5];
+    stream.set_read_timeout(Some(PROBE)).is_ok()
+        && stream.write_all(request.as_bytes()).is_ok()
+        && stream.read_exact(&mut begin).is_ok()
+        && begin == *b"HTTP/"
 }
 
 /// `demuxai check`: all of the start-up but the sockets.
@@ -72,16 +138,13 @@ fn summary(config: &Config) -> String {
 
 /// `demuxai init`: writes a starting configuration, never over an existing one unless told to.
 pub fn init(args: &InitArgs) -> Exit {
-    let found = match config::discover(&Sources::from_process(), &registry()) {
-        Ok(found) => found,
-        Err(report) => {
-            complain(&report.to_string());
-            return Exit::Configuration;
-        }
-    };
-    let text = config::starting_configuration(&found);
-    let path = match args.output.clone().or_else(config::default_file) {
-        Some(path) if path == PathBuf::from("-") => {
+    let environment = config::process_environment();
+    let text = with_kinds(&registry(), |kinds| {
+        config::starting_configuration(&config::discover(&environment, kinds, &answers), kinds)
+    });
+    let default = || config::platform_directory().map(|folder| folder.join("config.toml"));
+    let path = match args.output.clone().or_else(default) {
+        Some(path) if path == Path::new("-") => {
             say(text.trim_end());
             return Exit::Success;
         }
@@ -99,7 +162,7 @@ pub fn init(args: &InitArgs) -> Exit {
     Exit::Success
 }
 
-fn write_new(path: &PathBuf, text: &str, force: bool) -> Result<(), String> {
+fn write_new(path: &Path, text: &str, force: bool) -> Result<(), String> {
     let failed = |error: std::io::Error| match error.kind() {
         std::io::ErrorKind::AlreadyExists => {
             format!("{} is there already; --force replaces it, --output - prints instead", path.display())
@@ -110,7 +173,7 @@ fn write_new(path: &PathBuf, text: &str, force: bool) -> Result<(), String> {
         std::fs::create_dir_all(folder).map_err(failed)?;
     }
     let mut options = std::fs::OpenOptions::new();
-    options.write(true).create_new(!force).create(true).truncate(force);
+    options.write(true).create(force).truncate(force).create_new(!force);
     #[cfg(unix)]
     {
         use std::os::unix::fs::OpenOptionsExt;
@@ -119,9 +182,4 @@ fn write_new(path: &PathBuf, text: &str, force: bool) -> Result<(), String> {
     }
     let mut file = options.open(path).map_err(failed)?;
     file.write_all(text.as_bytes()).map_err(failed)
-}
-
-/// The environment as a map, for whoever needs one variable.
-pub fn environment() -> BTreeMap<String, String> {
-    config::process_environment()
 }

@@ -36,7 +36,11 @@ pub fn run(args: &ConfigArgs) -> Exit {
             return Exit::Configuration;
         }
         join_all(providers.iter().map(|provider| provider.refresh())).await;
-        if providers.iter().map(print).fold(false, |any, good| any | good) { Exit::Success } else { Exit::Failure }
+        if providers.iter().map(print).fold(false, |any, good| any | good) {
+            Exit::Success
+        } else {
+            Exit::Failure
+        }
     })
 }
 

@@ -61,9 +61,9 @@ async fn until_stopped(app: App) -> Exit {
     let variable = |name: &str| environment.get(name).map(String::as_str);
     let manager = ServiceManager::new(variable("NOTIFY_SOCKET"), variable("WATCHDOG_USEC"));
     manager.tell("READY=1");
-    let feeding = manager.watchdog_interval().map(|interval| {
-        actix_rt::spawn(feed_watchdog(manager.clone(), handle.router().clone(), interval))
-    });
+    let feeding = manager
+        .watchdog_interval()
+        .map(|interval| actix_rt::spawn(feed_watchdog(manager.clone(), handle.router().clone(), interval)));
     let serving = app.run_until_stopped();
     tokio::pin!(serving);
     let exit = tokio::select! {

@@ -138,7 +138,10 @@ impl StreamEnded<'_> {
     /// Records how it ended, the time per output token and the tokens.
     pub fn emit(&self) {
         self.meters.streams.dec();
-        self.meters.stream_ends.with_label_values(&[self.meters.provider.as_str(), self.reason.label()]).inc();
+        self.meters
+            .stream_ends
+            .with_label_values(&[self.meters.provider.as_str(), self.reason.label()])
+            .inc();
         self.meters.tokens(self.usage);
         if let Some(tokens) = self.usage.output.filter(|count| *count > 1) {
             #[expect(clippy::cast_precision_loss, reason = "token counts are far below 2^52")]

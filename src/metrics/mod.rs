@@ -154,7 +154,12 @@ impl Metrics {
                 &["provider"],
                 OVERHEAD_BUCKETS,
             )?,
-            streams: gauges(&registry, "demuxai_streams_active", "Streams being relayed now.", &["provider"])?,
+            streams: gauges(
+                &registry,
+                "demuxai_streams_active",
+                "Streams being relayed now.",
+                &["provider"],
+            )?,
             stream_ends: counters(
                 &registry,
                 "demuxai_stream_ends_total",
@@ -279,7 +284,10 @@ impl Metrics {
     }
 }
 
-fn registered<C: Collector + Clone + 'static>(registry: &Registry, family: C) -> Result<C, prometheus::Error> {
+fn registered<C: Collector + Clone + 'static>(
+    registry: &Registry,
+    family: C,
+) -> Result<C, prometheus::Error> {
     registry.register(Box::new(family.clone()))?;
     Ok(family)
 }

@@ -32,11 +32,7 @@ impl About {
     ///
     /// # Errors
     /// When the key or a configured header cannot be sent as a header; names the operand.
-    pub fn new(
-        config: ProviderConfig,
-        kind: &Kind,
-        metrics: Arc<Metrics>,
-    ) -> Result<Self, String> {
+    pub fn new(config: ProviderConfig, kind: &Kind, metrics: Arc<Metrics>) -> Result<Self, String> {
         let headers = headers::standing(&config, kind.adapter.headers())?;
         let (adapter, facts) = (kind.adapter, Arc::clone(&kind.facts));
         Ok(About { id: Arc::from(config.id.as_str()), config, adapter, facts, headers, metrics })

@@ -14,13 +14,14 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
+use super::Model;
 use super::about::About;
 use super::call::{Job, ReplySender, carry};
 use super::headers;
 use super::models::{ModelList, with_static};
+use super::prepare::check_route;
 use super::seats::Generation;
 use super::vitals::{Health, Vitals};
-use super::Model;
 use crate::backend::Call;
 use crate::error::{ErrorKind, ProxyError};
 use crate::metrics::ModelMeters;
@@ -113,11 +114,7 @@ impl ProviderActor {
     /// # Errors
     /// `unsupported` when the kind has no such endpoint, `overloaded` over `max_in_flight`.
     fn admit(&self, call: Call, meters: Arc<ModelMeters>) -> Result<Job, ProxyError> {
-        let task = call.request.task;
-        if self.about.facts.route(self.about.adapter, task).is_none() {
-            let text = format!("`{}/{}` has no {} endpoint", self.about.id, call.model, task.label());
-            return Err(ProxyError::new(ErrorKind::Unsupported, text).with_param("model"));
-        }
+        check_route(&call.request, self.about.adapter, &self.about.facts)?;
         let client = Rc::clone(self.client.as_ref().map_err(Clone::clone)?);
         let max = self.about.config.max_in_flight;
         let lease = self.vitals.seats.take(self.generation, max).map_err(|taken| {
@@ -165,10 +162,14 @@ impl ProviderActor {
         let about = Arc::clone(&self.about);
         let models = list.and_then(|body| {
             about.adapter.models(&body).map_err(|reason| {
-                ProxyError::new(ErrorKind::UpstreamProtocol, format!("the model list of `{}`: {reason}", about.id))
+                ProxyError::new(
+                    ErrorKind::UpstreamProtocol,
+                    format!("the model list of `{}`: {reason}", about.id),
+                )
             })
         });
-        let incomplete = |models: &Vec<Model>| models.iter().any(|model| about.adapter.detail(model).is_some());
+        let incomplete =
+            |models: &Vec<Model>| models.iter().any(|model| about.adapter.detail(model).is_some());
         match (models, self.client.as_ref().map(Rc::clone)) {
             (Ok(models), Ok(client)) if incomplete(&models) => {
                 let details = async move { Ok(complete(&client, &about, models).await) };
@@ -192,7 +193,8 @@ impl ProviderActor {
             let _ = done.send(timeout(LIST_TIMEOUT, work).await.unwrap_or_else(|_| late()));
         });
         ctx.spawn(result.into_actor(self).map(|result, actor, ctx| {
-            let gone = |_| Err(ProxyError::new(ErrorKind::Internal, "the task that fetched the model list fell"));
+            let gone =
+                |_| Err(ProxyError::new(ErrorKind::Internal, "the task that fetched the model list fell"));
             next(actor, ctx, result.unwrap_or_else(gone));
         }));
     }
@@ -275,7 +277,8 @@ fn retry_after(failures: u32, lifetime: Duration) -> Duration {
 /// Completes the entries that need it. An entry without its details is better than no list.
 async fn complete(client: &Client, about: &About, mut models: Vec<Model>) -> Vec<Model> {
     let adapter = about.adapter;
-    let incomplete = models.iter_mut().filter_map(|model| adapter.detail(model).map(|detail| (model, detail)));
+    let incomplete =
+        models.iter_mut().filter_map(|model| adapter.detail(model).map(|detail| (model, detail)));
     for (model, detail) in incomplete.take(MAX_DETAILS) {
         if let Ok(body) = ask(client, about, Method::POST, detail.path, detail.body).await {
             adapter.apply_detail(model, &body);

@@ -24,8 +24,8 @@ use crate::error::{ErrorKind, ProxyError};
 use crate::metrics::ModelMeters;
 use crate::metrics::events::{AnswerCompleted, AttemptEnded};
 use crate::upstream::classify;
-use crate::upstream::{Answer, Client, Outgoing};
 use crate::upstream::rejected_field;
+use crate::upstream::{Answer, Client, Outgoing};
 
 /// Largest plain answer that is relayed: embeddings of large batches come close to it.
 const MAX_ANSWER: usize = 256 * 1024 * 1024;
@@ -176,7 +176,7 @@ async fn attempt(job: &Job, refused: &[String]) -> Result<Committed, Failed> {
     let late = || timed_out(about, name, sent.elapsed());
     let answer = timeout_at(deadline, job.client.send(outgoing)).await.map_err(|_| late())??;
     if !(200..300).contains(&answer.status) {
-        let failed = timeout_at(deadline, refusal(job, answer)).await.map_err(|_| late())?;
+        let failed = timeout_at(deadline, refusal(job, &prepared, answer)).await.map_err(|_| late())?;
         return Err(failed);
     }
     let status = answer.status;
@@ -210,14 +210,15 @@ fn rewrite_plan(job: &Job, prepared: &Prepared) -> Rewrite {
 }
 
 /// Reads an answer that is not a success and says what it means.
-async fn refusal(job: &Job, answer: Answer) -> Failed {
+async fn refusal(job: &Job, prepared: &Prepared, answer: Answer) -> Failed {
     let Answer { status, headers, body } = answer;
     let body = match body.collect(MAX_ERROR_BODY).await {
         Ok(bytes) => bytes,
         // The status alone says enough.
         Err(_) => Bytes::new(),
     };
-    let sent: Vec<&str> = job.call.request.members.iter().map(|member| member.key.as_str()).collect();
+    let sent = prepared.fields();
+    let sent: Vec<&str> = sent.iter().map(|field| &**field).collect();
     let field = rejected_field(status, &body, &sent);
     let now = std::time::SystemTime::now();
     let error = classify(status, &headers, &body, job.about.config.api_key.is_some(), now).at(&job.about.id);

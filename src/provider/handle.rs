@@ -17,6 +17,7 @@ use tracing::{error, warn};
 use super::about::About;
 use super::actor::{Forward, Ping, ProviderActor, RefreshModels};
 use super::models::Lookup;
+use super::prepare::check_capability;
 use super::seats::Generation;
 use super::supervisor::{Intensity, Observer, supervise};
 use super::vitals::{Health, Vitals};
@@ -200,13 +201,8 @@ impl Provider {
             return Some(ProxyError::new(ErrorKind::ProviderRetired, text).at(id));
         }
         let models = self.vitals.models.load();
-        let capable = models.find(&call.model).and_then(|model| model.capabilities.task(call.request.task));
-        if capable == Some(false) {
-            let task = call.request.task.label();
-            let text = format!("model `{id}/{}` cannot do {task}; choose one that lists it", call.model);
-            return Some(ProxyError::new(ErrorKind::Unsupported, text).with_param("model").at(id));
-        }
-        None
+        let listed = models.find(&call.model)?;
+        check_capability(&call.request, listed).err().map(|error| error.at(id))
     }
 
     fn label_of(&self, model: &str) -> Option<String> {
@@ -259,7 +255,11 @@ impl Drop for Provider {
 }
 
 fn down(id: &str) -> ProxyError {
-    ProxyError::new(ErrorKind::ProviderDown, format!("provider `{id}` fell and is being restarted; try again")).at(id)
+    ProxyError::new(
+        ErrorKind::ProviderDown,
+        format!("provider `{id}` fell and is being restarted; try again"),
+    )
+    .at(id)
 }
 
 // === impl Replica ===

@@ -64,8 +64,9 @@ pub fn standing(
 ) -> Result<Vec<(HeaderName, HeaderValue)>, String> {
     let mut headers = adapter;
     if let Some(key) = &config.api_key {
-        let value = sensitive(&format!("Bearer {}", key.expose().trim()))
-            .map_err(|_| format!("the api_key of provider `{}` has characters that no header can carry", config.id))?;
+        let value = sensitive(&format!("Bearer {}", key.expose().trim())).map_err(|_| {
+            format!("the api_key of provider `{}` has characters that no header can carry", config.id)
+        })?;
         replace(&mut headers, AUTHORIZATION, value);
     }
     for (name, secret) in &config.headers {

@@ -217,11 +217,13 @@ async fn send(frames: &mpsc::Sender<Frame>, frame: Frame, stalled_reader: Durati
     match frames.try_send(frame) {
         Ok(()) => Sent::Yes,
         Err(mpsc::error::TrySendError::Closed(_)) => Sent::Left,
-        Err(mpsc::error::TrySendError::Full(frame)) => match timeout(stalled_reader, frames.send(frame)).await {
-            Ok(Ok(())) => Sent::Yes,
-            Ok(Err(_)) => Sent::Left,
-            Err(_) => Sent::Stalled,
-        },
+        Err(mpsc::error::TrySendError::Full(frame)) => {
+            match timeout(stalled_reader, frames.send(frame)).await {
+                Ok(Ok(())) => Sent::Yes,
+                Ok(Err(_)) => Sent::Left,
+                Err(_) => Sent::Stalled,
+            }
+        }
     }
 }
 

@@ -82,6 +82,11 @@ impl Registry {
         names
     }
 
+    /// Other names for the kind of this name.
+    pub fn aliases(&self, name: &str) -> &'static [&'static str] {
+        self.row(name).map_or(&[], |row| row.aliases)
+    }
+
     fn row(&self, name: &str) -> Option<&ProviderKind> {
         self.rows.iter().find(|row| row.name == name || row.aliases.contains(&name))
     }

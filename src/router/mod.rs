@@ -54,7 +54,10 @@ impl RouterActor {
     pub fn new(routes: Arc<Routes>, providers: Vec<Arc<Provider>>) -> Self {
         let guarding = providers
             .iter()
-            .map(|provider| Guarding { provider: Arc::clone(provider), busy: Arc::new(AtomicBool::new(false)) })
+            .map(|provider| Guarding {
+                provider: Arc::clone(provider),
+                busy: Arc::new(AtomicBool::new(false)),
+            })
             .collect();
         routes.table.store(Arc::new(Table::new(providers)));
         RouterActor { routes, guarding }

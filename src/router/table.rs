@@ -122,7 +122,8 @@ impl Table {
         } else if self.providers.is_empty() {
             message.push_str("; no provider is configured");
         } else {
-            let known: Vec<String> = self.providers.iter().map(|provider| format!("`{}`", provider.id())).collect();
+            let known: Vec<String> =
+                self.providers.iter().map(|provider| format!("`{}`", provider.id())).collect();
             message.push_str(&format!("; providers: {}", known.join(", ")));
         }
         ProxyError::new(ErrorKind::ModelNotFound, message).with_param("model")

@@ -46,7 +46,8 @@ pub fn check_host(listener: &Listener, host: Option<&str>) -> Result<(), ProxyEr
 /// `forbidden` for an origin that is neither local, nor an editor's, nor named in `origins`.
 pub fn check_origin(listener: &Listener, origin: Option<&str>) -> Result<Origin, ProxyError> {
     let Some(origin) = origin else { return Ok(Origin::None) };
-    let named = |allowed: &String| allowed == "*" || allowed.eq_ignore_ascii_case(origin.trim_end_matches('/'));
+    let named =
+        |allowed: &String| allowed == "*" || allowed.eq_ignore_ascii_case(origin.trim_end_matches('/'));
     if listener.origins.iter().any(named) {
         return Ok(Origin::Allowed);
     }
@@ -110,7 +111,10 @@ pub fn given_key<'h>(header: impl Fn(&str) -> Option<&'h str>) -> Option<&'h str
         scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
     });
     let blank = |key: &&str| !key.trim().is_empty();
-    bearer.filter(blank).or_else(|| header("x-api-key").filter(blank)).or_else(|| header("api-key").filter(blank))
+    bearer
+        .filter(blank)
+        .or_else(|| header("x-api-key").filter(blank))
+        .or_else(|| header("api-key").filter(blank))
 }
 
 /// Whether a client's key may use this model id.

@@ -100,7 +100,8 @@ async fn read_body(http: &HttpRequest, mut payload: web::Payload, limit: usize) 
         let text = format!("the request body is over {limit} bytes; raise `max_body` of the listener");
         ProxyError::new(ErrorKind::BodyTooLarge, text)
     };
-    let announced = http.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+    let announced =
+        http.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
     if announced.is_some_and(|length| length > limit) {
         return Err(too_large());
     }
@@ -135,7 +136,9 @@ async fn read_body(http: &HttpRequest, mut payload: web::Payload, limit: usize) 
 fn headers_up(http: &HttpRequest) -> Vec<(HeaderName, PlainValue)> {
     http.headers()
         .iter()
-        .filter(|(name, _)| goes_up(name.as_str()) && *name != header::CONTENT_TYPE && *name != header::ACCEPT)
+        .filter(|(name, _)| {
+            goes_up(name.as_str()) && *name != header::CONTENT_TYPE && *name != header::ACCEPT
+        })
         .map(|(name, value)| (name.clone(), value.clone()))
         .collect()
 }

@@ -58,7 +58,9 @@ pub fn one(request: &HttpRequest, edge: &Edge, client: Option<&ClientKey>, id: &
 }
 
 fn may_use(client: Option<&ClientKey>, provider: &str, model: &str) -> bool {
-    client.and_then(|key| key.models.as_ref()).is_none_or(|globs| globs.is_match(format!("{provider}/{model}")))
+    client
+        .and_then(|key| key.models.as_ref())
+        .is_none_or(|globs| globs.is_match(format!("{provider}/{model}")))
 }
 
 /// Mistral's SDK wants `type: "base"`, Anthropic's wants `"model"` (clients.md §1).

@@ -41,9 +41,14 @@ pub struct StreamBody {
 enum State {
     /// The status line is out, but no backend has reached its commit point yet.
     Waiting(LocalBoxFuture<'static, Result<Reply, ProxyError>>),
-    Streaming { stream: ReplyStream, _lease: Lease },
+    Streaming {
+        stream: ReplyStream,
+        _lease: Lease,
+    },
     /// The error event is handed over; it must be flushed before the connection is cut.
-    Cutting { flushed: bool },
+    Cutting {
+        flushed: bool,
+    },
     Finished,
 }
 

@@ -68,7 +68,9 @@ mod tests {
 
     #[test]
     fn every_path_works_with_and_without_v1_and_with_odd_slashes() {
-        for path in ["/v1/chat/completions", "/chat/completions", "//v1//chat/completions/", "/v1/chat/completions/"] {
+        for path in
+            ["/v1/chat/completions", "/chat/completions", "//v1//chat/completions/", "/v1/chat/completions/"]
+        {
             assert_eq!(route("POST", path), Route::Infer(&ENDPOINTS[0]), "{path}");
         }
         for path in ["/models", "/v1/models/", "//models"] {

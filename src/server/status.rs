@@ -38,7 +38,10 @@ pub async fn metrics(edge: &Edge) -> HttpResponse {
     let metrics = std::sync::Arc::clone(&edge.metrics);
     match web::block(move || metrics.encode()).await {
         Ok(Ok(text)) => HttpResponse::Ok()
-            .insert_header((CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8")))
+            .insert_header((
+                CONTENT_TYPE,
+                HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"),
+            ))
             .body(text),
         _ => error_response(&ProxyError::new(ErrorKind::Internal, "the metrics could not be encoded")),
     }

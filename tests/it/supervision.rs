@@ -121,7 +121,9 @@ fn upstream() -> Fake {
 
 fn streamed() -> Script {
     let part = |text: &str| {
-        format!(r#"{{"id":"c","object":"chat.completion.chunk","model":"m","choices":[{{"index":0,"delta":{{"content":"{text}"}},"finish_reason":null}}]}}"#)
+        format!(
+            r#"{{"id":"c","object":"chat.completion.chunk","model":"m","choices":[{{"index":0,"delta":{{"content":"{text}"}},"finish_reason":null}}]}}"#
+        )
     };
     let last = r#"{"id":"c","object":"chat.completion.chunk","model":"m","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#;
     Answer::events()
@@ -145,11 +147,17 @@ fn stage(extra: &str) -> Stage {
     let faulty = Faulty::leak();
     let fake = upstream();
     let registry = Registry::builtin().with(ProviderKind { name: "faulty", aliases: &[], adapter: faulty });
-    let text = format!("{}{extra}\n{}", provider("faulty", "faulty", &fake.url()), provider("well", "openai", &fake.url()));
+    let text = format!(
+        "{}{extra}\n{}",
+        provider("faulty", "faulty", &fake.url()),
+        provider("well", "openai", &fake.url())
+    );
     let proxy = Proxy::with_registry(&text, registry);
-    eventually("both providers are up", || (proxy.status_of("faulty"), proxy.status_of("well")), |(faulty, well)| {
-        faulty["health"] == "up" && well["health"] == "up"
-    });
+    eventually(
+        "both providers are up",
+        || (proxy.status_of("faulty"), proxy.status_of("well")),
+        |(faulty, well)| faulty["health"] == "up" && well["health"] == "up",
+    );
     Stage { faulty, fake, proxy }
 }
 
@@ -167,7 +175,8 @@ fn a_panic_in_a_handler_costs_its_own_request_only() {
     std::thread::scope(|scope| {
         let struck = scope.spawn(|| proxy.post("/v1/chat/completions", CHAT));
         eventually("the handler waits", || faulty.waiting.load(Ordering::SeqCst), |waiting| *waiting == 1);
-        let queued: Vec<_> = (0..5).map(|_| scope.spawn(|| proxy.post("/v1/chat/completions", CHAT))).collect();
+        let queued: Vec<_> =
+            (0..5).map(|_| scope.spawn(|| proxy.post("/v1/chat/completions", CHAT))).collect();
         // The healthy neighbour answers while the other actor hangs in its handler.
         let well = proxy.post("/v1/chat/completions", &CHAT.replace("faulty", "well"));
         assert_eq!(well.status, 200);
@@ -180,7 +189,9 @@ fn a_panic_in_a_handler_costs_its_own_request_only() {
 
     fake.open_gate("second half");
     let answer = running.finish();
-    assert!(answer.complete && answer.text().contains("second") && answer.text().ends_with("data: [DONE]\n\n"));
+    assert!(
+        answer.complete && answer.text().contains("second") && answer.text().ends_with("data: [DONE]\n\n")
+    );
     assert_eq!(restarts(&proxy), 1);
     assert_eq!(proxy.metric("demuxai_actor_restarts_total{provider=\"faulty\"}"), 1.0);
     let ok = "demuxai_requests_total{backend=\"faulty\",endpoint=\"chat\",listener=\"test\",model=\"m\",outcome=\"ok\",provider=\"faulty\"}";
@@ -201,7 +212,10 @@ fn a_panic_in_a_timer_or_a_context_future_is_survived() {
 
         fake.open_gate("second half");
         let answer = running.finish();
-        assert!(answer.complete && answer.text().contains("second"), "the stream goes on after a panic in a {place}");
+        assert!(
+            answer.complete && answer.text().contains("second"),
+            "the stream goes on after a panic in a {place}"
+        );
         let before = fake.counts().requests;
         eventually("the list is fetched again", || fake.counts().requests, |now| *now > before);
         assert_eq!(proxy.status_of("faulty")["health"], "up");
@@ -217,7 +231,11 @@ fn an_actor_that_falls_again_and_again_is_down_while_it_pauses_and_then_back() {
     }
     assert_eq!(restarts(&proxy), 4);
     // After the pause it serves again; meanwhile it refuses at once instead of queueing.
-    let back = eventually("it serves again", || proxy.post("/v1/chat/completions", CHAT).status, |code| *code == 200);
+    let back = eventually(
+        "it serves again",
+        || proxy.post("/v1/chat/completions", CHAT).status,
+        |code| *code == 200,
+    );
     assert_eq!(back, 200);
 }
 
@@ -240,7 +258,8 @@ fn replaced(fault: Fault) {
     other.until("first");
 
     *faulty.handler.lock().unwrap() = fault;
-    let struck = std::thread::scope(|scope| scope.spawn(|| proxy.post("/v1/chat/completions", CHAT)).join().unwrap());
+    let struck =
+        std::thread::scope(|scope| scope.spawn(|| proxy.post("/v1/chat/completions", CHAT)).join().unwrap());
     assert!(struck.status == 503 || struck.status == 200, "{}", struck.text());
 
     let own = own.finish();
@@ -250,9 +269,17 @@ fn replaced(fault: Fault) {
     assert!(last["error"]["message"].is_string(), "{last}");
     assert!(!own.text().contains("[DONE]") && !own.text().contains("finish_reason\":\"stop"));
 
-    eventually("the provider serves on a fresh arbiter", || proxy.post("/v1/chat/completions", CHAT).status, |code| *code == 200);
+    eventually(
+        "the provider serves on a fresh arbiter",
+        || proxy.post("/v1/chat/completions", CHAT).status,
+        |code| *code == 200,
+    );
     assert!(restarts(&proxy) >= 1);
-    eventually("its seats are settled", || proxy.status_of("faulty")["in_flight"].clone(), |seats| *seats == 0);
+    eventually(
+        "its seats are settled",
+        || proxy.status_of("faulty")["in_flight"].clone(),
+        |seats| *seats == 0,
+    );
 
     fake.open_gate("second half");
     let other = other.finish();
@@ -277,13 +304,15 @@ fn a_flood_of_requests_to_one_provider_leaves_the_others_answering() {
     eventually("up", || proxy.status_of("faulty"), |status| status["health"] == "up");
     std::thread::scope(|scope| {
         let flood: Vec<_> = (0..60)
-            .map(|_| scope.spawn(|| {
-                let mut reading = proxy.open("/v1/chat/completions", &STREAM.replace("ID", "faulty"));
-                if reading.status == 200 {
-                    reading.until("first");
-                }
-                reading.status
-            }))
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut reading = proxy.open("/v1/chat/completions", &STREAM.replace("ID", "faulty"));
+                    if reading.status == 200 {
+                        reading.until("first");
+                    }
+                    reading.status
+                })
+            })
             .collect();
         let well = proxy.post("/v1/chat/completions", &CHAT.replace("faulty", "well"));
         assert_eq!(well.status, 200);

@@ -90,7 +90,10 @@ fn outside_crates_are_named_where_they_belong() {
                     !code[..at].ends_with(|before: char| before.is_alphanumeric() || before == '_')
                 })
             });
-            assert!(!named || places.iter().any(|place| name.starts_with(place)), "{name} names {crate_name}");
+            assert!(
+                !named || places.iter().any(|place| name.starts_with(place)),
+                "{name} names {crate_name}"
+            );
         }
     }
 }
@@ -113,7 +116,18 @@ fn pure_modules_are_pure() {
             || name == "src/provider/listing.rs"
             || ADAPTERS.iter().any(|adapter| name == format!("src/provider/{adapter}.rs"))
     };
-    let banned = ["tokio::", "actix", "awc::", "Instant::now", "SystemTime::now", "std::env", "std::fs", "std::net::Tcp", "async fn", "rand::"];
+    let banned = [
+        "tokio::",
+        "actix",
+        "awc::",
+        "Instant::now",
+        "SystemTime::now",
+        "std::env",
+        "std::fs",
+        "std::net::Tcp",
+        "async fn",
+        "rand::",
+    ];
     let mut seen = 0;
     for (name, text) in sources().iter().filter(|(name, _)| pure(name) && !is_test(name)) {
         seen += 1;
@@ -126,12 +140,15 @@ fn pure_modules_are_pure() {
     assert!(seen > 15, "pure modules are found: {seen}");
 }
 
-const ADAPTERS: &[&str] = &["ollama", "ollama_cloud", "github", "mistral", "codestral", "fireworks", "openai"];
+const ADAPTERS: &[&str] =
+    &["ollama", "ollama_cloud", "github", "mistral", "codestral", "fireworks", "openai"];
 
 #[test]
 fn only_the_registry_names_adapters() {
     let adapter_names: BTreeSet<String> = ADAPTERS.iter().map(|name| format!("{name}::")).collect();
-    for (name, text) in sources().iter().filter(|(name, _)| name.starts_with("src/provider/") && !is_test(name)) {
+    for (name, text) in
+        sources().iter().filter(|(name, _)| name.starts_with("src/provider/") && !is_test(name))
+    {
         if name == "src/provider/registry.rs" {
             continue;
         }
@@ -144,7 +161,8 @@ fn only_the_registry_names_adapters() {
 
 #[test]
 fn the_edge_names_no_provider_kind() {
-    for (name, text) in sources().iter().filter(|(name, _)| name.starts_with("src/server/") && !is_test(name)) {
+    for (name, text) in sources().iter().filter(|(name, _)| name.starts_with("src/server/") && !is_test(name))
+    {
         for kind in ["mistral", "codestral", "fireworks", "github"] {
             let used = product(text).lines().any(|line| line.split("//").next().unwrap_or("").contains(kind));
             assert!(!used, "{name} names {kind}");
@@ -154,10 +172,14 @@ fn the_edge_names_no_provider_kind() {
 
 #[test]
 fn the_top_level_is_what_it_should_be() {
-    let allowed = ["Cargo.toml", "Cargo.lock", "src", "config", "deploy", "tests", "README.md", "LICENSE", "target"];
+    let allowed =
+        ["Cargo.toml", "Cargo.lock", "src", "config", "deploy", "tests", "README.md", "LICENSE", "target"];
     for entry in fs::read_dir(root()).expect("root") {
         let name = entry.expect("entry").file_name().to_string_lossy().into_owned();
-        assert!(name.starts_with('.') || allowed.contains(&name.as_str()), "{name} does not belong at the top level");
+        assert!(
+            name.starts_with('.') || allowed.contains(&name.as_str()),
+            "{name} does not belong at the top level"
+        );
     }
 }
 

@@ -62,10 +62,18 @@ fn a_foreign_host_is_refused_and_the_message_says_where_to_allow_it() {
 #[test]
 fn editors_and_local_pages_may_call_and_foreign_ones_may_not() {
     let listener = listener(&[], &["https://chat.example"]);
-    for origin in ["http://localhost:3000", "https://127.0.0.1", "vscode-webview://abc", "https://chat.example", "app://obsidian.md"] {
+    for origin in [
+        "http://localhost:3000",
+        "https://127.0.0.1",
+        "vscode-webview://abc",
+        "https://chat.example",
+        "app://obsidian.md",
+    ] {
         assert_eq!(check_origin(&listener, Some(origin)), Ok(Origin::Allowed), "{origin}");
     }
-    for origin in ["https://evil.example", "null", "http://localhost.evil.example", "http://evil.example/localhost"] {
+    for origin in
+        ["https://evil.example", "null", "http://localhost.evil.example", "http://evil.example/localhost"]
+    {
         assert!(check_origin(&listener, Some(origin)).is_err(), "{origin}");
     }
     assert_eq!(check_origin(&listener, None), Ok(Origin::None));

@@ -207,7 +207,9 @@ impl Reading {
                 moved || self.done
             }
             Framing::Chunked => {
-                let Some(line) = self.buffer.windows(2).position(|pair| pair == b"\r\n") else { return false };
+                let Some(line) = self.buffer.windows(2).position(|pair| pair == b"\r\n") else {
+                    return false;
+                };
                 let size = std::str::from_utf8(&self.buffer[..line]).expect("chunk size is text");
                 let size = usize::from_str_radix(size.trim(), 16).expect("chunk size is hexadecimal");
                 if self.buffer.len() < line + 2 + size + 2 {

@@ -7,7 +7,11 @@ use std::time::{Duration, Instant};
 
 /// Waits until something holds, looking often, and fails with what it was when it never does.
 #[track_caller]
-pub fn eventually<T: std::fmt::Debug>(what: &str, mut look: impl FnMut() -> T, holds: impl Fn(&T) -> bool) -> T {
+pub fn eventually<T: std::fmt::Debug>(
+    what: &str,
+    mut look: impl FnMut() -> T,
+    holds: impl Fn(&T) -> bool,
+) -> T {
     let deadline = Instant::now() + Duration::from_secs(20);
     loop {
         let seen = look();

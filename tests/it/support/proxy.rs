@@ -6,7 +6,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use demuxai::app::{App, AppHandle};
-use demuxai::config::{self, Sources};
+use demuxai::cli::load::read;
+use demuxai::config::Sources;
 use demuxai::provider::registry::Registry;
 use serde_json::Value;
 
@@ -42,9 +43,11 @@ impl Proxy {
         let (stop, stopped) = tokio::sync::oneshot::channel();
         let thread = std::thread::spawn(move || {
             actix_rt::System::new().block_on(async move {
-                let config = config::load_text("test", &text, &Sources::default(), &registry)
+                let sources = Sources { texts: vec![("test".to_owned(), text)], ..Sources::default() };
+                let config = read(&sources, &registry)
                     .unwrap_or_else(|report| panic!("configuration is good: {report}"));
-                let app = App::build(config, &registry).unwrap_or_else(|error| panic!("daemon starts: {error}"));
+                let app =
+                    App::build(config, &registry).unwrap_or_else(|error| panic!("daemon starts: {error}"));
                 started.send((app.addresses()[0].1, app.handle())).expect("test waits");
                 let handle = app.handle();
                 actix_rt::spawn(async move {
@@ -80,13 +83,15 @@ impl Proxy {
 
     /// The value of one metric's series, which must be there.
     pub fn metric(&self, series: &str) -> f64 {
-        self.find_metric(series).unwrap_or_else(|| panic!("no series `{series}` in\n{}", self.get("/metrics").text()))
+        self.find_metric(series)
+            .unwrap_or_else(|| panic!("no series `{series}` in\n{}", self.get("/metrics").text()))
     }
 
     /// The value of one metric's series, if it is there.
     pub fn find_metric(&self, series: &str) -> Option<f64> {
         let text = self.get("/metrics").text();
-        let line = text.lines().find(|line| line.strip_prefix(series).is_some_and(|rest| rest.starts_with(' ')))?;
+        let line =
+            text.lines().find(|line| line.strip_prefix(series).is_some_and(|rest| rest.starts_with(' ')))?;
         line.rsplit(' ').next()?.parse().ok()
     }
 }
