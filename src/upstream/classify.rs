@@ -152,9 +152,9 @@ fn verdict(status: u16, words: &Words) -> Verdict {
         429 if words.say(&NO_MONEY) || words.say(&LONG_QUOTA) => (Fault::Upstream, Retry::Elsewhere),
         // 498 is Groq's flex capacity, 529 Anthropic's overload, 520-530 Cloudflare between us and the upstream.
         408 | 409 | 425 | 429 | 498 | 502..=504 | 520..=530 => (Fault::Upstream, Retry::Here),
-        // The client is gone for Ollama, which cannot be ours; some 500 are caused by the request (an image sent to
-        // a text model), so that the same upstream is not asked again.
-        499 | 500..=599 => (Fault::Upstream, Retry::Elsewhere),
+        // 499 is Ollama's for a client that left. Some 500 are caused by the request (an image sent to a text model),
+        // so that the same upstream is not asked again.
+        499..=599 => (Fault::Upstream, Retry::Elsewhere),
         _ => (Fault::Client, Retry::No),
     }
 }

@@ -18,6 +18,7 @@ use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Method, Uri};
 use rustls::pki_types::ServerName;
 
+use super::base_url::BaseUrl;
 use super::connect::Target;
 use super::connector::{Connector, FRESH};
 use super::failure::{Failure, FailureKind};
@@ -87,14 +88,6 @@ pub struct Client {
     peer: Rc<str>,
 }
 
-/// The parts of a base URL.
-struct BaseUrl {
-    tls: bool,
-    host: String,
-    port: u16,
-    path: String,
-}
-
 /// A request body that awc copies piece by piece: a large one is never in memory twice.
 struct Upload {
     rest: Bytes,
@@ -162,7 +155,7 @@ impl Client {
         let response = result.map_err(|failure| failure.into_error(&self.peer))?;
         let status = response.status().as_u16();
         let body = AnswerBody { response: None, peer: Rc::clone(&self.peer) };
-        let headers: HeaderMap =
+        let mut headers: HeaderMap =
             response.headers().iter().map(|(name, value)| (name.clone(), value.clone())).collect();
 
         match content_encoding(&headers) {
@@ -173,7 +166,11 @@ impl Client {
             )
             .into_error(&self.peer)),
             // The status of a refusal counts more than its text, which nobody here can read.
-            Some(_) => Ok(Answer { status, headers, body }),
+            Some(_) => {
+                headers.remove(header::CONTENT_ENCODING);
+                headers.remove(header::CONTENT_LENGTH);
+                Ok(Answer { status, headers, body })
+            }
         }
     }
 
@@ -188,6 +185,7 @@ impl Client {
         let path = format!("{}{}", self.base_path, request.path);
         let uri = PathAndQuery::try_from(path)
             .ok()
+            .filter(|path| path.as_str().starts_with('/'))
             .and_then(|path| {
                 let builder = Uri::builder().scheme(Scheme::HTTP).authority(authority.clone());
                 builder.path_and_query(path).build().ok()
@@ -234,19 +232,22 @@ fn build_awc(connector: Connector) -> awc::Client {
         .finish()
 }
 
+/// Headers that are the connection's business, or that would change what the answer looks like on the wire.
 fn belongs_to_connection(name: &HeaderName) -> bool {
-    const OURS: [HeaderName; 9] = [
-        header::CONNECTION,
-        header::CONTENT_LENGTH,
-        header::TRANSFER_ENCODING,
-        header::EXPECT,
-        header::ACCEPT_ENCODING,
-        header::TE,
-        header::TRAILER,
-        header::UPGRADE,
-        header::PROXY_AUTHORIZATION,
-    ];
-    OURS.contains(name)
+    matches!(
+        name.as_str(),
+        "connection"
+            | "keep-alive"
+            | "proxy-connection"
+            | "proxy-authorization"
+            | "content-length"
+            | "transfer-encoding"
+            | "te"
+            | "trailer"
+            | "upgrade"
+            | "expect"
+            | "accept-encoding"
+    )
 }
 
 /// The first coding of the body that is not `identity`.
@@ -272,42 +273,11 @@ fn failure_of(error: &SendRequestError) -> Failure {
     }
 }
 
-// === impl BaseUrl ===
-
-impl BaseUrl {
-    fn parse(url: &str) -> Result<BaseUrl, ProxyError> {
-        let invalid = |what: &str| ProxyError::new(ErrorKind::Internal, format!("url {what}"));
-        // A url with a user part may hold a secret: it is not repeated.
-        let uri: Uri = url.parse().map_err(|_| invalid("is not a valid url"))?;
-        let authority = uri.authority().ok_or_else(|| invalid("has no host; write http://host:port"))?;
-        if authority.as_str().contains('@') {
-            return Err(invalid("may not contain a user or password; use `api_key` or `headers`"));
-        }
-        let tls = match uri.scheme_str() {
-            Some("http") => false,
-            Some("https") => true,
-            _ => return Err(invalid(&format!("`{url}` must start with http:// or https://"))),
-        };
-        if uri.query().is_some() {
-            return Err(invalid(&format!("`{url}` may not contain a query")));
-        }
-        let has_port = authority.as_str().len() > authority.host().len();
-        if authority.host().is_empty() || (has_port && authority.port_u16().is_none()) {
-            return Err(invalid(&format!("`{url}` has no valid host and port")));
-        }
-        Ok(BaseUrl {
-            tls,
-            host: authority.host().to_ascii_lowercase(),
-            port: authority.port_u16().unwrap_or(if tls { 443 } else { 80 }),
-            path: uri.path().trim_end_matches('/').to_owned(),
-        })
-    }
-}
-
 // === impl AnswerBody ===
 
 impl AnswerBody {
-    /// The next bytes of the body, or `None` after the last. After an error there is nothing more.
+    /// The next bytes of the body, or `None` after the last. After an error there is nothing more. Dropping the future
+    /// loses nothing, so it may be raced against other events. Read on to `None`: then the connection is used again.
     ///
     /// # Errors
     /// `Truncated` when the connection ends before the body does, `UpstreamProtocol` when its framing is broken.

@@ -130,7 +130,7 @@ fn words(error: &io::Error) -> String {
 // === impl Wire ===
 
 impl Wire {
-    fn tcp(&self) -> &TcpStream {
+    pub(super) fn tcp(&self) -> &TcpStream {
         match self {
             Wire::Plain(tcp) => tcp,
             Wire::Tls(stream) => stream.get_ref().0,
@@ -179,3 +179,6 @@ impl ActixStream for Wire {
         ActixStream::poll_write_ready(self.tcp(), cx)
     }
 }
+
+#[cfg(test)]
+mod tests;

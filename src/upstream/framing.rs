@@ -5,18 +5,18 @@
 //! awc reads that shape right, and only that one: on its own it takes a body that broke off for a complete one, a body
 //! that ends with the connection for an empty one, and a 103 for the answer (awc 3.11, measured 2026-11).
 
+mod chunk;
+mod head;
+
 use bytes::BytesMut;
+
+use chunk::Chunk;
+use head::{copy_head, garbage, head_end};
 
 /// Longest head, in bytes.
 pub(super) const MAX_HEAD: usize = 64 * 1024;
-/// Longest line that starts a chunk, extensions included.
-const MAX_CHUNK_LINE: usize = 4 * 1024;
-/// Longest trailer section.
-const MAX_TRAILERS: usize = 16 * 1024;
 /// Most heads with a 1xx status before the answer.
 const MAX_INFORMATIONAL: u8 = 32;
-/// What every head we can follow starts with.
-const VERSION: &[u8] = b"HTTP/1.";
 
 /// Why an answer cannot be followed further.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,31 +44,6 @@ enum State {
     Failed,
 }
 
-/// Where in a chunked body we are. The number that some carry bounds what may still come before a line ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Chunk {
-    /// Before the first digit of a size.
-    SizeStart,
-    /// After some digits.
-    Size { size: u64, left: usize },
-    /// After the size, up to the line's end: white space and extensions.
-    Extension { size: u64, left: usize },
-    /// Expecting the LF of a size line.
-    SizeLf { size: u64 },
-    /// This many bytes of data are to come.
-    Data { left: u64 },
-    /// Expecting the CR after the data.
-    DataCr,
-    /// Expecting the LF after the data.
-    DataLf,
-    /// At the start of a line after the last chunk.
-    TrailerStart { left: usize },
-    /// Inside a trailer.
-    Trailer { left: usize },
-    /// Expecting the very last LF.
-    EndLf,
-}
-
 /// The state machine for one answer.
 #[derive(Debug)]
 pub(super) struct Framing {
@@ -81,15 +56,6 @@ pub(super) struct Framing {
     seen: bool,
     persistent: bool,
     overrun: bool,
-}
-
-/// How a head says that its body is framed.
-struct HeadFields {
-    version: u8,
-    status: u16,
-    content_length: Option<u64>,
-    chunked: bool,
-    close: bool,
 }
 
 // === impl Framing ===
@@ -204,7 +170,8 @@ impl Framing {
                     let byte = bytes.get(at).copied().unwrap_or_default();
                     at += 1;
                     match chunk.step(byte) {
-                        Ok(state) => self.state = state,
+                        Ok(Chunk::End) => self.state = State::Complete,
+                        Ok(next) => self.state = State::Chunked(next),
                         Err(what) => self.fail(FramingError::Protocol(what.to_owned())),
                     }
                     continue;
@@ -291,197 +258,8 @@ impl Framing {
     }
 }
 
-// === impl Chunk ===
-
-impl Chunk {
-    /// The state after one byte that is not data.
-    fn step(self, byte: u8) -> Result<State, &'static str> {
-        let next = match self {
-            Chunk::SizeStart => {
-                let digit = hex(byte).ok_or("a chunk does not start with its size")?;
-                Chunk::Size { size: digit, left: MAX_CHUNK_LINE }
-            }
-            Chunk::Size { size, left } => match (hex(byte), byte) {
-                (Some(digit), _) => {
-                    let size = size
-                        .checked_mul(16)
-                        .and_then(|size| size.checked_add(digit))
-                        .ok_or("the size of a chunk is not a number we can hold")?;
-                    Chunk::Size { size, left: shorter(left)? }
-                }
-                (None, b'\r') => Chunk::SizeLf { size },
-                (None, b';' | b' ' | b'\t') => Chunk::Extension { size, left: shorter(left)? },
-                (None, _) => return Err("the size of a chunk is not hexadecimal"),
-            },
-            Chunk::Extension { size, left } => match byte {
-                b'\r' => Chunk::SizeLf { size },
-                b'\n' => return Err("the line of a chunk's size does not end with CRLF"),
-                _ => Chunk::Extension { size, left: shorter(left)? },
-            },
-            Chunk::SizeLf { size } => match (byte, size) {
-                (b'\n', 0) => Chunk::TrailerStart { left: MAX_TRAILERS },
-                (b'\n', left) => Chunk::Data { left },
-                _ => return Err("the line of a chunk's size does not end with CRLF"),
-            },
-            Chunk::Data { left } => Chunk::Data { left },
-            Chunk::DataCr if byte == b'\r' => Chunk::DataLf,
-            Chunk::DataLf if byte == b'\n' => Chunk::SizeStart,
-            Chunk::DataCr | Chunk::DataLf => return Err("a chunk is longer than its size"),
-            Chunk::TrailerStart { left } => match byte {
-                b'\r' => Chunk::EndLf,
-                _ => Chunk::Trailer { left: shorter(left)? },
-            },
-            Chunk::Trailer { left } => match byte {
-                b'\n' => Chunk::TrailerStart { left: shorter(left)? },
-                _ => Chunk::Trailer { left: shorter(left)? },
-            },
-            Chunk::EndLf if byte == b'\n' => return Ok(State::Complete),
-            Chunk::EndLf => return Err("the last chunk does not end with CRLF"),
-        };
-        Ok(State::Chunked(next))
-    }
-}
-
-/// One byte less of a bounded line.
-fn shorter(left: usize) -> Result<usize, &'static str> {
-    left.checked_sub(1).ok_or("a line of its chunked coding is too long")
-}
-
-fn hex(byte: u8) -> Option<u64> {
-    char::from(byte).to_digit(16).map(u64::from)
-}
-
 fn at_most(available: usize, left: u64) -> usize {
     usize::try_from(left).map_or(available, |left| left.min(available))
-}
-
-/// What is wrong with bytes that cannot become a head, found at the first byte that shows it.
-fn garbage(head: &[u8]) -> Option<FramingError> {
-    if head.iter().zip(VERSION).all(|(is, should)| is == should) {
-        return None;
-    }
-    let what = match head.first() {
-        // The content types of a TLS record: alert, handshake.
-        Some(0x15 | 0x16) => "it answers with tls; does the provider's `url` start with https?",
-        _ => "it does not answer with HTTP/1.1",
-    };
-    Some(FramingError::Protocol(what.to_owned()))
-}
-
-/// The length of the head with its empty line, if it is complete; `scanned` remembers how far there is no end.
-fn head_end(head: &[u8], scanned: &mut usize) -> Option<usize> {
-    while let Some(found) = head.get(*scanned..).and_then(|rest| memchr::memchr(b'\n', rest)) {
-        let after = *scanned + found + 1;
-        match head.get(after..) {
-            Some([b'\n', ..]) => return Some(after + 1),
-            Some([b'\r', b'\n', ..]) => return Some(after + 2),
-            // Too short to tell: look at this line end again with the next bytes.
-            Some([] | [b'\r']) | None => {
-                *scanned += found;
-                return None;
-            }
-            Some(_) => *scanned = after,
-        }
-    }
-    *scanned = head.len();
-    None
-}
-
-/// Copies a complete head to `out`: as `HTTP/1.0`, and without the fields that concern only this connection.
-fn copy_head(head: &[u8], out: &mut BytesMut) -> Result<HeadFields, FramingError> {
-    let malformed = |what: &str| FramingError::Protocol(what.to_owned());
-    let mut lines = head.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
-
-    let status_line = lines.next().unwrap_or_default();
-    let (version, status) = match status_line {
-        [b'H', b'T', b'T', b'P', b'/', b'1', b'.', minor @ b'0'..=b'9', b' ', digits @ ..] => {
-            let status = digits.get(..3).and_then(decimal).filter(|status| (100..1000).contains(status));
-            let ended = matches!(digits.get(3), None | Some(b' '));
-            match status {
-                Some(status) if ended => (minor - b'0', status),
-                _ => return Err(malformed("its status line has no status")),
-            }
-        }
-        _ => return Err(malformed("it does not answer with HTTP/1.1")),
-    };
-    let mut fields = HeadFields {
-        version,
-        status: u16::try_from(status).unwrap_or_default(),
-        content_length: None,
-        chunked: false,
-        close: false,
-    };
-    let mut coded = false;
-
-    out.extend_from_slice(VERSION);
-    out.extend_from_slice(b"0");
-    out.extend_from_slice(status_line.get(VERSION.len() + 1..).unwrap_or_default());
-    out.extend_from_slice(b"\r\n");
-
-    let mut length_line: Option<&[u8]> = None;
-    for line in lines.take_while(|line| !line.is_empty()) {
-        let Some(colon) = memchr::memchr(b':', line) else {
-            return Err(malformed("a line of its head is no header"));
-        };
-        let (name, value) = line.split_at(colon);
-        let value = value.get(1..).unwrap_or_default().trim_ascii();
-        if name.is_empty() || name.first().is_some_and(u8::is_ascii_whitespace) {
-            return Err(malformed("a line of its head is no header"));
-        }
-        match name.trim_ascii_end() {
-            name if name.eq_ignore_ascii_case(b"content-length") => {
-                let length = decimal(value).ok_or_else(|| malformed("its content-length is not a number"))?;
-                if fields.content_length.replace(length).is_some_and(|before| before != length) {
-                    return Err(malformed("it has two content-lengths"));
-                }
-                length_line = Some(line);
-            }
-            name if name.eq_ignore_ascii_case(b"transfer-encoding") => {
-                if fields.version == 0 || coded {
-                    return Err(malformed("it has a transfer-encoding that it may not have"));
-                }
-                coded = true;
-                fields.chunked = value.eq_ignore_ascii_case(b"chunked");
-                if !fields.chunked && !value.eq_ignore_ascii_case(b"identity") {
-                    return Err(malformed("its transfer-encoding is not chunked"));
-                }
-            }
-            name if name.eq_ignore_ascii_case(b"connection") => {
-                fields.close |= value
-                    .split(|byte| *byte == b',')
-                    .any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close"));
-            }
-            name if is_hop_by_hop(name) => {}
-            _ => {
-                out.extend_from_slice(line);
-                out.extend_from_slice(b"\r\n");
-            }
-        }
-    }
-    // Kept only where it is the framing, so that it can contradict nothing.
-    if let Some(line) = length_line.filter(|_| !fields.chunked && !matches!(fields.status, 204 | 304)) {
-        out.extend_from_slice(line);
-        out.extend_from_slice(b"\r\n");
-    }
-    out.extend_from_slice(b"\r\n");
-    Ok(fields)
-}
-
-fn is_hop_by_hop(name: &[u8]) -> bool {
-    [b"keep-alive".as_slice(), b"proxy-connection", b"te", b"trailer", b"upgrade"]
-        .iter()
-        .any(|hop| name.eq_ignore_ascii_case(hop))
-}
-
-/// A number of decimal digits and nothing else.
-fn decimal(digits: &[u8]) -> Option<u64> {
-    if digits.is_empty() {
-        return None;
-    }
-    digits.iter().try_fold(0_u64, |number, byte| {
-        let digit = byte.is_ascii_digit().then(|| u64::from(byte - b'0'))?;
-        number.checked_mul(10)?.checked_add(digit)
-    })
 }
 
 #[cfg(test)]

@@ -99,3 +99,6 @@ impl Idle {
         Pin::new(&mut self.wire).poll_read(&mut context, &mut ReadBuf::new(&mut byte)).is_pending()
     }
 }
+
+#[cfg(test)]
+mod tests;

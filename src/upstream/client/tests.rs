@@ -532,18 +532,22 @@ async fn an_early_refusal_is_read_while_a_large_body_is_on_its_way() {
 }
 
 #[actix_rt::test]
-async fn an_early_refusal_of_an_upstream_that_reads_nothing_more_does_not_wait_for_it() {
-    let (address, _) = serve(|mut socket, _| async move {
+async fn an_early_refusal_needs_no_upstream_that_reads_on_and_spends_the_connection() {
+    let (address, count) = serve(|mut socket, number| async move {
+        if number > 0 {
+            return answer_all(socket).await;
+        }
         socket.read_exact(&mut [0_u8; 1000]).await.unwrap();
         socket.write_all(b"HTTP/1.1 401 No\r\ncontent-length: 2\r\n\r\nno").await.unwrap();
         std::future::pending::<()>().await;
-        drop(socket);
     })
     .await;
     let client = client_of(address);
     let answer = client.send(post(vec![b'x'; 5 << 20])).await.unwrap();
     assert_eq!(answer.status, 401);
     assert_eq!(text_of(answer).await.unwrap(), "no");
+    assert_eq!(text_of(client.send(post("{}")).await.unwrap()).await.unwrap(), "ok");
+    assert_eq!(count.get(), 2);
 }
 
 // === cancelling ===

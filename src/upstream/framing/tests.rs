@@ -3,7 +3,8 @@
 use bytes::BytesMut;
 use proptest::prelude::*;
 
-use super::{Framing, FramingError, MAX_CHUNK_LINE, MAX_HEAD, MAX_INFORMATIONAL, MAX_TRAILERS};
+use super::chunk::{MAX_CHUNK_LINE, MAX_TRAILERS};
+use super::{Framing, FramingError, MAX_HEAD, MAX_INFORMATIONAL};
 
 /// How an answer came out, apart from its bytes.
 #[derive(Debug, PartialEq)]
