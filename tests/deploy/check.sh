@@ -37,7 +37,7 @@ if [[ $# -gt 0 ]]; then
     # One program and the C library's own family: nothing else to install.
     other=$(ldd "$1" | awk '{ print $1 }' | grep -vE '^(linux-vdso|libc|libm|libgcc_s|libpthread|libdl|librt)\.so|^/.*/ld-linux|^statically' || true)
     if [[ -n $other ]]; then
-        echo "FAILED  $1 links to more than the C library:" $other
+        echo "FAILED  $1 links to more than the C library:" "$other"
         exit 1
     fi
     echo "ok      ldd: the C library's family only"
