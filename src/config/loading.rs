@@ -71,6 +71,17 @@ impl Loading {
                 return None;
             }
         };
+        self.text(path, text, root, env)
+    }
+
+    /// Reads the text of a file into a layer.
+    pub(super) fn text(
+        &mut self,
+        path: &Path,
+        text: String,
+        root: Node<'_>,
+        env: &BTreeMap<String, String>,
+    ) -> Option<Tree> {
         if legacy::is_legacy(path, &text) {
             return self.legacy_file(path, &text, root, env);
         }

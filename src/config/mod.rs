@@ -29,7 +29,7 @@ mod validate;
 mod walk;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub use discover::{Found, discover};
 pub use place::Origin;
@@ -48,6 +48,8 @@ use settings::Config;
 pub struct Sources {
     /// Files that were named (`--config`), lowest first. They must exist.
     pub files: Vec<PathBuf>,
+    /// Configurations that are in no file, each with a name for messages; read after the files.
+    pub texts: Vec<(String, String)>,
     /// The whole environment.
     pub env: BTreeMap<String, String>,
     /// Options of the command line: key path, with dots and `<first>` for the first listener's id, and value.
@@ -107,11 +109,15 @@ pub fn load(sources: &Sources, kinds: &[Kind<'_>], probe: &dyn Fn(&str) -> bool)
     for path in &files {
         layers.extend(loading.file(path, root, &sources.env));
     }
+    for (name, text) in &sources.texts {
+        layers.extend(loading.text(Path::new(name), text.clone(), root, &sources.env));
+    }
     let below = merged(&layers, &loading.whole);
     let mut variables =
         environment::layer(&sources.env, &below, root, &mut loading.places, &mut loading.findings);
     loading.walk(root, &mut variables);
-    if files.is_empty() && !loading.incomplete && !variables.contains_key("providers") {
+    let configured = !files.is_empty() || !sources.texts.is_empty();
+    if !configured && !loading.incomplete && !variables.contains_key("providers") {
         layers.insert(0, loading.discovered(&sources.env, kinds, probe));
     }
     layers.push(variables);
@@ -127,7 +133,7 @@ pub fn load(sources: &Sources, kinds: &[Kind<'_>], probe: &dyn Fn(&str) -> bool)
 impl Sources {
     /// The sources of this process with the files that its command line names.
     pub fn of_process(files: Vec<PathBuf>) -> Self {
-        Sources { files, env: process_environment(), overrides: Vec::new(), config_dir: platform_directory() }
+        Sources { files, env: process_environment(), config_dir: platform_directory(), ..Sources::default() }
     }
 }
 
