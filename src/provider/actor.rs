@@ -28,6 +28,8 @@ use crate::metrics::ModelMeters;
 use crate::upstream::classify;
 use crate::upstream::{Client, ClientOptions, Outgoing};
 
+/// What a client that met `max_in_flight` is told to wait.
+const OVERLOAD_RETRY: Duration = Duration::from_secs(1);
 /// How often the actor looks whether its model list is due.
 const TICK: Duration = Duration::from_secs(1);
 /// A list that failed is tried again after this long at first, doubled up to the list's lifetime or ten minutes.
@@ -119,7 +121,9 @@ impl ProviderActor {
         let max = self.about.config.max_in_flight;
         let lease = self.vitals.seats.take(self.generation, max).map_err(|taken| {
             let text = format!("`{}` has {taken} requests in flight, its max_in_flight", self.about.id);
-            ProxyError::new(ErrorKind::Overloaded, text).at(&self.about.id)
+            let mut error = ProxyError::new(ErrorKind::Overloaded, text).at(&self.about.id);
+            error.retry_after = Some(OVERLOAD_RETRY);
+            error
         })?;
         Ok(Job {
             call,
