@@ -117,17 +117,24 @@ pub fn given_key<'h>(header: impl Fn(&str) -> Option<&'h str>) -> Option<&'h str
         .or_else(|| header("api-key").filter(blank))
 }
 
-/// Whether a client's key may use this model id.
+/// Whether a client's key may use a model: the one that its id was found to mean, however the client wrote it.
 ///
 /// # Errors
 /// `forbidden` when the key is restricted to other models.
-pub fn check_model(client: Option<&ClientKey>, model: &str) -> Result<(), ProxyError> {
+pub fn check_model(client: Option<&ClientKey>, backend: &str, model: &str) -> Result<(), ProxyError> {
     let Some(ClientKey { id, models: Some(globs), .. }) = client else { return Ok(()) };
-    if globs.is_match(model) {
+    if globs.is_match(format!("{backend}/{model}")) {
         return Ok(());
     }
     let text = format!("key `{id}` may not use this model; see `models` of `[keys.{id}]`");
     Err(ProxyError::new(ErrorKind::Forbidden, text).with_param("model").with_code("model_not_allowed"))
+}
+
+/// The same error for a client whose key is restricted: without the ids of models that it may not see.
+pub fn veil(client: Option<&ClientKey>, error: ProxyError) -> ProxyError {
+    let Some(ClientKey { models: Some(_), .. }) = client else { return error };
+    let text = "no such model, or not exactly one; GET /v1/models lists those that this key may use";
+    ProxyError { message: text.to_owned(), ..error }
 }
 
 #[cfg(test)]

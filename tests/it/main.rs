@@ -8,6 +8,7 @@
     reason = "a test that cannot go on fails"
 )]
 
+mod errors;
 mod supervision;
 mod support;
 mod tidy;
