@@ -8,6 +8,7 @@ use super::Adapter;
 use super::catalogue::KindFacts;
 use super::headers;
 use super::registry::Kind;
+use super::scrub::Scrub;
 use crate::config::settings::ProviderConfig;
 use crate::metrics::Metrics;
 
@@ -23,6 +24,8 @@ pub struct About {
     pub facts: Arc<KindFacts>,
     /// The headers of every request to it.
     pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// Takes its secrets out of what it says.
+    pub scrub: Scrub,
     /// Where it records.
     pub metrics: Arc<Metrics>,
 }
@@ -35,6 +38,7 @@ impl About {
     pub fn new(config: ProviderConfig, kind: &Kind, metrics: Arc<Metrics>) -> Result<Self, String> {
         let headers = headers::standing(&config, kind.adapter.headers())?;
         let (adapter, facts) = (kind.adapter, Arc::clone(&kind.facts));
-        Ok(About { id: Arc::from(config.id.as_str()), config, adapter, facts, headers, metrics })
+        let (id, scrub) = (Arc::from(config.id.as_str()), Scrub::new(&config));
+        Ok(About { id, config, adapter, facts, headers, scrub, metrics })
     }
 }

@@ -307,7 +307,8 @@ async fn ask(
         return Ok(body);
     }
     let now = std::time::SystemTime::now();
-    Err(classify(status, &head, &body, about.config.api_key.is_some(), now).at(&about.id))
+    let error = classify(status, &head, &body, about.config.api_key.is_some(), now).at(&about.id);
+    Err(about.scrub.error(error))
 }
 
 impl Actor for ProviderActor {

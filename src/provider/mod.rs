@@ -27,6 +27,7 @@ mod params;
 pub mod prepare;
 pub mod pump;
 pub mod registry;
+pub mod scrub;
 pub mod seats;
 pub mod supervisor;
 mod tags;

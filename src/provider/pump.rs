@@ -8,6 +8,7 @@ use bytes::{Bytes, BytesMut};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::scrub::Scrub;
 use crate::backend::{Frame, ReplyStream, StreamEnd};
 use crate::config::settings::Timeouts;
 use crate::dialect::{DONE_EVENT, Rewrite, Step, StreamRewriter, Usage};
@@ -139,6 +140,7 @@ impl Pump {
         frames: mpsc::Sender<Frame>,
         timeouts: &Timeouts,
         stalled_reader: Duration,
+        scrub: &Scrub,
     ) {
         let total = timeouts.total_stream.map(|limit| self.started + limit);
         loop {
@@ -161,6 +163,7 @@ impl Pump {
                 }
             }
             if let Some(ended) = self.ended.take() {
+                let ended = ended.map_err(|error| scrub.error(error));
                 self.end(ended, &frames, stalled_reader).await;
                 return;
             }

@@ -67,13 +67,18 @@ pub fn check_origin(listener: &Listener, origin: Option<&str>) -> Result<Origin,
 
 /// The host of `host[:port]` or `[v6][:port]`.
 fn host_name(authority: &str) -> &str {
-    if let Some(inside) = authority.strip_prefix('[') {
-        return inside.split_once(']').map_or(inside, |(address, _)| address);
+    if let Some((address, rest)) = authority.strip_prefix('[').and_then(|inside| inside.split_once(']')) {
+        let bare = rest.is_empty() || rest.strip_prefix(':').is_some_and(is_port);
+        return if bare { address } else { authority };
     }
     match authority.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        Some((name, port)) if is_port(port) => name,
         _ => authority,
     }
+}
+
+fn is_port(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// The client that a key belongs to; with no keys configured everyone is welcome, with any key or none.

@@ -9,6 +9,7 @@
 )]
 
 mod errors;
+mod security;
 mod supervision;
 mod support;
 mod tidy;
