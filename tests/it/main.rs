@@ -9,6 +9,7 @@
 )]
 
 mod errors;
+mod metrics;
 mod security;
 mod supervision;
 mod support;
