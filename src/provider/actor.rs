@@ -299,7 +299,7 @@ async fn ask(
     body: Vec<u8>,
 ) -> Result<Bytes, ProxyError> {
     let headers = headers::going_up(&about.headers, &[], false);
-    let outgoing = Outgoing { method, path: path.to_owned(), headers, body: body.into() };
+    let outgoing = Outgoing { method, path: path.to_owned(), headers, body: Bytes::from(body).into() };
     let answer = client.send(outgoing).await?;
     let (status, head) = (answer.status, answer.headers);
     let body = answer.body.collect(MAX_LIST).await?;
