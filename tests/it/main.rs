@@ -1,5 +1,6 @@
 //! Integration tests: the whole daemon in front of wire-faithful fake upstreams, and the real program.
 
+mod relay;
 mod supervision;
 mod support;
 mod tidy;
