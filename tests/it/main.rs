@@ -1,6 +1,7 @@
 //! Integration tests: the whole daemon in front of wire-faithful fake upstreams, and the real program.
 
 mod relay;
+mod streams;
 mod supervision;
 mod support;
 mod tidy;
