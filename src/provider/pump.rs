@@ -89,6 +89,8 @@ impl Pump {
         let mut semantic = false;
         match chunk {
             Some(Ok(bytes)) => self.rewriter.push(bytes),
+            // The answer is whole; what became of the connection after it is of no concern.
+            Some(Err(_)) if self.rewriter.finish_seen() => self.rewriter.finish(),
             Some(Err(error)) => {
                 self.ended = Some(Err(error));
                 return false;
@@ -171,16 +173,12 @@ impl Pump {
                 () = frames.closed() => return,
                 chunk = timeout_at(deadline, self.body.chunk()) => chunk,
             };
-            match chunk {
-                Ok(chunk) => {
-                    self.take(chunk);
-                }
-                Err(_) => {
-                    let which = if deadline == idle { "idle" } else { "total_stream" };
-                    let text = format!("upstream sent nothing more in time (timeouts.{which})");
-                    self.ended = Some(Err(ProxyError::new(ErrorKind::Timeout, text)));
-                }
-            }
+            let chunk = chunk.unwrap_or_else(|_| {
+                let which = if deadline == idle { "idle" } else { "total_stream" };
+                let text = format!("upstream sent nothing more in time (timeouts.{which})");
+                Some(Err(ProxyError::new(ErrorKind::Timeout, text)))
+            });
+            self.take(chunk);
         }
     }
 

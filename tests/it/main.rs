@@ -8,6 +8,8 @@
     reason = "a test that cannot go on fails"
 )]
 
+mod relay;
+mod streams;
 mod supervision;
 mod support;
 mod tidy;
