@@ -23,7 +23,6 @@ use crate::dialect::{Rewrite, Shape};
 use crate::error::{ErrorKind, ProxyError};
 use crate::metrics::ModelMeters;
 use crate::metrics::events::{AnswerCompleted, AttemptEnded};
-use crate::upstream::classify;
 use crate::upstream::rejected_field;
 use crate::upstream::{Answer, Client, Outgoing};
 
@@ -121,7 +120,8 @@ fn note_failure(job: &Job, error: &ProxyError) {
     AttemptEnded { meters: &job.meters, failure: Some((error.kind.label(), &error.message)) }.emit();
     let health = match error.kind {
         ErrorKind::Connect => Health::Unreachable,
-        ErrorKind::UpstreamAuthentication => Health::Refused,
+        // Without a key of ours it is one model that wants one, or the list would have been refused.
+        ErrorKind::UpstreamAuthentication if job.about.config.api_key.is_some() => Health::Refused,
         ErrorKind::ProviderRetired => Health::Retired,
         _ => return,
     };
@@ -221,7 +221,7 @@ async fn refusal(job: &Job, prepared: &Prepared, answer: Answer) -> Failed {
     let sent: Vec<&str> = sent.iter().map(|field| &**field).collect();
     let field = rejected_field(status, &body, &sent);
     let now = std::time::SystemTime::now();
-    let error = classify(status, &headers, &body, job.about.config.api_key.is_some(), now).at(&job.about.id);
+    let error = job.about.refusal(status, &headers, &body, now);
     Failed { error, field }
 }
 

@@ -153,8 +153,9 @@ fn hops(http: &HttpRequest) -> Result<u8, ProxyError> {
 
 /// The client's headers that go upstream, and how often the request went through a demuxai.
 fn headers_up(http: &HttpRequest, hops: u8) -> Vec<(HeaderName, PlainValue)> {
-    let kept =
-        |name: &HeaderName| goes_up(name.as_str()) && *name != header::CONTENT_TYPE && *name != header::ACCEPT;
+    let kept = |name: &HeaderName| {
+        goes_up(name.as_str()) && *name != header::CONTENT_TYPE && *name != header::ACCEPT
+    };
     let clients = http.headers().iter().filter(|(name, _)| kept(name));
     let mut headers: Vec<_> = clients.map(|(name, value)| (name.clone(), value.clone())).collect();
     headers.push((HeaderName::from_static(HOPS), PlainValue::from(u16::from(hops) + 1)));

@@ -2,6 +2,7 @@
 
 pub mod client;
 pub mod proxy;
+pub mod stage;
 
 use std::time::{Duration, Instant};
 
