@@ -25,7 +25,6 @@ use super::vitals::{Health, Vitals};
 use crate::backend::Call;
 use crate::error::{ErrorKind, ProxyError};
 use crate::metrics::ModelMeters;
-use crate::upstream::classify;
 use crate::upstream::{Client, ClientOptions, Outgoing};
 
 /// What a client that met `max_in_flight` is told to wait.
@@ -307,7 +306,7 @@ async fn ask(
         return Ok(body);
     }
     let now = std::time::SystemTime::now();
-    Err(classify(status, &head, &body, about.config.api_key.is_some(), now).at(&about.id))
+    Err(about.refusal(status, &head, &body, now))
 }
 
 impl Actor for ProviderActor {

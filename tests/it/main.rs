@@ -8,8 +8,16 @@
     reason = "a test that cannot go on fails"
 )]
 
+mod base_url;
+mod embeddings;
+mod fim;
+mod models;
+mod original;
+mod params;
+mod provider_contract;
 mod relay;
 mod streams;
 mod supervision;
 mod support;
 mod tidy;
+mod transcripts;
