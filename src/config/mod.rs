@@ -1,4 +1,141 @@
-//! Configuration.
+//! Configuration: finds its files, merges the layers, checks everything and gives [`settings::Config`].
+//!
+//! The stages, each a file: `read` (files to trees that know their lines) · `legacy` (the Python demuxai's
+//! `config.yml`) · `environment` (`DEMUXAI__…`) · `discover` (what is there without a file) · `walk` (against the
+//! schema that `schema` generates from `spec`) · `fill` (`${VAR}`) · `validate` (everything else) · `report`.
+//!
+//! Depends on nothing of the rest of demuxai: the kinds of providers and the probe are passed in. Only
+//! [`process_environment`] reads the process's environment.
 
+mod base_url;
+mod discover;
+mod environment;
+mod fill;
+mod interpolate;
+mod layers;
+mod legacy;
+mod loading;
+mod place;
+mod quantity;
+mod read;
+mod reference;
+mod report;
+mod schema;
 pub mod secret;
 pub mod settings;
+mod spec;
+mod starting;
+mod validate;
+mod walk;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+pub use discover::{Found, discover};
+pub use place::Origin;
+pub use report::{Problem, Report};
+pub use schema::schema;
+pub use starting::starting_configuration;
+
+use layers::merged;
+use loading::Loading;
+use place::Tree;
+use schema::Node;
+use settings::Config;
+
+/// Everything that a configuration is made from.
+#[derive(Debug, Clone, Default)]
+pub struct Sources {
+    /// Files that were named (`--config`), lowest first. They must exist.
+    pub files: Vec<PathBuf>,
+    /// Configurations that are in no file, each with a name for messages; read after the files.
+    pub texts: Vec<(String, String)>,
+    /// The whole environment.
+    pub env: BTreeMap<String, String>,
+    /// Options of the command line: key path, with dots and `<first>` for the first listener's id, and value.
+    pub overrides: Vec<(String, toml::Value)>,
+    /// demuxai's directory in the platform's configuration directory; used when no file is named.
+    pub config_dir: Option<PathBuf>,
+}
+
+/// What the configuration needs to know of a kind of upstream.
+#[derive(Debug, Clone, Copy)]
+pub struct Kind<'a> {
+    /// The word for `type`.
+    pub name: &'a str,
+    /// Other words for it.
+    pub aliases: &'a [&'a str],
+    /// Where it is, unless the configuration says otherwise; without one, `url` is required.
+    pub url: Option<&'a str>,
+    /// The variables that usually hold its key.
+    pub api_key_env: &'a [&'a str],
+    /// It does not answer without a key.
+    pub requires_key: bool,
+    /// A server on this machine or network.
+    pub local: bool,
+    /// With no configuration file, a key in the environment is reason enough to serve it.
+    pub discovered: bool,
+    /// Why it is gone, if its owner shut it down.
+    pub retired: Option<&'a str>,
+}
+
+/// The environment of this process; what is not UTF-8 is left out.
+#[expect(clippy::disallowed_methods, reason = "the one place where the environment is read")]
+pub fn process_environment() -> BTreeMap<String, String> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect()
+}
+
+/// demuxai's directory in the platform's configuration directory (on Linux `~/.config/demuxai`).
+pub fn platform_directory() -> Option<PathBuf> {
+    directories::BaseDirs::new().map(|base| base.config_dir().join("demuxai"))
+}
+
+/// Loads the configuration.
+///
+/// Layers, lowest first: built in, the files in their order, `DEMUXAI__…` variables, overrides. Tables merge key by
+/// key, lists and secret references are replaced as a whole. What demuxai finds by itself is used only when there is
+/// neither a file nor a `DEMUXAI__PROVIDERS__…` variable. `probe` says whether a URL answers.
+///
+/// # Errors
+/// All problems at once.
+pub fn load(sources: &Sources, kinds: &[Kind<'_>], probe: &dyn Fn(&str) -> bool) -> Result<Config, Report> {
+    let schema = schema();
+    let root = Node::root(&schema);
+    let mut loading = Loading::default();
+    let files = loading.files(sources);
+    let mut layers: Vec<Tree> = Vec::new();
+    for path in &files {
+        layers.extend(loading.file(path, root, &sources.env));
+    }
+    for (name, text) in &sources.texts {
+        layers.extend(loading.text(Path::new(name), text.clone(), root, &sources.env));
+    }
+    let below = merged(&layers, &loading.whole);
+    let mut variables =
+        environment::layer(&sources.env, &below, root, &mut loading.places, &mut loading.findings);
+    loading.walk(root, &mut variables);
+    let configured = !files.is_empty() || !sources.texts.is_empty();
+    if !configured && !loading.incomplete && !variables.contains_key("providers") {
+        layers.insert(0, loading.discovered(&sources.env, kinds, probe));
+    }
+    layers.push(variables);
+    let below = merged(&layers, &loading.whole);
+    let mut command_line = loading.overrides(&sources.overrides, &below);
+    loading.walk(root, &mut command_line);
+    layers.push(command_line);
+    loading.finish(root, &layers, &sources.env, kinds)
+}
+
+// === impl Sources ===
+
+impl Sources {
+    /// The sources of this process with the files that its command line names.
+    pub fn of_process(files: Vec<PathBuf>) -> Self {
+        Sources { files, env: process_environment(), config_dir: platform_directory(), ..Sources::default() }
+    }
+}
+
+#[cfg(test)]
+mod tests;

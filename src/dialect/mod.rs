@@ -1,9 +1,22 @@
 //! The API shapes that clients speak: which paths, what a request says, and how an answer is read and rewritten.
 //! Pure: bytes in, bytes out. Nothing here knows a provider, a clock or a socket.
 
-use std::ops::Range;
+mod choices;
+mod error_body;
+mod plain;
+mod request;
+mod rewrite;
+mod stream;
 
 use bytes::Bytes;
+
+pub use crate::wire::json::Member;
+pub use crate::wire::usage::Usage;
+pub use error_body::{error_event, openai_error, upstream_message};
+pub use plain::{Plain, rewrite_plain};
+pub use request::read;
+pub use rewrite::Rewrite;
+pub use stream::{DONE_EVENT, Step, StreamRewriter};
 
 /// What a request wants done. One task needs one capability of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -41,16 +54,37 @@ pub enum Shape {
     Embedding,
 }
 
-/// One top-level member of a JSON object, by its byte ranges in the body it was read from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Member {
-    /// The key, unescaped.
-    pub key: String,
-    /// The key with its quotes.
-    pub key_range: Range<usize>,
-    /// The value, as written.
-    pub value: Range<usize>,
+/// One inference endpoint as clients see it: a row of [`ENDPOINTS`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Endpoint {
+    /// The path without `/v1/` or a leading slash.
+    pub path: &'static str,
+    /// What a request wants done, unless its body says otherwise (a `/completions` with a suffix is [`Task::Fim`]).
+    pub task: Task,
+    /// The shape in which the client expects the answer.
+    pub shape: Shape,
+    /// The field, apart from `model`, without which a request makes no sense.
+    pub required: &'static str,
 }
+
+/// `POST /v1/chat/completions`.
+pub const CHAT_COMPLETIONS: Endpoint =
+    Endpoint { path: "chat/completions", task: Task::Chat, shape: Shape::Chat, required: "messages" };
+
+/// `POST /v1/completions`.
+pub const COMPLETIONS: Endpoint =
+    Endpoint { path: "completions", task: Task::Completion, shape: Shape::Text, required: "prompt" };
+
+/// `POST /v1/fim/completions`, which answers in the shape of chat (Mistral's SDK, 2026-06-30).
+pub const FIM_COMPLETIONS: Endpoint =
+    Endpoint { path: "fim/completions", task: Task::Fim, shape: Shape::Chat, required: "prompt" };
+
+/// `POST /v1/embeddings`.
+pub const EMBEDDINGS: Endpoint =
+    Endpoint { path: "embeddings", task: Task::Embedding, shape: Shape::Embedding, required: "input" };
+
+/// All inference endpoints. Each is a POST, with and without `/v1`.
+pub const ENDPOINTS: [Endpoint; 4] = [CHAT_COMPLETIONS, COMPLETIONS, FIM_COMPLETIONS, EMBEDDINGS];
 
 /// A client's request, read once: the bytes as they came and what of them decides.
 #[derive(Debug, Clone)]
@@ -69,7 +103,7 @@ pub struct Request {
     pub base64: bool,
     /// The body, untouched.
     pub body: Bytes,
-    /// Its top-level members in the order written; no key twice.
+    /// Its top-level members in the order written. No key that decides anything is there twice.
     pub members: Vec<Member>,
 }
 
@@ -83,17 +117,4 @@ impl Request {
     pub fn value(&self, key: &str) -> Option<&[u8]> {
         self.member(key).and_then(|member| self.body.get(member.value.clone()))
     }
-}
-
-/// Token counts as the upstream reported them. Absent counts stay absent; nothing is computed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Usage {
-    /// `prompt_tokens` or `input_tokens`.
-    pub input: Option<u64>,
-    /// `completion_tokens` or `output_tokens`.
-    pub output: Option<u64>,
-    /// `completion_tokens_details.reasoning_tokens`.
-    pub reasoning: Option<u64>,
-    /// `prompt_tokens_details.cached_tokens`.
-    pub cached: Option<u64>,
 }

@@ -5,6 +5,34 @@
 //! a table in `config/providers.toml`). Otherwise one file next to this one that implements [`Adapter`], and one row
 //! in `registry.rs`. Facts that age belong into `config/providers.toml`, not into the adapter.
 
+pub mod about;
+pub mod actor;
+pub mod base_url;
+mod call;
+pub mod capability;
+pub mod catalogue;
+mod codestral;
+mod fireworks;
+mod github;
+pub mod handle;
+pub mod headers;
+pub mod listing;
+mod mistral;
+mod model_list;
+pub mod models;
+mod ollama;
+mod ollama_cloud;
+pub mod openai;
+mod params;
+pub mod prepare;
+pub mod pump;
+pub mod registry;
+pub mod seats;
+pub mod supervisor;
+mod tags;
+mod timestamp;
+pub mod vitals;
+
 use http::header::{HeaderName, HeaderValue};
 
 use crate::dialect::{Shape, Task};

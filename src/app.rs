@@ -1,0 +1,280 @@
+//! The composition root: configuration → providers → router → listeners; and the way out: drain, then stop.
+//! `plan` is all of the start-up that needs no socket and no thread; `demuxai check` stops there.
+
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use actix::Addr;
+use actix_web::dev::{Server, ServerHandle};
+use futures_util::future::join_all;
+use tracing::info;
+
+use crate::config::settings::{Config, Listener};
+use crate::metrics::Metrics;
+use crate::provider::about::About;
+use crate::provider::handle::Provider;
+use crate::provider::registry::Registry;
+use crate::provider::supervisor::{Intensity, Observer, supervise};
+use crate::router::{RouterActor, Routes};
+use crate::server::edge::Edge;
+use crate::server::listener;
+
+/// Why the daemon cannot start.
+#[derive(Debug)]
+pub enum BuildError {
+    /// The configuration is well-formed, but something in it cannot be used; all such things.
+    Unusable(Vec<String>),
+    /// An address cannot be listened on.
+    Bind {
+        /// The listener's id.
+        listener: String,
+        /// Its address.
+        address: SocketAddr,
+        /// Why not.
+        source: io::Error,
+    },
+    /// Anything else.
+    Internal(String),
+}
+
+/// A configuration that is ready to be started.
+pub struct Plan {
+    config: Config,
+    abouts: Vec<About>,
+    metrics: Arc<Metrics>,
+}
+
+/// A running daemon.
+pub struct App {
+    servers: Vec<Server>,
+    handle: AppHandle,
+    addresses: Vec<(String, SocketAddr)>,
+}
+
+/// A running daemon's controls; cheap to clone.
+#[derive(Clone)]
+pub struct AppHandle {
+    servers: Vec<ServerHandle>,
+    router: Addr<RouterActor>,
+    routes: Arc<Routes>,
+    metrics: Arc<Metrics>,
+    draining: Arc<AtomicBool>,
+}
+
+/// Tells of the router's falls.
+struct RouterFalls;
+
+// === impl Plan ===
+
+impl Plan {
+    /// Puts together what the configuration asks for. Starts nothing.
+    ///
+    /// # Errors
+    /// All the things in the configuration that cannot be used.
+    pub fn new(config: Config, registry: &Registry) -> Result<Self, BuildError> {
+        let metrics = Metrics::new().map_err(|error| BuildError::Internal(error.to_string()))?;
+        let metrics = Arc::new(metrics);
+        let mut problems = Vec::new();
+        if let Err(problem) = crate::telemetry::filter(&config.log.level) {
+            problems.push(problem);
+        }
+        let mut abouts = Vec::new();
+        for provider in &config.providers {
+            let Some(kind) = registry.kind(&provider.kind) else {
+                let known = registry.names().join(", ");
+                problems.push(format!(
+                    "provider `{}`: no type `{}` (known: {known})",
+                    provider.id, provider.kind
+                ));
+                continue;
+            };
+            match About::new(provider.clone(), &kind, Arc::clone(&metrics)) {
+                Ok(about) => abouts.push(about),
+                Err(problem) => problems.push(problem),
+            }
+        }
+        if problems.is_empty() {
+            Ok(Plan { config, abouts, metrics })
+        } else {
+            Err(BuildError::Unusable(problems))
+        }
+    }
+
+    /// The configuration that is to be started.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Starts the providers alone, without router and listeners. Must be called inside an actix system.
+    pub fn start_providers(self) -> Vec<Arc<Provider>> {
+        self.abouts.into_iter().map(Provider::start).collect()
+    }
+
+    /// Binds all listeners, then starts everything. Must be called inside an actix system.
+    ///
+    /// # Errors
+    /// When an address cannot be listened on; nothing was started then.
+    pub fn start(self) -> Result<App, BuildError> {
+        let sockets = bind_all(&self.config.listeners)?;
+        let providers: Vec<Arc<Provider>> = self.abouts.into_iter().map(Provider::start).collect();
+        let routes = Arc::new(Routes::default());
+        let router = start_router(Arc::clone(&routes), providers);
+        let draining = Arc::new(AtomicBool::new(false));
+        let keys = Arc::new(self.config.keys);
+        let mut servers = Vec::new();
+        let mut addresses = Vec::new();
+        for (listener, socket) in self.config.listeners.into_iter().zip(sockets) {
+            let bound = |source| BuildError::Bind {
+                listener: listener.id.clone(),
+                address: listener.address,
+                source,
+            };
+            let address = socket.local_addr().map_err(bound)?;
+            addresses.push((listener.id.clone(), address));
+            let edge = Edge {
+                id: Arc::from(listener.id.as_str()),
+                listener: Arc::new(listener.clone()),
+                keys: Arc::clone(&keys),
+                routes: Arc::clone(&routes),
+                metrics: Arc::clone(&self.metrics),
+                draining: Arc::clone(&draining),
+            };
+            servers.push(listener::server(socket, edge).map_err(bound)?);
+        }
+        let handle = AppHandle {
+            servers: servers.iter().map(Server::handle).collect(),
+            router,
+            routes,
+            metrics: self.metrics,
+            draining,
+        };
+        Ok(App { servers, handle, addresses })
+    }
+}
+
+fn bind_all(listeners: &[Listener]) -> Result<Vec<TcpListener>, BuildError> {
+    let bind = |listener: &Listener| {
+        listener::bind(listener.address, listener.stalled_reader).map_err(|source| BuildError::Bind {
+            listener: listener.id.clone(),
+            address: listener.address,
+            source,
+        })
+    };
+    listeners.iter().map(bind).collect()
+}
+
+fn start_router(routes: Arc<Routes>, providers: Vec<Arc<Provider>>) -> Addr<RouterActor> {
+    let (sender, receiver) = actix::dev::channel::channel(16);
+    let supervision = supervise(receiver, Intensity::default(), RouterFalls, |_context| {
+        RouterActor::new(routes, providers)
+    });
+    actix_rt::spawn(supervision);
+    Addr::new(sender)
+}
+
+impl Observer for RouterFalls {
+    fn fell(&self, cause: &str) {
+        tracing::error!(cause, "router's actor fell");
+    }
+
+    fn pausing(&self, _pause: Option<Duration>) {}
+}
+
+// === impl App ===
+
+impl App {
+    /// Plans and starts in one go.
+    ///
+    /// # Errors
+    /// As [`Plan::new`] and [`Plan::start`].
+    pub fn build(config: Config, registry: &Registry) -> Result<App, BuildError> {
+        Plan::new(config, registry)?.start()
+    }
+
+    /// The listeners' ids with the addresses they are bound to.
+    pub fn addresses(&self) -> &[(String, SocketAddr)] {
+        &self.addresses
+    }
+
+    /// The controls.
+    pub fn handle(&self) -> AppHandle {
+        self.handle.clone()
+    }
+
+    /// Serves until stopped through the handle.
+    ///
+    /// # Errors
+    /// When a listener fails.
+    pub async fn run_until_stopped(self) -> io::Result<()> {
+        for (listener, address) in &self.addresses {
+            info!(listener, %address, "listening");
+        }
+        for ended in join_all(self.servers).await {
+            ended?;
+        }
+        Ok(())
+    }
+}
+
+// === impl AppHandle ===
+
+impl AppHandle {
+    /// Takes no new requests and lets those in flight go on, up to the listeners' `drain`.
+    pub async fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+        join_all(self.servers.iter().map(|server| server.stop(true))).await;
+    }
+
+    /// Ends everything at once.
+    pub async fn stop(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+        join_all(self.servers.iter().map(|server| server.stop(false))).await;
+    }
+
+    /// The router's address.
+    pub fn router(&self) -> &Addr<RouterActor> {
+        &self.router
+    }
+
+    /// The routing table's place.
+    pub fn routes(&self) -> &Arc<Routes> {
+        &self.routes
+    }
+
+    /// Where is recorded.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+}
+
+// === impl BuildError ===
+
+impl fmt::Display for BuildError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            BuildError::Unusable(problems) => f.write_str(&problems.join("\n")),
+            BuildError::Bind { listener, address, source } if source.kind() == io::ErrorKind::AddrInUse => {
+                let port = address.port();
+                write!(
+                    f,
+                    "listener `{listener}`: {address} is in use, perhaps by another demuxai; stop that, or choose \
+                     another address with --listen 127.0.0.1:{}",
+                    port.checked_add(1).unwrap_or(6042)
+                )
+            }
+            BuildError::Bind { listener, address, source } => {
+                write!(
+                    f,
+                    "listener `{listener}`: cannot listen on {address}: {source}; choose another with --listen"
+                )
+            }
+            BuildError::Internal(text) => f.write_str(text),
+        }
+    }
+}
+
+impl std::error::Error for BuildError {}

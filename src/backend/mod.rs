@@ -1,0 +1,161 @@
+//! The one seam: anything that answers a [`Call`] is a [`Backend`], be it one provider or a group of them.
+//! A reply is handed over at the commit point (design §6): until then a failure may still go elsewhere.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use http::header::{HeaderName, HeaderValue};
+use tokio::sync::{mpsc, watch};
+
+use crate::dialect::{Request, Usage};
+use crate::error::{ErrorKind, ProxyError};
+use crate::metrics::{EndReason, ModelMeters};
+use crate::provider::pump::StreamMeter;
+use crate::provider::seats::Lease;
+
+/// One client request on its way to a backend. Cheap to clone: a group gives a copy to each member it tries.
+#[derive(Clone)]
+pub struct Call {
+    /// What the client sent.
+    pub request: Arc<Request>,
+    /// The model's id at the upstream, as the router resolved it.
+    pub model: Arc<str>,
+    /// The client's headers that may go upstream; never credentials or cookies.
+    pub headers: Arc<Vec<(HeaderName, HeaderValue)>>,
+    /// When the request was fully read.
+    pub received: Instant,
+    /// Our id of the request.
+    pub request_id: Arc<str>,
+    /// A reader that takes nothing for this long is dropped.
+    pub stalled_reader: Duration,
+}
+
+/// Anything that answers a [`Call`].
+pub trait Backend: Send + Sync {
+    /// Its id in the configuration.
+    fn id(&self) -> &str;
+
+    /// Answers the call. Resolves at the commit point: a whole answer, or a stream whose first semantic event is there.
+    /// Dropping the future cancels the call at the upstream.
+    fn forward(&self, call: Call) -> BoxFuture<'static, Result<Reply, ProxyError>>;
+}
+
+/// An answer from the commit point on.
+pub struct Reply {
+    /// The upstream's status, 2xx.
+    pub status: u16,
+    /// The upstream's headers that may come down.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// The answer itself.
+    pub body: ReplyBody,
+    /// Who answered.
+    pub served: Served,
+    /// How long demuxai waited for the upstream until now; the rest of the time was ours.
+    pub waited: Duration,
+    /// The admission this answer holds; settled when dropped.
+    pub lease: Lease,
+}
+
+/// Who answered, and how the request was changed on the way. Ids and labels only.
+pub struct Served {
+    /// The provider's id.
+    pub provider: Arc<str>,
+    /// The model's id at the upstream.
+    pub model: Arc<str>,
+    /// What was changed in the request: `drop:seed`, `rename:max_completion_tokens`.
+    pub edits: Vec<String>,
+    /// The hops before this one: provider id and error label.
+    pub attempts: Vec<(Arc<str>, &'static str)>,
+    /// The metric handles of this provider and model.
+    pub meters: Arc<ModelMeters>,
+}
+
+/// The body of a reply.
+pub enum ReplyBody {
+    /// A plain answer, complete.
+    Whole {
+        /// The bytes for the client.
+        bytes: Bytes,
+        /// What it cost, as the upstream says.
+        usage: Usage,
+    },
+    /// A stream from its first semantic event on.
+    Stream(ReplyStream),
+}
+
+/// The downstream end of a streamed answer, from its first semantic event on.
+pub struct ReplyStream {
+    /// Whole SSE events, then exactly one [`Frame::End`]. A channel that closes without it is an error, never an end.
+    frames: mpsc::Receiver<Frame>,
+    /// Ready when the arbiter that feeds the channel was given up.
+    gone: BoxFuture<'static, ()>,
+    /// Settles what is measured of the stream when it is dropped.
+    meter: StreamMeter,
+    /// Request fully read → first semantic event.
+    pub time_to_first_token: Duration,
+}
+
+/// One step of a streamed answer.
+pub enum Frame {
+    /// One or more whole SSE events, ready for the client.
+    Data(Bytes),
+    /// The end, with its reason.
+    End(StreamEnd),
+}
+
+/// How a stream ended and what it cost.
+pub struct StreamEnd {
+    /// Why it ended.
+    pub reason: EndReason,
+    /// What to tell the client, unless it ended well.
+    pub error: Option<ProxyError>,
+    /// What it cost, as the upstream says.
+    pub usage: Usage,
+}
+
+// === impl ReplyStream ===
+
+impl ReplyStream {
+    /// The downstream end of this channel.
+    pub(crate) fn new(
+        frames: mpsc::Receiver<Frame>,
+        mut gone: watch::Receiver<bool>,
+        time_to_first_token: Duration,
+        meter: StreamMeter,
+    ) -> Self {
+        let gone = Box::pin(async move {
+            // A sender that is dropped was given up, too.
+            let _ = gone.wait_for(|given_up| *given_up).await;
+        });
+        ReplyStream { frames, gone, meter, time_to_first_token }
+    }
+
+    /// The next frame. After [`Frame::End`] it must not be called again.
+    pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Frame> {
+        let frame = match self.frames.poll_recv(cx) {
+            Poll::Ready(Some(frame)) => frame,
+            Poll::Ready(None) => fell(),
+            Poll::Pending => match self.gone.as_mut().poll(cx) {
+                Poll::Ready(()) => fell(),
+                Poll::Pending => return Poll::Pending,
+            },
+        };
+        match &frame {
+            Frame::Data(_) => self.meter.event(),
+            Frame::End(end) => self.meter.ended(end.reason, end.usage),
+        }
+        Poll::Ready(frame)
+    }
+}
+
+/// The end of a stream whose provider fell without a word.
+fn fell() -> Frame {
+    let error = ProxyError::new(
+        ErrorKind::ProviderDown,
+        "the provider's actor was replaced while it held the stream",
+    );
+    Frame::End(StreamEnd { reason: EndReason::UpstreamError, error: Some(error), usage: Usage::default() })
+}

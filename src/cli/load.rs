@@ -1,0 +1,185 @@
+//! The configuration as the commands see it: load it and say what is wrong; check it; write a first one.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::path::Path;
+use std::time::Duration;
+
+use http::Uri;
+
+use super::{ConfigArgs, Exit, InitArgs, complain, say};
+use crate::app::Plan;
+use crate::config::settings::Config;
+use crate::config::{self, Kind, Report, Sources};
+use crate::provider::registry::Registry;
+
+/// The kinds that a key in the environment is reason enough to serve. Not GitHub: that host is gone, and its
+/// variable is set on many machines for other reasons.
+const DISCOVERED: [&str; 4] = ["ollama-cloud", "mistral", "codestral", "fireworks"];
+/// How long a local server may take to show that it is there.
+const PROBE: Duration = Duration::from_millis(500);
+
+/// The registry of the product.
+pub fn registry() -> Registry {
+    Registry::builtin()
+}
+
+/// Loads the configuration; what is wrong is said on stderr.
+///
+/// # Errors
+/// The exit code.
+pub fn load(files: &ConfigArgs, listen: Option<SocketAddr>) -> Result<Config, Exit> {
+    let mut sources = Sources::of_process(files.config.clone());
+    sources.overrides.extend(listen.map(listening));
+    read(&sources, &registry()).map_err(|report| {
+        complain(&report.to_string());
+        Exit::Configuration
+    })
+}
+
+/// The override that moves the first listener.
+pub fn listening(address: SocketAddr) -> (String, toml::Value) {
+    ("listeners.<first>.address".to_owned(), toml::Value::String(address.to_string()))
+}
+
+/// Reads the configuration with the kinds of this registry.
+///
+/// # Errors
+/// All problems at once.
+pub fn read(sources: &Sources, registry: &Registry) -> Result<Config, Report> {
+    with_kinds(registry, |kinds| config::load(sources, kinds, &answers))
+}
+
+/// What the configuration needs to know of the registry's kinds.
+fn with_kinds<T>(registry: &Registry, then: impl FnOnce(&[Kind<'_>]) -> T) -> T {
+    let known: Vec<_> = registry.names().into_iter().filter_map(|name| registry.kind(name)).collect();
+    let variables: Vec<Vec<&str>> =
+        known.iter().map(|kind| kind.facts.api_key_env.iter().map(String::as_str).collect()).collect();
+    let kinds: Vec<Kind<'_>> = known
+        .iter()
+        .zip(&variables)
+        .map(|(kind, variables)| Kind {
+            name: &kind.name,
+            aliases: registry.aliases(&kind.name),
+            url: kind.facts.url.as_deref(),
+            api_key_env: variables,
+            requires_key: kind.facts.requires_key,
+            local: kind.facts.local,
+            discovered: DISCOVERED.contains(&kind.name.as_str()),
+            retired: kind.facts.retired.as_ref().map(|retired| retired.message.as_str()),
+        })
+        .collect();
+    then(&kinds)
+}
+
+/// Whether an HTTP server answers at this url.
+fn answers(url: &str) -> bool {
+    let Ok(uri) = url.parse::<Uri>() else { return false };
+    let Some(host) = uri.host() else { return false };
+    let encrypted = uri.scheme_str() == Some("https");
+    let port = uri.port_u16().unwrap_or(if encrypted { 443 } else { 80 });
+    let Ok(addresses) = (host.trim_matches(['[', ']']), port).to_socket_addrs() else { return false };
+    let connected =
+        addresses.into_iter().find_map(|address| TcpStream::connect_timeout(&address, PROBE).ok());
+    // Behind TLS a connection has to be proof enough.
+    connected.is_some_and(|stream| encrypted || speaks_http(stream, host))
+}
+
+fn speaks_http(mut stream: TcpStream, host: &str) -> bool {
+    let request = format!("GET / HTTP/1.0\r\nhost: {host}\r\n\r\n");
+    let mut begin = [0_u8; 5];
+    stream.set_read_timeout(Some(PROBE)).is_ok()
+        && stream.write_all(request.as_bytes()).is_ok()
+        && stream.read_exact(&mut begin).is_ok()
+        && begin == *b"HTTP/"
+}
+
+/// `demuxai check`: all of the start-up but the sockets.
+pub fn check(args: &ConfigArgs) -> Exit {
+    let config = match load(args, None) {
+        Ok(config) => config,
+        Err(exit) => return exit,
+    };
+    let plan = match Plan::new(config, &registry()) {
+        Ok(plan) => plan,
+        Err(error) => {
+            complain(&error.to_string());
+            return super::serve::exit_of(&error);
+        }
+    };
+    say(&summary(plan.config()));
+    Exit::Success
+}
+
+/// What would be started, for people.
+fn summary(config: &Config) -> String {
+    let mut lines = vec!["configuration is good".to_owned()];
+    for listener in &config.listeners {
+        let mut serves = Vec::new();
+        for (on, name) in [(listener.api, "api"), (listener.metrics, "metrics"), (listener.admin, "admin")] {
+            if on {
+                serves.push(name);
+            }
+        }
+        lines.push(format!("  listener {:<16} {} ({})", listener.id, listener.address, serves.join(", ")));
+    }
+    for key in &config.keys {
+        lines.push(format!("  key      {}", key.id));
+    }
+    for provider in &config.providers {
+        let key = if provider.api_key.is_some() { "with a key" } else { "without a key" };
+        lines.push(format!("  provider {:<16} {} at {} {key}", provider.id, provider.kind, provider.url));
+    }
+    for note in &config.notes {
+        lines.push(format!("  note: {note}"));
+    }
+    lines.join("\n")
+}
+
+/// `demuxai init`: writes a starting configuration, never over an existing one unless told to.
+pub fn init(args: &InitArgs) -> Exit {
+    let environment = config::process_environment();
+    let text = with_kinds(&registry(), |kinds| {
+        config::starting_configuration(&config::discover(&environment, kinds, &answers), kinds)
+    });
+    let default = || config::platform_directory().map(|folder| folder.join("config.toml"));
+    let path = match args.output.clone().or_else(default) {
+        Some(path) if path == Path::new("-") => {
+            say(text.trim_end());
+            return Exit::Success;
+        }
+        Some(path) => path,
+        None => {
+            complain("this platform has no configuration directory; name a file with --output FILE");
+            return Exit::Failure;
+        }
+    };
+    if let Err(problem) = write_new(&path, &text, args.force) {
+        complain(&problem);
+        return Exit::Failure;
+    }
+    say(&format!("wrote {}; `demuxai check` checks it, `demuxai` serves it", path.display()));
+    Exit::Success
+}
+
+fn write_new(path: &Path, text: &str, force: bool) -> Result<(), String> {
+    let failed = |error: std::io::Error| match error.kind() {
+        std::io::ErrorKind::AlreadyExists => {
+            format!("{} is there already; --force replaces it, --output - prints instead", path.display())
+        }
+        _ => format!("cannot write {}: {error}", path.display()),
+    };
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).map_err(failed)?;
+    }
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create(force).truncate(force).create_new(!force);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt;
+        // Keys may be written into it by hand later.
+        options.mode(0o600);
+    }
+    let mut file = options.open(path).map_err(failed)?;
+    file.write_all(text.as_bytes()).map_err(failed)
+}

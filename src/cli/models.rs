@@ -1,0 +1,87 @@
+//! `demuxai models`: asks every provider for its list and prints what clients would see.
+
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+
+use super::load::{self, registry};
+use super::{ConfigArgs, Exit, complain, say};
+use crate::app::Plan;
+use crate::backend::Backend;
+use crate::provider::handle::Provider;
+use crate::provider::vitals::Health;
+use crate::provider::{Capabilities, Model};
+
+/// Prints all models; a provider that cannot list is named with its reason.
+pub fn run(args: &ConfigArgs) -> Exit {
+    let config = match load::load(args, None) {
+        Ok(config) => config,
+        Err(exit) => return exit,
+    };
+    let notes = config.notes.clone();
+    let plan = match Plan::new(config, &registry()) {
+        Ok(plan) => plan,
+        Err(error) => {
+            complain(&error.to_string());
+            return super::serve::exit_of(&error);
+        }
+    };
+    actix_rt::System::new().block_on(async move {
+        let providers = plan.start_providers();
+        if providers.is_empty() {
+            for note in notes {
+                complain(&note);
+            }
+            complain("no provider is configured");
+            return Exit::Configuration;
+        }
+        join_all(providers.iter().map(|provider| provider.refresh())).await;
+        if providers.iter().map(print).fold(false, |any, good| any | good) {
+            Exit::Success
+        } else {
+            Exit::Failure
+        }
+    })
+}
+
+/// Prints one provider's models; whether it could be asked.
+fn print(provider: &Arc<Provider>) -> bool {
+    let list = provider.vitals().models.load();
+    for model in list.models() {
+        say(&line(provider.id(), model));
+    }
+    let health = provider.vitals().health();
+    if health == Health::Up {
+        return true;
+    }
+    let remark = provider.vitals().remark().unwrap_or_else(|| "no answer in time".to_owned());
+    complain(&format!("{}: {} ({remark})", provider.id(), health.label()));
+    false
+}
+
+fn line(provider: &str, model: &Model) -> String {
+    let mut line = format!("{provider}/{}", model.id);
+    let words = words(&model.capabilities);
+    if let Some(context) = model.context_length {
+        line = format!("{line:<56} {context:>9}");
+    } else if !words.is_empty() {
+        line = format!("{line:<56} {:>9}", "-");
+    }
+    if !words.is_empty() {
+        line = format!("{line}  {}", words.join(" "));
+    }
+    line
+}
+
+fn words(capabilities: &Capabilities) -> Vec<&'static str> {
+    let all = [
+        (capabilities.chat, "chat"),
+        (capabilities.completion, "completion"),
+        (capabilities.fim, "fim"),
+        (capabilities.embedding, "embedding"),
+        (capabilities.tools, "tools"),
+        (capabilities.vision, "vision"),
+        (capabilities.reasoning, "reasoning"),
+    ];
+    all.into_iter().filter(|(can, _)| *can == Some(true)).map(|(_, word)| word).collect()
+}

@@ -1,0 +1,140 @@
+//! `demuxai serve`: build, announce, wait for signals, drain.
+
+use std::time::Duration;
+
+use actix::Addr;
+use tokio::time::timeout;
+use tracing::{info, warn};
+
+use super::load::{self, registry};
+use super::{Exit, ServeArgs, complain};
+use crate::app::{App, AppHandle, BuildError};
+use crate::config::process_environment;
+use crate::config::settings::Config;
+use crate::notify::ServiceManager;
+use crate::router::{RoundTrip, RouterActor};
+use crate::telemetry;
+
+/// Serves what the configuration says.
+pub fn run(args: &ServeArgs) -> Exit {
+    match load::load(&args.files, args.listen) {
+        Ok(config) => serve(config, |_app| {}),
+        Err(exit) => exit,
+    }
+}
+
+/// Serves this configuration; `announce` is called once everything listens.
+pub fn serve(config: Config, announce: impl FnOnce(&App)) -> Exit {
+    if let Err(problem) = telemetry::install(&config.log) {
+        complain(&problem);
+        return Exit::Configuration;
+    }
+    for note in &config.notes {
+        info!("{note}");
+    }
+    actix_rt::System::new().block_on(async move {
+        match App::build(config, &registry()) {
+            Ok(app) => {
+                announce(&app);
+                until_stopped(app).await
+            }
+            Err(error) => {
+                complain(&error.to_string());
+                exit_of(&error)
+            }
+        }
+    })
+}
+
+/// The exit code of a start that failed.
+pub fn exit_of(error: &BuildError) -> Exit {
+    match error {
+        BuildError::Unusable(_) => Exit::Configuration,
+        BuildError::Bind { .. } => Exit::Address,
+        BuildError::Internal(_) => Exit::Failure,
+    }
+}
+
+async fn until_stopped(app: App) -> Exit {
+    let handle = app.handle();
+    let environment = process_environment();
+    let variable = |name: &str| environment.get(name).map(String::as_str);
+    let manager = ServiceManager::new(variable("NOTIFY_SOCKET"), variable("WATCHDOG_USEC"));
+    manager.tell("READY=1");
+    let feeding = manager
+        .watchdog_interval()
+        .map(|interval| actix_rt::spawn(feed_watchdog(manager.clone(), handle.router().clone(), interval)));
+    let serving = app.run_until_stopped();
+    tokio::pin!(serving);
+    let exit = tokio::select! {
+        ended = &mut serving => ended_by_itself(ended),
+        stopped = stop_on_signals(&handle, &manager) => {
+            match stopped {
+                Exit::Success => ended_by_itself(serving.await),
+                early => early,
+            }
+        }
+    };
+    if let Some(feeding) = feeding {
+        feeding.abort();
+    }
+    exit
+}
+
+fn ended_by_itself(ended: std::io::Result<()>) -> Exit {
+    match ended {
+        Ok(()) => Exit::Success,
+        Err(error) => {
+            complain(&format!("a listener failed: {error}"));
+            Exit::Failure
+        }
+    }
+}
+
+/// The first SIGINT or SIGTERM drains, the second ends at once.
+async fn stop_on_signals(handle: &AppHandle, manager: &ServiceManager) -> Exit {
+    next_signal().await;
+    info!("draining; a second signal ends at once");
+    manager.tell("STOPPING=1");
+    tokio::select! {
+        () = handle.drain() => Exit::Success,
+        () = next_signal() => {
+            warn!("ending at once");
+            // Connections are cut; nothing more is worth waiting for.
+            let _ = timeout(Duration::from_secs(1), handle.stop()).await;
+            Exit::Interrupted
+        }
+    }
+}
+
+#[cfg(unix)]
+async fn next_signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut interrupt), Ok(mut terminate)) =
+        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+}
+
+#[cfg(not(unix))]
+async fn next_signal() {
+    if tokio::signal::ctrl_c().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Feeds systemd's watchdog from a round trip through the router and every provider's actor, never from a bare timer.
+async fn feed_watchdog(manager: ServiceManager, router: Addr<RouterActor>, interval: Duration) {
+    loop {
+        tokio::time::sleep(interval).await;
+        match timeout(interval, router.send(RoundTrip)).await {
+            Ok(Ok(true)) => manager.tell("WATCHDOG=1"),
+            _ => warn!("an actor did not answer in time; the watchdog goes hungry"),
+        }
+    }
+}

@@ -1,0 +1,281 @@
+//! The configuration as it is written: one struct per table, one field per option. The JSON schema that files are
+//! checked against is generated from here. Judges nothing but types; what values mean is `validate`'s affair.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+/// The whole configuration of demuxai.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Spec {
+    /// Where clients connect. Default: one listener on 127.0.0.1:6041.
+    #[schemars(with = "BTreeMap<String, ListenerSpec>")]
+    pub(crate) listeners: Map<String, Value>,
+    /// The clients' keys. Default: none, any key or none is accepted.
+    #[schemars(with = "BTreeMap<String, KeySpec>")]
+    pub(crate) keys: Map<String, Value>,
+    /// The upstream accounts; the id is the prefix of their models.
+    #[schemars(with = "BTreeMap<String, ProviderSpec>")]
+    pub(crate) providers: Map<String, Value>,
+    /// Groups of backends.
+    #[schemars(with = "BTreeMap<String, LaterSpec>")]
+    pub(crate) groups: Map<String, Value>,
+    /// Splits: pick a member by conditions.
+    #[schemars(with = "BTreeMap<String, LaterSpec>")]
+    pub(crate) routers: Map<String, Value>,
+    /// State on disk.
+    #[schemars(with = "Option<LaterSpec>")]
+    pub(crate) state: Option<Value>,
+    /// Changes through `/demuxai/…`.
+    pub(crate) admin: AdminSpec,
+    /// What is logged.
+    pub(crate) log: LogSpec,
+}
+
+/// A table that this version accepts and ignores.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub(crate) struct LaterSpec {
+    #[serde(flatten)]
+    #[schemars(with = "BTreeMap<String, Value>")]
+    #[expect(dead_code, reason = "stands for any key in the schema")]
+    anything: Map<String, Value>,
+}
+
+/// Where clients connect.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct ListenerSpec {
+    /// IP address and port. Default: "127.0.0.1:6041". Port 0 takes a free one; an address other than loopback
+    /// needs [keys].
+    pub(crate) address: Option<String>,
+    /// What is served there. Default: all three.
+    pub(crate) serves: Option<Vec<Service>>,
+    /// Host names accepted besides IP addresses, localhost, *.local and host.docker.internal. Default: none.
+    pub(crate) hosts: Vec<String>,
+    /// Origins that browsers may call from; "*" is any. Default: none.
+    pub(crate) origins: Vec<String>,
+    /// Largest request body. Default: "64MB".
+    pub(crate) max_body: Option<Size>,
+    /// HTTP worker threads. Default: the number of cores, at most 4.
+    pub(crate) workers: Option<u64>,
+    /// Quiet time after which a waiting stream is kept alive with a comment. Default: 15 s.
+    pub(crate) keep_alive: Option<Span>,
+    /// A reader that takes nothing for this long is dropped. Default: 60 s.
+    pub(crate) stalled_reader: Option<Span>,
+    /// How long in-flight requests may go on after the first SIGTERM. Default: 120 s.
+    pub(crate) drain: Option<Span>,
+}
+
+/// What a listener can serve.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Service {
+    Api,
+    Metrics,
+    Admin,
+}
+
+/// A client's key and what it may do.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["key"]))]
+pub(crate) struct KeySpec {
+    /// The key. Required.
+    pub(crate) key: Option<SecretSpec>,
+    /// Globs on the model ids it may use. Default: all.
+    pub(crate) models: Option<Vec<String>>,
+    /// Limits of this client. Checked, not enforced in this version.
+    pub(crate) limits: Vec<LimitSpec>,
+}
+
+/// One upstream account.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["type"]))]
+pub(crate) struct ProviderSpec {
+    /// The kind of upstream: ollama, ollama-cloud, github, mistral, codestral, fireworks, openai … Required.
+    #[serde(rename = "type")]
+    pub(crate) kind: Option<String>,
+    /// A name for people. Default: none.
+    pub(crate) name: Option<String>,
+    /// A sentence for people. Default: none.
+    pub(crate) description: Option<String>,
+    /// Base URL, with or without a trailing /v1. Default: that of the type; type "openai" needs one.
+    pub(crate) url: Option<String>,
+    /// The key that the upstream wants. Default: none.
+    pub(crate) api_key: Option<SecretSpec>,
+    /// More headers for every request. Default: none.
+    #[schemars(with = "BTreeMap<String, SecretSpec>", extend("x-header-names" = true))]
+    pub(crate) headers: Map<String, Value>,
+    /// Only models that match one of these globs. Default: all.
+    pub(crate) include_models: Option<Vec<String>>,
+    /// No models that match one of these globs; exclusion wins. Default: none.
+    pub(crate) exclude_models: Option<Vec<String>>,
+    /// How long a model list is good. Default: 3600.
+    pub(crate) cache_seconds: Option<Span>,
+    /// When to give up.
+    pub(crate) timeouts: TimeoutsSpec,
+    /// More requests than this at once are refused with 429. Default: no bound.
+    pub(crate) max_in_flight: Option<u64>,
+    /// Models added to the upstream's list, or the list where it has none. Default: none.
+    pub(crate) models: Vec<ModelSpec>,
+    /// PEM file with certificates trusted in addition to the platform's. Default: none.
+    pub(crate) ca_file: Option<String>,
+    /// Threads and HTTP clients for a busy provider, 1 to 64. Default: 1.
+    pub(crate) replicas: Option<u64>,
+    /// Your limits. Checked, not enforced in this version. Default: the built-in catalogue's guesses; [] is none.
+    pub(crate) limits: Option<Vec<LimitSpec>>,
+    /// A server on this machine or network: no quota, and time to load a model. Default: that of the type.
+    pub(crate) local: Option<bool>,
+}
+
+/// When to give up on an upstream.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct TimeoutsSpec {
+    /// TCP and TLS. Default: 10 s.
+    pub(crate) connect: Option<Span>,
+    /// Until the first part of a streamed answer. Default: 120 s, for local servers 600 s.
+    pub(crate) first_token: Option<Span>,
+    /// Between two parts of a streamed answer. Default: 120 s.
+    pub(crate) idle: Option<Span>,
+    /// A whole answer that is not streamed. Default: 600 s.
+    pub(crate) total: Option<Span>,
+    /// A whole streamed answer. Default: no bound.
+    pub(crate) total_stream: Option<Span>,
+}
+
+/// A model: its id, or a table that says more.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+#[schemars(extend("x-expects" = "a model id or a table like { id = \"...\" }"))]
+pub(crate) enum ModelSpec {
+    Id(String),
+    Described(DescribedModel),
+}
+
+/// A model and what is known of it.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["id"]))]
+pub(crate) struct DescribedModel {
+    /// The upstream's id. Required.
+    pub(crate) id: Option<String>,
+    /// chat, completion, fim, embedding, tools, vision, reasoning, streaming. Default: unknown.
+    pub(crate) capabilities: Vec<String>,
+    /// Context window in tokens. Default: unknown.
+    pub(crate) context_length: Option<u64>,
+}
+
+/// One limit, such as `{ requests = 60, per = "minute" }`.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct LimitSpec {
+    /// How many requests.
+    pub(crate) requests: Option<u64>,
+    /// How many tokens in prompts.
+    pub(crate) input_tokens: Option<u64>,
+    /// How many tokens in answers.
+    pub(crate) output_tokens: Option<u64>,
+    /// How many tokens in prompts and answers together.
+    pub(crate) tokens: Option<u64>,
+    /// How many requests at the same time; has no `per`.
+    pub(crate) concurrent: Option<u64>,
+    /// The window: "minute", "hour", "day", "week", "month", or a length such as "5h".
+    pub(crate) per: Option<String>,
+    /// Glob on model ids; each matching model has the limit for itself. Default: the whole account.
+    pub(crate) models: Option<String>,
+    /// How the window moves. Default: "rolling".
+    pub(crate) window: Option<Window>,
+    /// IANA time zone of a calendar window. Default: "UTC".
+    pub(crate) time_zone: Option<String>,
+}
+
+/// How a limit's window moves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Window {
+    Rolling,
+    Fixed,
+    Calendar,
+    Bucket,
+}
+
+/// Changes through `/demuxai/…`.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct AdminSpec {
+    /// Key for changes. Default: none.
+    pub(crate) key: Option<SecretSpec>,
+}
+
+/// What is logged, on stderr.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct LogSpec {
+    /// error, warn, info, debug, trace, off, or `target=level` pairs separated by commas. Default: "info".
+    pub(crate) level: Option<String>,
+    /// "text" or "json". Default: "text".
+    pub(crate) format: Option<LogFormat>,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogFormat {
+    Text,
+    Json,
+}
+
+/// A secret: text with `${VAR}` inside, or a reference.
+#[derive(Deserialize, JsonSchema)]
+#[serde(untagged)]
+#[schemars(extend("x-expects" = "text such as \"${VAR}\", or { env = ... }, { file = ... }, { command = [...] }"))]
+pub(crate) enum SecretSpec {
+    Text(String),
+    Reference(SecretReference),
+}
+
+/// Where a secret comes from; exactly one of the three.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("x-whole" = true))]
+pub(crate) struct SecretReference {
+    /// An environment variable.
+    pub(crate) env: Option<String>,
+    /// A file that holds the secret and nothing else; relative to the configuration file's directory.
+    pub(crate) file: Option<String>,
+    /// A program and its arguments (no shell) that prints the secret; 10 s.
+    pub(crate) command: Option<Vec<String>>,
+}
+
+/// A length of time: seconds, or text such as "90s", "5m", "500ms", "1h30m".
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(untagged)]
+#[schemars(inline, extend("x-expects" = "seconds as a number, or text such as \"90s\", \"5m\", \"500ms\""))]
+pub(crate) enum Span {
+    Seconds(f64),
+    Text(String),
+}
+
+/// A number of bytes, or text such as "64MB".
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(untagged)]
+#[schemars(inline, extend("x-expects" = "a number of bytes, or text such as \"64MB\""))]
+pub(crate) enum Size {
+    Bytes(u64),
+    Text(String),
+}
+
+/// Without the text: it may be the secret itself.
+impl std::fmt::Debug for SecretSpec {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            SecretSpec::Text(_) => f.write_str("Text(…)"),
+            SecretSpec::Reference(reference) => reference.fmt(f),
+        }
+    }
+}

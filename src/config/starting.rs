@@ -1,0 +1,70 @@
+//! The text of a first configuration file: what was found is in it, the rest is explained. Writes no file, and never
+//! a key: keys are references to variables.
+
+use std::fmt::Write;
+
+use super::{Found, Kind};
+
+const HEAD: &str = r#"# demuxai: one OpenAI-compatible endpoint for the AI services that you use.
+# Every option with its default is in config/demuxai.toml of the source. Try this file with `demuxai check`.
+
+# Where clients connect. The API is at http://127.0.0.1:6041/v1.
+[listeners.local]
+address = "127.0.0.1:6041"
+
+# Clients' keys. Without one, any key or none is accepted, and only loopback addresses can be listened on.
+# [keys.ide]
+# key = "${DEMUXAI_IDE_KEY}"
+
+# Providers: the id in brackets is the prefix of the provider's models, as in "ollama/qwen3:8b".
+"#;
+
+/// A commented configuration that serves what was found.
+pub fn starting_configuration(found: &[Found], kinds: &[Kind<'_>]) -> String {
+    let mut text = HEAD.to_owned();
+    for found in found {
+        let why: String = found.why.chars().filter(|c| !c.is_control()).collect();
+        put(&mut text, &format!("\n# {why}.\n[providers.{}]\n", found.id));
+        put(&mut text, &format!("type = {}\n", quoted(&found.kind)));
+        if let Some(url) = &found.url {
+            put(&mut text, &format!("url = {}\n", quoted(&url.replace("${", "$${"))));
+        }
+        if let Some(variable) = &found.variable {
+            put(&mut text, &format!("api_key = {}\n", quoted(&format!("${{{variable}}}"))));
+        }
+    }
+    if found.is_empty() {
+        put(&mut text, "\n# Nothing was found. Take the # away from one of these, at least:\n");
+    }
+    let others = kinds.iter().filter(|kind| kind.retired.is_none());
+    for kind in others.filter(|kind| !found.iter().any(|found| found.id == kind.name)) {
+        put(&mut text, &commented(kind));
+    }
+    text
+}
+
+/// A provider of a kind, to be taken in by hand.
+fn commented(kind: &Kind<'_>) -> String {
+    let mut text = format!("\n# [providers.{}]\n# type = {}\n", kind.name, quoted(kind.name));
+    match kind.url {
+        None => put(
+            &mut text,
+            "# url = \"http://localhost:8080\"    # any OpenAI-compatible server, with or without /v1\n",
+        ),
+        Some(url) if kind.local => put(&mut text, &format!("# url = {}\n", quoted(url))),
+        Some(_) => {}
+    }
+    if let Some(variable) = kind.api_key_env.first().filter(|_| kind.requires_key) {
+        put(&mut text, &format!("# api_key = {}\n", quoted(&format!("${{{variable}}}"))));
+    }
+    text
+}
+
+fn put(text: &mut String, more: &str) {
+    // Writing to a String does not fail.
+    let _ = text.write_str(more);
+}
+
+fn quoted(text: &str) -> String {
+    toml::Value::String(text.to_owned()).to_string()
+}

@@ -1,0 +1,136 @@
+//! Limits of providers and clients: checked thoroughly here, enforced by the quota ledger.
+
+use super::super::place::index_step;
+use super::super::quantity;
+use super::super::settings::Limit;
+use super::super::spec::{LimitSpec, Window};
+use super::{Check, glob};
+
+/// Checks the limits at a path and gives those that are valid.
+pub(super) fn all(check: &mut Check<'_>, path: &[&str], written: &[LimitSpec]) -> Vec<Limit> {
+    let mut limits: Vec<Limit> = Vec::new();
+    for (index, spec) in written.iter().enumerate() {
+        let step = index_step(index);
+        let mut place = path.to_vec();
+        place.push(&step);
+        let Some(limit) = one(check, &place, spec) else { continue };
+        let same = |known: &&Limit| {
+            (&known.unit, &known.per, &known.models) == (&limit.unit, &limit.per, &limit.models)
+        };
+        match limits.iter().position(|known| same(&known)) {
+            Some(first) => check.problem(
+                &place,
+                format!("the same window of {} is limited in entry {} already", limit.unit, first + 1),
+            ),
+            None => limits.push(limit),
+        }
+    }
+    limits
+}
+
+fn one(check: &mut Check<'_>, place: &[&str], spec: &LimitSpec) -> Option<Limit> {
+    let units = [
+        ("requests", spec.requests),
+        ("input_tokens", spec.input_tokens),
+        ("output_tokens", spec.output_tokens),
+        ("tokens", spec.tokens),
+        ("concurrent", spec.concurrent),
+    ];
+    let mut given = units.iter().filter_map(|(unit, amount)| amount.map(|amount| (*unit, amount)));
+    let (Some((unit, amount)), None) = (given.next(), given.next()) else {
+        let forms = "requests, input_tokens, output_tokens, tokens, concurrent";
+        check.problem(
+            place,
+            format!("needs exactly one of {forms}, such as {{ requests = 60, per = \"minute\" }}"),
+        );
+        return None;
+    };
+    let at = |key: &'static str| [place, &[key]].concat();
+    let mut valid = true;
+    let mut fault = |check: &mut Check<'_>, key: &'static str, message: String| {
+        check.problem(&at(key), message);
+        valid = false;
+    };
+    if amount == 0 {
+        fault(check, unit, "must be at least 1; to leave models out use exclude_models".to_owned());
+    }
+    if unit == "concurrent" {
+        let superfluous = [
+            ("per", spec.per.is_some()),
+            ("window", spec.window.is_some()),
+            ("time_zone", spec.time_zone.is_some()),
+        ];
+        for (key, _) in superfluous.iter().filter(|(_, present)| *present) {
+            fault(check, key, "has no meaning for concurrent; leave it out".to_owned());
+        }
+    } else {
+        window(check, spec, &at("per"), &mut fault);
+    }
+    if let Some(pattern) = &spec.models
+        && let Err(why) = glob(pattern)
+    {
+        fault(check, "models", format!("not a glob: {why}"));
+    }
+    valid.then(|| Limit {
+        unit: unit.to_owned(),
+        amount,
+        per: spec.per.clone(),
+        models: spec.models.clone(),
+        window: spec.window.map(|window| window_name(window).to_owned()),
+        time_zone: spec.time_zone.clone(),
+    })
+}
+
+fn window(
+    check: &mut Check<'_>,
+    spec: &LimitSpec,
+    per_path: &[&str],
+    fault: &mut impl FnMut(&mut Check<'_>, &'static str, String),
+) {
+    let forms =
+        "\"minute\", \"hour\", \"day\", \"week\", \"month\", or a length such as \"5h\" (1 s to 366 days)";
+    match spec.per.as_deref() {
+        None => check.missing(per_path, format!("is missing: write {forms}")),
+        Some(per) if !quantity::is_window(per) => fault(check, "per", format!("not a window; write {forms}")),
+        Some(per) => {
+            let calendar = spec.window == Some(Window::Calendar);
+            if calendar && !["hour", "day", "week", "month"].contains(&per) {
+                fault(
+                    check,
+                    "per",
+                    "a calendar window is an \"hour\", a \"day\", a \"week\" or a \"month\"".to_owned(),
+                );
+            }
+            if per == "month" && spec.window == Some(Window::Bucket) {
+                fault(check, "per", "a bucket needs a window of one length; write \"30d\"".to_owned());
+            }
+        }
+    }
+    if let Some(zone) = &spec.time_zone {
+        if spec.window != Some(Window::Calendar) {
+            fault(check, "time_zone", "needs window = \"calendar\"".to_owned());
+        } else if !is_zone(zone) {
+            fault(
+                check,
+                "time_zone",
+                "not a time zone; write \"UTC\" or one such as \"America/Los_Angeles\"".to_owned(),
+            );
+        }
+    }
+}
+
+/// Whether it has the form of an IANA name; whether there is such a zone the ledger finds out.
+fn is_zone(text: &str) -> bool {
+    let inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '+');
+    let part = |part: &str| part.starts_with(|c: char| c.is_ascii_alphabetic()) && part.chars().all(inner);
+    text.len() <= 64 && text.split('/').count() <= 3 && text.split('/').all(part)
+}
+
+fn window_name(window: Window) -> &'static str {
+    match window {
+        Window::Rolling => "rolling",
+        Window::Fixed => "fixed",
+        Window::Calendar => "calendar",
+        Window::Bucket => "bucket",
+    }
+}

@@ -1,0 +1,286 @@
+//! From tables of the right types to a [`Config`] of valid values: everything that is wrong is found at once.
+//! The only I/O is what values ask for: secrets and certificate files.
+
+mod ids;
+mod keys;
+mod limits;
+mod listeners;
+mod providers;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use config::Value as ConfigValue;
+use globset::{Glob, GlobSet, GlobSetBuilder};
+use http::header::HeaderValue;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+use super::Kind;
+use super::place::{KeyPath, Places, Tree, show, spot_of};
+use super::quantity;
+use super::reference::{self, Fetched, Surroundings};
+use super::report::{Findings, Problem};
+use super::secret::Secret;
+use super::settings::{Config, Log};
+use super::spec::{LogFormat, SecretSpec, Span, Spec};
+
+/// Most globs in one list.
+const MOST_GLOBS: usize = 1000;
+
+/// What is judged, against what, and what was found.
+pub(crate) struct Check<'a> {
+    /// The whole environment.
+    pub(crate) env: &'a BTreeMap<String, String>,
+    /// The kinds of upstreams there are.
+    pub(crate) kinds: &'a [Kind<'a>],
+    /// Where values come from.
+    pub(crate) places: &'a Places,
+    /// The layers, lowest first, for finding places.
+    pub(crate) layers: &'a [Tree],
+    /// Where something was taken out already; nothing is missed there.
+    pub(crate) removed: BTreeSet<KeyPath>,
+    /// Texts that hold the values of variables, and which; they are not quoted.
+    pub(crate) filled: BTreeMap<KeyPath, Vec<String>>,
+    /// Keys of providers that are not there because these variables are not set.
+    pub(crate) unset: BTreeMap<KeyPath, Vec<String>>,
+    /// What is wrong.
+    pub(crate) findings: Findings,
+    /// What is worth a line at start.
+    pub(crate) notes: Vec<String>,
+}
+
+/// Judges the merged configuration. The result is complete only if nothing was found.
+pub(crate) fn configuration(check: &mut Check<'_>, spec: &Spec) -> Config {
+    ids::namespace(check, spec);
+    let keys = keys::all(check, spec);
+    let listeners = listeners::all(check, spec);
+    let addresses: Vec<_> =
+        listeners.iter().map(|listener| (listener.id.as_str(), listener.address)).collect();
+    let providers = providers::all(check, spec, &addresses);
+    let admin_key = keys::admin(check, spec, &keys);
+    let log = log(check, spec);
+    ignored(check, spec);
+    let notes = std::mem::take(&mut check.notes);
+    Config { listeners, keys, providers, admin_key, log, notes }
+}
+
+fn log(check: &mut Check<'_>, spec: &Spec) -> Log {
+    let level = spec.log.level.clone().unwrap_or_else(|| "info".to_owned());
+    let levels = ["off", "error", "warn", "info", "debug", "trace"];
+    let is_target = |text: &str| {
+        !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | ':'))
+    };
+    let valid = level.split(',').all(|part| match part.split_once('=') {
+        Some((target, level)) => is_target(target) && levels.contains(&level),
+        None => levels.contains(&part),
+    });
+    if !valid {
+        let forms = "write one of error, warn, info, debug, trace, off, or pairs such as \"info,demuxai::quota=debug\"";
+        check.problem(&["log", "level"], format!("not a log level; {forms}"));
+    }
+    Log { level, json: spec.log.format == Some(LogFormat::Json) }
+}
+
+/// Tables of later versions: their ids are in the namespace, the rest waits.
+fn ignored(check: &mut Check<'_>, spec: &Spec) {
+    let sections = [
+        ("groups", !spec.groups.is_empty()),
+        ("routers", !spec.routers.is_empty()),
+        ("state", spec.state.is_some()),
+    ];
+    let present: Vec<_> =
+        sections.iter().filter(|(_, present)| *present).map(|(name, _)| format!("[{name}]")).collect();
+    if !present.is_empty() {
+        check.notes.push(format!("{}: not available in this version yet: ignored", present.join(", ")));
+    }
+}
+
+// === impl Check ===
+
+impl<'a> Check<'a> {
+    /// Reports a problem at a path.
+    pub(crate) fn problem(&mut self, path: &[&str], message: impl Into<String>) {
+        let spot = spot_of(self.layers, path).unwrap_or((usize::MAX, 0));
+        let problem = Problem { origin: self.places.name(spot), key: show(path), message: message.into() };
+        self.findings.add(spot, problem);
+    }
+
+    /// Reports that a required value is missing, unless it was there and was taken out as wrong.
+    pub(crate) fn missing(&mut self, path: &[&str], message: impl Into<String>) {
+        let removed = (1..=path.len()).any(|length| {
+            let part = path.get(..length).unwrap_or_default();
+            self.removed.contains(&part.iter().map(|step| (*step).to_owned()).collect::<KeyPath>())
+        });
+        if !removed {
+            self.problem(path, message);
+        }
+    }
+
+    /// Keeps a line for the start.
+    pub(crate) fn note(&mut self, path: &[&str], message: &str) {
+        self.notes.push(format!("{}: {message}", show(path)));
+    }
+
+    /// A value in a message: quoted, or the name of the variable that it came from.
+    pub(crate) fn quote(&self, path: &[&str], value: &str) -> String {
+        let path: KeyPath = path.iter().map(|step| (*step).to_owned()).collect();
+        match self.filled.get(&path) {
+            Some(variables) => format!("the value of {}", variables.join(", ")),
+            None => format!("`{}`", value.chars().take(64).flat_map(char::escape_debug).collect::<String>()),
+        }
+    }
+
+    /// The entries of a section that have its type.
+    pub(crate) fn entries<T: DeserializeOwned>(
+        &mut self,
+        section: &str,
+        written: &Map<String, Value>,
+    ) -> Vec<(String, T)> {
+        let mut entries = Vec::new();
+        for (id, value) in written {
+            match T::deserialize(value) {
+                Ok(entry) => entries.push((id.clone(), entry)),
+                // Cannot be after the walk; said without serde's words, which quote values.
+                Err(_) => self.problem(&[section, id], "cannot be read"),
+            }
+        }
+        entries
+    }
+
+    /// A secret that is set, or nothing.
+    pub(crate) fn secret(&mut self, path: &[&str], written: &SecretSpec) -> Option<Secret> {
+        let key_path: KeyPath = path.iter().map(|step| (*step).to_owned()).collect();
+        let text = match written {
+            SecretSpec::Text(text) => text.clone(),
+            SecretSpec::Reference(reference) => {
+                let directory = spot_of(self.layers, path).and_then(|spot| self.places.directory(spot));
+                match reference::fetch(reference, &Surroundings::new(self.env, directory)) {
+                    Ok(Fetched::Text(text, warning)) => {
+                        if let Some(warning) = warning {
+                            self.note(path, &warning);
+                        }
+                        text
+                    }
+                    Ok(Fetched::Unset(name)) => {
+                        self.unset.insert(key_path, vec![name]);
+                        return None;
+                    }
+                    Err(why) => {
+                        self.problem(path, why);
+                        self.removed.insert(key_path);
+                        return None;
+                    }
+                }
+            }
+        };
+        if text.trim() != text || HeaderValue::from_str(&text).is_err() {
+            self.problem(
+                path,
+                "cannot be sent in a header: it has a line break, another odd character or a space at an end",
+            );
+            self.removed.insert(key_path);
+            return None;
+        }
+        Some(Secret::new(text))
+    }
+
+    /// The variables that a secret waits for.
+    pub(crate) fn unset_variables(&self, path: &[&str]) -> Option<String> {
+        let path: KeyPath = path.iter().map(|step| (*step).to_owned()).collect();
+        self.unset.get(&path).map(|names| names.join(", "))
+    }
+
+    /// A list of globs as one set; an empty list is reported.
+    pub(crate) fn globs(&mut self, path: &[&str], written: Option<&Vec<String>>) -> Option<GlobSet> {
+        let patterns = written?;
+        if patterns.is_empty() || patterns.len() > MOST_GLOBS {
+            self.problem(
+                path,
+                "needs at least one glob (and at most 1000); leave the option out for no restriction",
+            );
+            return None;
+        }
+        let mut builder = GlobSetBuilder::new();
+        for (index, pattern) in patterns.iter().enumerate() {
+            let step = super::place::index_step(index);
+            let mut element = path.to_vec();
+            element.push(&step);
+            match glob(pattern) {
+                Ok(valid) => {
+                    builder.add(valid);
+                }
+                Err(why) => {
+                    let quoted = self.quote(&element, pattern);
+                    self.problem(&element, format!("{quoted} is not a glob: {why}"));
+                }
+            }
+        }
+        match builder.build() {
+            Ok(set) => Some(set),
+            Err(_) => {
+                self.problem(path, "the globs are too complex together");
+                None
+            }
+        }
+    }
+
+    /// A length of time within bounds, or its default.
+    pub(crate) fn span(
+        &mut self,
+        path: &[&str],
+        written: Option<&Span>,
+        default: Duration,
+        least: Duration,
+        most: Duration,
+    ) -> Duration {
+        let Some(written) = written else { return default };
+        match quantity::span(written) {
+            Ok(length) if length >= least && length <= most => return length,
+            Ok(_) if least.is_zero() => self.problem(path, format!("must be at most {} s", most.as_secs())),
+            Ok(_) => {
+                let bounds =
+                    format!("must be at least {} s and at most {} s", least.as_secs_f64(), most.as_secs());
+                self.problem(path, bounds);
+            }
+            Err(why) => self.problem(path, why),
+        }
+        default
+    }
+}
+
+/// One glob.
+///
+/// # Errors
+/// What is wrong with it, without the glob.
+pub(crate) fn glob(pattern: &str) -> Result<Glob, String> {
+    if pattern.is_empty() {
+        return Err("it is empty".to_owned());
+    }
+    if pattern.len() > 1000 {
+        return Err("it is too long".to_owned());
+    }
+    Glob::new(pattern).map_err(|error| error.kind().to_string())
+}
+
+/// A tree without origins, for serde; nothing is converted into another type.
+pub(crate) fn plain(value: ConfigValue) -> Value {
+    use config::ValueKind;
+    match value.kind {
+        ValueKind::Nil => Value::Null,
+        ValueKind::Boolean(truth) => Value::Bool(truth),
+        ValueKind::I64(number) => Value::from(number),
+        ValueKind::U64(number) => Value::from(number),
+        ValueKind::Float(number) => Value::from(number),
+        // No format that is read here has integers this long.
+        ValueKind::I128(_) | ValueKind::U128(_) => Value::Null,
+        ValueKind::String(text) => Value::String(text),
+        ValueKind::Table(table) => plain_table(table),
+        ValueKind::Array(items) => Value::Array(items.into_iter().map(plain).collect()),
+    }
+}
+
+/// [`plain`] for a table.
+pub(crate) fn plain_table(table: Tree) -> Value {
+    Value::Object(table.into_iter().map(|(key, value)| (key, plain(value))).collect())
+}

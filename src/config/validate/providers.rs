@@ -1,0 +1,333 @@
+//! Providers: kind, URL, key, headers, timeouts, models. Names no kind itself; they are passed in.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use http::header::HeaderName;
+
+use super::super::Kind;
+use super::super::base_url::BaseUrl;
+use super::super::place::{index_step, spot_of};
+use super::super::read;
+use super::super::reference::{Surroundings, located};
+use super::super::report::did_you_mean;
+use super::super::secret::Secret;
+use super::super::settings::{ProviderConfig, StaticModel, Timeouts};
+use super::super::spec::{ModelSpec, ProviderSpec, SecretSpec, Spec, TimeoutsSpec};
+use super::{Check, limits};
+
+/// What a static model may be said to do.
+const CAPABILITIES: &[&str] =
+    &["chat", "completion", "fim", "embedding", "tools", "vision", "reasoning", "streaming"];
+/// Headers that belong to the connection, not to the user.
+const RESERVED: &[&str] = &[
+    "host",
+    "content-length",
+    "transfer-encoding",
+    "connection",
+    "te",
+    "trailer",
+    "upgrade",
+    "expect",
+    "keep-alive",
+    "proxy-authorization",
+    "proxy-connection",
+    "content-type",
+    "content-encoding",
+    "accept-encoding",
+];
+const MOST_REPLICAS: u64 = 64;
+const MOST_IN_FLIGHT: u64 = 1_000_000;
+const MOST_CA_BYTES: u64 = 4 * 1024 * 1024;
+
+const DAY: Duration = Duration::from_secs(86_400);
+const MILLISECOND: Duration = Duration::from_millis(1);
+
+/// All providers that are valid.
+pub(super) fn all(
+    check: &mut Check<'_>,
+    spec: &Spec,
+    listeners: &[(&str, SocketAddr)],
+) -> Vec<ProviderConfig> {
+    let mut limited = false;
+    let mut providers = Vec::new();
+    for (id, entry) in check.entries::<ProviderSpec>("providers", &spec.providers) {
+        limited |= entry.limits.as_ref().is_some_and(|limits| !limits.is_empty());
+        providers.extend(one(check, &id, &entry, listeners));
+    }
+    if limited {
+        check.notes.push("limits of [providers] are checked but not enforced in this version".to_owned());
+    }
+    providers
+}
+
+fn one(
+    check: &mut Check<'_>,
+    id: &str,
+    entry: &ProviderSpec,
+    listeners: &[(&str, SocketAddr)],
+) -> Option<ProviderConfig> {
+    let at = |key: &'static str| ["providers", id, key];
+    let kind = kind(check, id, entry);
+    if let Some(why) = kind.and_then(|kind| kind.retired) {
+        check.note(&["providers", id], why);
+    }
+    let url = url(check, id, entry, kind, listeners);
+    let api_key = api_key(check, id, entry, kind, url.as_ref());
+    let headers = headers(check, id, entry, api_key.is_some());
+    let local = entry.local.unwrap_or_else(|| kind.is_some_and(|kind| kind.local));
+    let include_models = check.globs(&at("include_models"), entry.include_models.as_ref());
+    let exclude_models = check.globs(&at("exclude_models"), entry.exclude_models.as_ref());
+    let cache = check.span(
+        &at("cache_seconds"),
+        entry.cache_seconds.as_ref(),
+        Duration::from_secs(3600),
+        Duration::ZERO,
+        30 * DAY,
+    );
+    let timeouts = timeouts(check, id, &entry.timeouts, local);
+    let max_in_flight = bounded(check, &at("max_in_flight"), entry.max_in_flight, MOST_IN_FLIGHT);
+    let replicas = bounded(check, &at("replicas"), entry.replicas, MOST_REPLICAS).unwrap_or(1);
+    let models = models(check, id, &entry.models);
+    let ca_file = ca_file(check, &at("ca_file"), entry.ca_file.as_deref());
+    let limits = entry.limits.as_ref().map(|limits| limits::all(check, &at("limits"), limits));
+    Some(ProviderConfig {
+        id: id.to_owned(),
+        kind: kind?.name.to_owned(),
+        name: entry.name.clone(),
+        description: entry.description.clone(),
+        url: url?.text,
+        api_key,
+        headers,
+        include_models,
+        exclude_models,
+        cache,
+        timeouts,
+        max_in_flight,
+        models,
+        ca_file,
+        replicas,
+        limits,
+        local,
+    })
+}
+
+fn kind<'a>(check: &mut Check<'a>, id: &str, entry: &ProviderSpec) -> Option<&'a Kind<'a>> {
+    let path = ["providers", id, "type"];
+    let kinds = check.kinds;
+    let find = |word: &str| kinds.iter().find(|kind| kind.name == word || kind.aliases.contains(&word));
+    let known = || kinds.iter().map(|kind| kind.name);
+    let Some(written) = entry.kind.as_deref() else {
+        let hint = find(id).map_or_else(
+            || format!("one of: {}", known().collect::<Vec<_>>().join(", ")),
+            |kind| format!("type = \"{}\"", kind.name),
+        );
+        check.missing(&path, format!("is missing: write {hint}"));
+        return None;
+    };
+    let found = find(written);
+    if found.is_none() {
+        let names = known().collect::<Vec<_>>().join(", ");
+        let hint = did_you_mean(written, known());
+        let quoted = check.quote(&path, written);
+        let other = "for any other OpenAI-compatible server write type = \"openai\" and a url";
+        check.problem(&path, format!("unknown type {quoted} (known: {names}){hint}; {other}"));
+    }
+    found
+}
+
+fn url(
+    check: &mut Check<'_>,
+    id: &str,
+    entry: &ProviderSpec,
+    kind: Option<&Kind<'_>>,
+    listeners: &[(&str, SocketAddr)],
+) -> Option<BaseUrl> {
+    let path = ["providers", id, "url"];
+    let Some(written) = entry.url.as_deref().or_else(|| kind?.url) else {
+        if let Some(kind) = kind {
+            let example = "url = \"http://localhost:8080\"";
+            check.missing(
+                &path,
+                format!("is missing: type \"{}\" has no url of its own; write {example}", kind.name),
+            );
+        }
+        return None;
+    };
+    let parsed = match BaseUrl::parse(written) {
+        Ok(parsed) => parsed,
+        Err(why) => {
+            check.problem(&path, why);
+            return None;
+        }
+    };
+    if let Some((listener, address)) = listeners.iter().find(|(_, address)| parsed.reaches(*address)) {
+        let message =
+            format!("is demuxai itself (listeners.{listener}, {address}); give the upstream's address");
+        check.problem(&path, message);
+    }
+    Some(parsed)
+}
+
+fn api_key(
+    check: &mut Check<'_>,
+    id: &str,
+    entry: &ProviderSpec,
+    kind: Option<&Kind<'_>>,
+    url: Option<&BaseUrl>,
+) -> Option<Secret> {
+    let path = ["providers", id, "api_key"];
+    let secret = entry.api_key.as_ref().and_then(|written| check.secret(&path, written));
+    let secret = secret.filter(|secret| !secret.expose().is_empty());
+    let Some(kind) = kind else { return secret };
+    if secret.is_some() {
+        if url.is_some_and(|url| !url.encrypted && !url.is_nearby()) {
+            check.note(&path, "is sent unencrypted: the url begins with http://");
+        }
+        return secret;
+    }
+    let unset = check.unset_variables(&path);
+    let optional = !kind.requires_key || kind.retired.is_some();
+    match unset {
+        Some(variables) if optional => {
+            check.note(&path, &format!("variable {variables} is not set: no key is sent"))
+        }
+        Some(variables) => {
+            check.problem(&path, format!("variable {variables} is not set or empty; set it to your key"))
+        }
+        None if optional => {}
+        None => {
+            let variable = kind.api_key_env.first().copied().unwrap_or("SOME_VARIABLE");
+            check.missing(
+                &path,
+                format!("is missing: write api_key = \"${{{variable}}}\" and set that variable"),
+            );
+        }
+    }
+    None
+}
+
+fn headers(
+    check: &mut Check<'_>,
+    id: &str,
+    entry: &ProviderSpec,
+    has_key: bool,
+) -> Vec<(HeaderName, Secret)> {
+    let mut headers: Vec<(HeaderName, Secret)> = Vec::new();
+    let written: Vec<(String, SecretSpec)> = check.entries("headers", &entry.headers);
+    for (key, value) in written {
+        let path = ["providers", id, "headers", key.as_str()];
+        let Ok(name) = HeaderName::from_bytes(key.as_bytes()) else {
+            check.problem(&path, "not the name of a header");
+            continue;
+        };
+        if RESERVED.contains(&name.as_str()) {
+            check.problem(&path, "this header belongs to the connection and cannot be set");
+        }
+        if name == http::header::AUTHORIZATION && has_key {
+            check.problem(&path, "api_key sets this header already; leave one of them out");
+        }
+        if headers.iter().any(|(known, _)| *known == name) {
+            check.problem(&path, "the same header is there in another spelling");
+        }
+        let secret = check.secret(&path, &value);
+        if let Some(variables) = check.unset_variables(&path) {
+            check.problem(&path, format!("variable {variables} is not set or empty"));
+        }
+        headers.extend(secret.map(|secret| (name, secret)));
+    }
+    headers
+}
+
+fn timeouts(check: &mut Check<'_>, id: &str, entry: &TimeoutsSpec, local: bool) -> Timeouts {
+    let at = |key: &'static str| ["providers", id, "timeouts", key];
+    let seconds = Duration::from_secs;
+    let first_token = seconds(if local { 600 } else { 120 });
+    let total_stream = entry.total_stream.as_ref();
+    Timeouts {
+        connect: check.span(&at("connect"), entry.connect.as_ref(), seconds(10), MILLISECOND, DAY),
+        first_token: check.span(
+            &at("first_token"),
+            entry.first_token.as_ref(),
+            first_token,
+            MILLISECOND,
+            DAY,
+        ),
+        idle: check.span(&at("idle"), entry.idle.as_ref(), seconds(120), MILLISECOND, DAY),
+        total_stream: total_stream
+            .map(|written| check.span(&at("total_stream"), Some(written), DAY, MILLISECOND, DAY)),
+        total_plain: check.span(&at("total"), entry.total.as_ref(), seconds(600), MILLISECOND, DAY),
+    }
+}
+
+fn bounded(check: &mut Check<'_>, path: &[&str], written: Option<u64>, most: u64) -> Option<usize> {
+    let number = written?;
+    if !(1..=most).contains(&number) {
+        check.problem(path, format!("must be 1 to {most}"));
+        return None;
+    }
+    usize::try_from(number).ok()
+}
+
+fn models(check: &mut Check<'_>, id: &str, written: &[ModelSpec]) -> Vec<StaticModel> {
+    let mut models: Vec<StaticModel> = Vec::new();
+    let mut known = BTreeSet::new();
+    for (index, entry) in written.iter().enumerate() {
+        let step = index_step(index);
+        let path = ["providers", id, "models", step.as_str()];
+        let model = match entry {
+            ModelSpec::Id(id) => {
+                StaticModel { id: id.clone(), capabilities: Vec::new(), context_length: None }
+            }
+            ModelSpec::Described(model) => {
+                let capabilities = capabilities(check, &path, &model.capabilities);
+                if model.context_length == Some(0) {
+                    check.problem(&[&path[..], &["context_length"]].concat(), "must be at least 1");
+                }
+                let id = model.id.clone().unwrap_or_default();
+                StaticModel { id, capabilities, context_length: model.context_length }
+            }
+        };
+        if model.id.is_empty() || model.id.chars().any(|c| c.is_control() || c.is_whitespace()) {
+            check.problem(
+                &path,
+                "needs the upstream's id of the model, without spaces, such as { id = \"qwen3:8b\" }",
+            );
+        } else if !known.insert(model.id.clone()) {
+            check.problem(&path, "the same model is in the list twice");
+        }
+        models.push(model);
+    }
+    models
+}
+
+fn capabilities(check: &mut Check<'_>, model: &[&str], written: &[String]) -> Vec<String> {
+    for (index, word) in written.iter().enumerate() {
+        if !CAPABILITIES.contains(&word.as_str()) {
+            let step = index_step(index);
+            let path = [model, &["capabilities", step.as_str()]].concat();
+            let hint = did_you_mean(word, CAPABILITIES.iter().copied());
+            check.problem(&path, format!("unknown word (one of: {}){hint}", CAPABILITIES.join(", ")));
+        }
+    }
+    written.to_vec()
+}
+
+fn ca_file(check: &mut Check<'_>, path: &[&str], written: Option<&str>) -> Option<PathBuf> {
+    let directory = spot_of(check.layers, path).and_then(|spot| check.places.directory(spot));
+    let file = match located(written?, &Surroundings::new(check.env, directory)) {
+        Ok(file) => file,
+        Err(why) => {
+            check.problem(path, why);
+            return None;
+        }
+    };
+    match read::text(&file, MOST_CA_BYTES) {
+        Ok((text, _)) if text.contains("-----BEGIN CERTIFICATE-----") => return Some(file),
+        Ok(_) => check.problem(path, format!("{} holds no certificate in PEM form", file.display())),
+        Err(why) => check.problem(path, format!("{}: {why}", file.display())),
+    }
+    None
+}

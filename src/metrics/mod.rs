@@ -1,0 +1,363 @@
+//! What is measured: the registry, the families and the handles. The only place that names `prometheus`.
+//! Label values come from the configuration and the listed models; never a key, a path or a user.
+
+pub mod events;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use prometheus::core::Collector;
+use prometheus::{
+    Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Opts, Registry, TextEncoder,
+};
+
+use crate::dialect::{Task, Usage};
+
+/// Why a stream ended: the `reason` label of `demuxai_stream_ends_total`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum EndReason {
+    /// With its finish reason or `[DONE]`.
+    Done,
+    /// The client went away.
+    Cancelled,
+    /// The upstream stopped before the end.
+    Truncated,
+    /// The upstream sent an error, or something that is not its protocol.
+    UpstreamError,
+    /// The upstream said nothing for too long.
+    Idle,
+    /// The client took nothing for too long.
+    StalledReader,
+}
+
+impl EndReason {
+    /// The label value.
+    pub fn label(self) -> &'static str {
+        match self {
+            EndReason::Done => "done",
+            EndReason::Cancelled => "cancelled",
+            EndReason::Truncated => "truncated",
+            EndReason::UpstreamError => "upstream_error",
+            EndReason::Idle => "idle",
+            EndReason::StalledReader => "stalled_reader",
+        }
+    }
+}
+
+/// All metric families of one running demuxai. Not a singleton: each `App` has its own.
+pub struct Metrics {
+    registry: Registry,
+    requests: IntCounterVec,
+    attempts: IntCounterVec,
+    tokens: IntCounterVec,
+    first_token: HistogramVec,
+    per_token: HistogramVec,
+    duration: HistogramVec,
+    overhead: HistogramVec,
+    streams: IntGaugeVec,
+    stream_ends: IntCounterVec,
+    up: IntGaugeVec,
+    restarts: IntCounterVec,
+    in_flight: IntGaugeVec,
+    meters: Mutex<HashMap<(String, String), Arc<ModelMeters>>>,
+}
+
+/// The handles of one provider and model, resolved once and kept by whoever records.
+pub struct ModelMeters {
+    /// The `provider` label.
+    pub provider: String,
+    /// The `model` label: a listed model, else `other`.
+    pub model: String,
+    requests: IntCounterVec,
+    requests_resolved: Mutex<Vec<(RequestKey, IntCounter)>>,
+    attempts: IntCounterVec,
+    attempt_ok: IntCounter,
+    input_tokens: IntCounter,
+    output_tokens: IntCounter,
+    reasoning_tokens: IntCounter,
+    cached_tokens: IntCounter,
+    first_token: Histogram,
+    per_token: Histogram,
+    duration: [Histogram; 4],
+    overhead: Histogram,
+    streams: IntGauge,
+    stream_ends: IntCounterVec,
+}
+
+type RequestKey = (Arc<str>, &'static str, &'static str);
+
+/// How many distinct models per provider get a label of their own; the rest is `other`.
+const MAX_MODELS: usize = 300;
+
+const FIRST_TOKEN_BUCKETS: &[f64] =
+    &[0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 8.0, 13.0, 20.0, 30.0, 60.0];
+const PER_TOKEN_BUCKETS: &[f64] =
+    &[0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5];
+const DURATION_BUCKETS: &[f64] = &[0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0, 600.0];
+const OVERHEAD_BUCKETS: &[f64] =
+    &[0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1];
+
+// === impl Metrics ===
+
+impl Metrics {
+    /// A fresh registry with all families.
+    ///
+    /// # Errors
+    /// When two families collide, which only a programming error can cause.
+    pub fn new() -> Result<Self, prometheus::Error> {
+        let registry = Registry::new();
+        let metrics = Metrics {
+            requests: counters(
+                &registry,
+                "demuxai_requests_total",
+                "Client requests by outcome.",
+                &["listener", "backend", "provider", "model", "endpoint", "outcome"],
+            )?,
+            attempts: counters(
+                &registry,
+                "demuxai_upstream_attempts_total",
+                "Calls to upstreams by outcome and reason.",
+                &["provider", "model", "outcome", "reason"],
+            )?,
+            tokens: counters(
+                &registry,
+                "demuxai_tokens_total",
+                "Tokens as reported by upstreams; estimates carry source=\"estimated\".",
+                &["provider", "model", "type", "source"],
+            )?,
+            first_token: histograms(
+                &registry,
+                "demuxai_time_to_first_token_seconds",
+                "Request fully read to first semantic event of the stream.",
+                &["provider", "model"],
+                FIRST_TOKEN_BUCKETS,
+            )?,
+            per_token: histograms(
+                &registry,
+                "demuxai_time_per_output_token_seconds",
+                "(last event - first event) / (output tokens - 1) of a stream.",
+                &["provider", "model"],
+                PER_TOKEN_BUCKETS,
+            )?,
+            duration: histograms(
+                &registry,
+                "demuxai_request_duration_seconds",
+                "Request fully read to the end of the answer.",
+                &["provider", "model", "endpoint"],
+                DURATION_BUCKETS,
+            )?,
+            overhead: histograms(
+                &registry,
+                "demuxai_overhead_seconds",
+                "demuxai's own share: time until the answer (or its first event) is handed on, less waiting for the upstream.",
+                &["provider"],
+                OVERHEAD_BUCKETS,
+            )?,
+            streams: gauges(
+                &registry,
+                "demuxai_streams_active",
+                "Streams being relayed now.",
+                &["provider"],
+            )?,
+            stream_ends: counters(
+                &registry,
+                "demuxai_stream_ends_total",
+                "How streams ended.",
+                &["provider", "reason"],
+            )?,
+            up: gauges(&registry, "demuxai_provider_up", "1 while the provider is usable.", &["provider"])?,
+            restarts: counters(
+                &registry,
+                "demuxai_actor_restarts_total",
+                "Restarts of the provider's actor, and fresh arbiters for it.",
+                &["provider"],
+            )?,
+            in_flight: gauges(
+                &registry,
+                "demuxai_requests_in_flight",
+                "Requests that hold a seat at the provider now.",
+                &["provider"],
+            )?,
+            meters: Mutex::new(HashMap::new()),
+            registry,
+        };
+        metrics.register_build_info()?;
+        metrics.register_process()?;
+        Ok(metrics)
+    }
+
+    /// The text exposition format, version 0.0.4.
+    ///
+    /// # Errors
+    /// When a family cannot be encoded.
+    pub fn encode(&self) -> Result<Vec<u8>, prometheus::Error> {
+        let mut text = Vec::with_capacity(16 * 1024);
+        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
+        Ok(text)
+    }
+
+    /// The handles for a provider and a model; `model` must be a listed one, else pass `other`.
+    pub fn meters(&self, provider: &str, model: &str) -> Arc<ModelMeters> {
+        let mut meters = self.meters.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (provider.to_owned(), model.to_owned());
+        if let Some(known) = meters.get(&key) {
+            return Arc::clone(known);
+        }
+        let of_provider = meters.keys().filter(|(id, _)| id == provider).count();
+        let key = if of_provider < MAX_MODELS { key } else { (provider.to_owned(), "other".to_owned()) };
+        Arc::clone(meters.entry(key).or_insert_with_key(|(id, name)| Arc::new(self.resolve(id, name))))
+    }
+
+    /// Counts a request that ended before any provider took it.
+    pub fn refused(&self, listener: &str, endpoint: &str, outcome: &str) {
+        self.requests.with_label_values(&[listener, "none", "none", "none", endpoint, outcome]).inc();
+    }
+
+    /// Sets whether a provider is usable.
+    pub fn set_up(&self, provider: &str, up: bool) {
+        self.up.with_label_values(&[provider]).set(i64::from(up));
+    }
+
+    /// Counts a restart of a provider's actor.
+    pub fn restarted(&self, provider: &str) {
+        self.restarts.with_label_values(&[provider]).inc();
+    }
+
+    /// Sets the number of requests that hold a seat.
+    pub fn set_in_flight(&self, provider: &str, taken: usize) {
+        self.in_flight.with_label_values(&[provider]).set(i64::try_from(taken).unwrap_or(i64::MAX));
+    }
+
+    /// Makes the provider's series appear with their zero before anything happens.
+    pub fn announce(&self, provider: &str) {
+        self.set_up(provider, false);
+        self.set_in_flight(provider, 0);
+        self.restarts.with_label_values(&[provider]).inc_by(0);
+    }
+
+    fn resolve(&self, provider: &str, model: &str) -> ModelMeters {
+        let labels = [provider, model];
+        let duration = |task: Task| self.duration.with_label_values(&[provider, model, task.label()]);
+        let tokens = |kind: &str| self.tokens.with_label_values(&[provider, model, kind, "upstream"]);
+        ModelMeters {
+            provider: provider.to_owned(),
+            model: model.to_owned(),
+            requests: self.requests.clone(),
+            requests_resolved: Mutex::new(Vec::new()),
+            attempts: self.attempts.clone(),
+            attempt_ok: self.attempts.with_label_values(&[provider, model, "ok", "none"]),
+            input_tokens: tokens("input"),
+            output_tokens: tokens("output"),
+            reasoning_tokens: tokens("reasoning"),
+            cached_tokens: tokens("cached"),
+            first_token: self.first_token.with_label_values(&labels),
+            per_token: self.per_token.with_label_values(&labels),
+            duration: [
+                duration(Task::Chat),
+                duration(Task::Completion),
+                duration(Task::Fim),
+                duration(Task::Embedding),
+            ],
+            overhead: self.overhead.with_label_values(&[provider]),
+            streams: self.streams.with_label_values(&[provider]),
+            stream_ends: self.stream_ends.clone(),
+        }
+    }
+
+    fn register_build_info(&self) -> Result<(), prometheus::Error> {
+        let opts = Opts::new("demuxai_build_info", "A constant 1, labelled with the version.")
+            .const_label("version", env!("CARGO_PKG_VERSION"));
+        let info = Gauge::with_opts(opts)?;
+        info.set(1.0);
+        self.registry.register(Box::new(info))
+    }
+
+    #[cfg(target_os = "linux")]
+    fn register_process(&self) -> Result<(), prometheus::Error> {
+        self.registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn register_process(&self) -> Result<(), prometheus::Error> {
+        Ok(())
+    }
+}
+
+fn registered<C: Collector + Clone + 'static>(
+    registry: &Registry,
+    family: C,
+) -> Result<C, prometheus::Error> {
+    registry.register(Box::new(family.clone()))?;
+    Ok(family)
+}
+
+fn counters(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    labels: &[&str],
+) -> Result<IntCounterVec, prometheus::Error> {
+    registered(registry, IntCounterVec::new(Opts::new(name, help), labels)?)
+}
+
+fn gauges(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    labels: &[&str],
+) -> Result<IntGaugeVec, prometheus::Error> {
+    registered(registry, IntGaugeVec::new(Opts::new(name, help), labels)?)
+}
+
+fn histograms(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    labels: &[&str],
+    buckets: &[f64],
+) -> Result<HistogramVec, prometheus::Error> {
+    let opts = HistogramOpts::new(name, help).buckets(buckets.to_vec());
+    registered(registry, HistogramVec::new(opts, labels)?)
+}
+
+// === impl ModelMeters ===
+
+impl ModelMeters {
+    fn request(&self, listener: &Arc<str>, task: Task, outcome: &'static str) {
+        let mut resolved = self.requests_resolved.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = resolved.iter().find(|((id, endpoint, label), _)| {
+            id == listener && *endpoint == task.label() && *label == outcome
+        });
+        if let Some((_, counter)) = known {
+            counter.inc();
+            return;
+        }
+        let labels = [&**listener, &self.provider, &self.provider, &self.model, task.label(), outcome];
+        let counter = self.requests.with_label_values(&labels);
+        counter.inc();
+        resolved.push(((Arc::clone(listener), task.label(), outcome), counter));
+    }
+
+    fn duration(&self, task: Task) -> &Histogram {
+        let [chat, completion, fim, embedding] = &self.duration;
+        match task {
+            Task::Chat => chat,
+            Task::Completion => completion,
+            Task::Fim => fim,
+            Task::Embedding => embedding,
+        }
+    }
+
+    fn tokens(&self, usage: Usage) {
+        let counts = [
+            (&self.input_tokens, usage.input),
+            (&self.output_tokens, usage.output),
+            (&self.reasoning_tokens, usage.reasoning),
+            (&self.cached_tokens, usage.cached),
+        ];
+        for (counter, count) in counts {
+            counter.inc_by(count.unwrap_or(0));
+        }
+    }
+}

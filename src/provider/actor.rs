@@ -1,0 +1,362 @@
+//! ProviderActor: owns the HTTP client of one upstream account and its model list, and admits requests.
+//! Handlers are synchronous and tiny; every exchange is a task of the arbiter, and what must outlive the actor
+//! is in [`Vitals`]. No I/O lives in the actor's context.
+
+use std::future::Future;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, Supervised, WrapFuture};
+use bytes::Bytes;
+use http::Method;
+use tokio::sync::{oneshot, watch};
+use tokio::time::timeout;
+use tracing::{debug, info, warn};
+
+use super::Model;
+use super::about::About;
+use super::call::{Job, ReplySender, carry};
+use super::headers;
+use super::models::{ModelList, with_static};
+use super::prepare::check_route;
+use super::seats::Generation;
+use super::vitals::{Health, Vitals};
+use crate::backend::Call;
+use crate::error::{ErrorKind, ProxyError};
+use crate::metrics::ModelMeters;
+use crate::upstream::classify;
+use crate::upstream::{Client, ClientOptions, Outgoing};
+
+/// How often the actor looks whether its model list is due.
+const TICK: Duration = Duration::from_secs(1);
+/// A list that failed is tried again after this long at first, doubled up to the list's lifetime or ten minutes.
+const FIRST_RETRY: Duration = Duration::from_secs(5);
+const LONGEST_RETRY: Duration = Duration::from_secs(600);
+/// Fetching a list takes no longer than this, details included.
+const LIST_TIMEOUT: Duration = Duration::from_secs(60);
+/// Largest list that is read.
+const MAX_LIST: usize = 32 * 1024 * 1024;
+/// At most so many follow-up requests complete a list.
+const MAX_DETAILS: usize = 500;
+
+/// One upstream account's actor.
+pub struct ProviderActor {
+    about: Arc<About>,
+    vitals: Arc<Vitals>,
+    generation: Generation,
+    gone: watch::Receiver<bool>,
+    client: Result<Rc<Client>, ProxyError>,
+    refresh: Refresh,
+}
+
+/// Where the model list's refresh stands.
+#[derive(Default)]
+struct Refresh {
+    running: bool,
+    failures: u32,
+    next: Option<Instant>,
+    waiters: Vec<oneshot::Sender<()>>,
+}
+
+/// Admit this call and answer it on `reply`. Has no result: the reply comes by its own channel, so that the sender
+/// can cancel by dropping its end.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Forward {
+    /// The request.
+    pub call: Call,
+    /// The metric handles for its model.
+    pub meters: Arc<ModelMeters>,
+    /// Where the reply goes.
+    pub reply: ReplySender,
+}
+
+/// Fetch the model list now, unless that is under way; `done` hears when it is over.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct RefreshModels {
+    /// Told when a list was had or could not be had.
+    pub done: oneshot::Sender<()>,
+}
+
+/// Are you alive? The answer is the proof.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Ping;
+
+// === impl ProviderActor ===
+
+impl ProviderActor {
+    /// An actor for this provider; must be made on the arbiter where it is to live, as its client cannot move.
+    pub fn new(
+        about: Arc<About>,
+        vitals: Arc<Vitals>,
+        generation: Generation,
+        gone: watch::Receiver<bool>,
+    ) -> Self {
+        let options = ClientOptions {
+            url: about.config.url.clone(),
+            connect_timeout: about.config.timeouts.connect,
+            ca_file: about.config.ca_file.clone(),
+            user_agent: concat!("demuxai/", env!("CARGO_PKG_VERSION")).to_owned(),
+        };
+        let client = Client::new(&options).map(Rc::new).map_err(|error| error.at(&about.id));
+        if let Err(error) = &client {
+            warn!(provider = &*about.id, error = error.message, "provider has no client");
+            vitals.set_health(Health::Unreachable, Some(error.message.clone()));
+        }
+        ProviderActor { about, vitals, generation, gone, client, refresh: Refresh::default() }
+    }
+
+    /// The admission of one call.
+    ///
+    /// # Errors
+    /// `unsupported` when the kind has no such endpoint, `overloaded` over `max_in_flight`.
+    fn admit(&self, call: Call, meters: Arc<ModelMeters>) -> Result<Job, ProxyError> {
+        check_route(&call.request, self.about.adapter, &self.about.facts)?;
+        let client = Rc::clone(self.client.as_ref().map_err(Clone::clone)?);
+        let max = self.about.config.max_in_flight;
+        let lease = self.vitals.seats.take(self.generation, max).map_err(|taken| {
+            let text = format!("`{}` has {taken} requests in flight, its max_in_flight", self.about.id);
+            ProxyError::new(ErrorKind::Overloaded, text).at(&self.about.id)
+        })?;
+        Ok(Job {
+            call,
+            client,
+            about: Arc::clone(&self.about),
+            vitals: Arc::clone(&self.vitals),
+            meters,
+            lease,
+            gone: self.gone.clone(),
+        })
+    }
+
+    /// Fetches the list if it is due; called by the timer.
+    fn tick(&mut self, ctx: &mut Context<Self>, now: Instant) {
+        if self.refresh.next.is_none_or(|due| now >= due) {
+            self.start_refresh(ctx);
+        }
+    }
+
+    fn start_refresh(&mut self, ctx: &mut Context<Self>) {
+        if self.refresh.running {
+            return;
+        }
+        let Ok(client) = self.client.as_ref().map(Rc::clone) else {
+            self.refresh.waiters.clear();
+            return;
+        };
+        let about = Arc::clone(&self.about);
+        let Some(path) = about.facts.models_path(about.adapter).map(str::to_owned) else {
+            self.finish(Ok(Vec::new()), Instant::now());
+            return;
+        };
+        self.refresh.running = true;
+        let fetch = async move { ask(&client, &about, Method::GET, &path, Vec::new()).await };
+        self.then(ctx, fetch, |actor, ctx, list| actor.read_list(ctx, list));
+    }
+
+    /// Reads the list; entries that need more are completed before it counts.
+    fn read_list(&mut self, ctx: &mut Context<Self>, list: Result<Bytes, ProxyError>) {
+        let about = Arc::clone(&self.about);
+        let models = list.and_then(|body| {
+            about.adapter.models(&body).map_err(|reason| {
+                ProxyError::new(
+                    ErrorKind::UpstreamProtocol,
+                    format!("the model list of `{}`: {reason}", about.id),
+                )
+            })
+        });
+        let incomplete =
+            |models: &Vec<Model>| models.iter().any(|model| about.adapter.detail(model).is_some());
+        match (models, self.client.as_ref().map(Rc::clone)) {
+            (Ok(models), Ok(client)) if incomplete(&models) => {
+                let details = async move { Ok(complete(&client, &about, models).await) };
+                self.then(ctx, details, |actor, _ctx, models| actor.finish(models, Instant::now()));
+            }
+            (models, _) => self.finish(models, Instant::now()),
+        }
+    }
+
+    /// Runs I/O as a task of the arbiter; only what is done with its result belongs to the actor.
+    fn then<T: 'static>(
+        &self,
+        ctx: &mut Context<Self>,
+        work: impl Future<Output = Result<T, ProxyError>> + 'static,
+        next: impl FnOnce(&mut Self, &mut Context<Self>, Result<T, ProxyError>) + 'static,
+    ) {
+        let (done, result) = oneshot::channel();
+        actix_rt::spawn(async move {
+            let late = || Err(ProxyError::new(ErrorKind::Timeout, "the model list did not come within 60 s"));
+            // An actor that restarted meanwhile asks anew.
+            let _ = done.send(timeout(LIST_TIMEOUT, work).await.unwrap_or_else(|_| late()));
+        });
+        ctx.spawn(result.into_actor(self).map(|result, actor, ctx| {
+            let gone =
+                |_| Err(ProxyError::new(ErrorKind::Internal, "the task that fetched the model list fell"));
+            next(actor, ctx, result.unwrap_or_else(gone));
+        }));
+    }
+
+    /// The refresh is over, with a list or without.
+    fn finish(&mut self, fetched: Result<Vec<Model>, ProxyError>, now: Instant) {
+        self.refresh.running = false;
+        let config = &self.about.config;
+        let (fresh, next) = match fetched {
+            Ok(models) => {
+                self.refresh.failures = 0;
+                let changed = self.vitals.answered();
+                let level_up = changed || self.vitals.models.load().fetched().is_none();
+                if level_up {
+                    info!(provider = &*self.about.id, models = models.len(), "provider is up");
+                }
+                (Some(models), config.cache)
+            }
+            Err(error) => {
+                self.note_list_failure(&error);
+                self.refresh.failures = self.refresh.failures.saturating_add(1);
+                (None, retry_after(self.refresh.failures, config.cache))
+            }
+        };
+        self.refresh.next = Some(now + next);
+        self.publish(fresh, now);
+        self.about.metrics.set_up(&self.about.id, self.vitals.health() == Health::Up);
+        for waiter in self.refresh.waiters.drain(..) {
+            // A request that left does not care.
+            let _ = waiter.send(());
+        }
+    }
+
+    /// Puts the list out: the fresh one, else the last good one stays; static models are always there.
+    fn publish(&self, fresh: Option<Vec<Model>>, now: Instant) {
+        let config = &self.about.config;
+        let current = self.vitals.models.load();
+        let (listed, fetched) = match fresh {
+            Some(models) => (models, Some(now)),
+            None if current.fetched().is_some() => return,
+            None => (Vec::new(), None),
+        };
+        let models = with_static(listed, &config.models, self.about.facts.static_models());
+        let list = ModelList::new(
+            models,
+            fetched,
+            self.about.facts.open_list,
+            config.include_models.clone(),
+            config.exclude_models.clone(),
+        );
+        self.vitals.models.store(Arc::new(list));
+    }
+
+    fn note_list_failure(&self, error: &ProxyError) {
+        let id = &*self.about.id;
+        let health = match error.kind {
+            ErrorKind::ProviderRetired => Health::Retired,
+            ErrorKind::UpstreamAuthentication => Health::Refused,
+            ErrorKind::UpstreamStatus if !self.about.facts.models.is_empty() => {
+                // Some hosts serve models but no list of them.
+                debug!(provider = id, error = error.message, "no model list, the static one serves");
+                self.vitals.set_health(Health::Up, None);
+                return;
+            }
+            _ => Health::Unreachable,
+        };
+        if self.vitals.set_health(health, Some(error.message.clone())) {
+            warn!(provider = id, health = health.label(), error = error.message, "provider is not usable");
+        } else {
+            debug!(provider = id, health = health.label(), error = error.message, "model list failed again");
+        }
+    }
+}
+
+fn retry_after(failures: u32, lifetime: Duration) -> Duration {
+    let doublings = failures.saturating_sub(1).min(10);
+    FIRST_RETRY.saturating_mul(1 << doublings).min(LONGEST_RETRY).min(lifetime.max(FIRST_RETRY))
+}
+
+/// Completes the entries that need it. An entry without its details is better than no list.
+async fn complete(client: &Client, about: &About, mut models: Vec<Model>) -> Vec<Model> {
+    let adapter = about.adapter;
+    let incomplete =
+        models.iter_mut().filter_map(|model| adapter.detail(model).map(|detail| (model, detail)));
+    for (model, detail) in incomplete.take(MAX_DETAILS) {
+        if let Ok(body) = ask(client, about, Method::POST, detail.path, detail.body).await {
+            adapter.apply_detail(model, &body);
+        }
+    }
+    models
+}
+
+async fn ask(
+    client: &Client,
+    about: &About,
+    method: Method,
+    path: &str,
+    body: Vec<u8>,
+) -> Result<Bytes, ProxyError> {
+    let headers = headers::going_up(&about.headers, &[], false);
+    let outgoing = Outgoing { method, path: path.to_owned(), headers, body: body.into() };
+    let answer = client.send(outgoing).await?;
+    let (status, head) = (answer.status, answer.headers);
+    let body = answer.body.collect(MAX_LIST).await?;
+    if (200..300).contains(&status) {
+        return Ok(body);
+    }
+    let now = std::time::SystemTime::now();
+    Err(classify(status, &head, &body, about.config.api_key.is_some(), now).at(&about.id))
+}
+
+impl Actor for ProviderActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.run_interval(TICK, |actor, ctx| actor.tick(ctx, Instant::now()));
+        self.publish(None, Instant::now());
+        if self.refresh.next.is_none() {
+            self.start_refresh(ctx);
+        }
+    }
+}
+
+impl Supervised for ProviderActor {
+    fn restarting(&mut self, _ctx: &mut Self::Context) {
+        // The future that would have adopted a list was cancelled with the context.
+        self.refresh = Refresh { next: self.refresh.next, ..Refresh::default() };
+    }
+}
+
+impl Handler<Forward> for ProviderActor {
+    type Result = ();
+
+    fn handle(&mut self, message: Forward, _ctx: &mut Self::Context) {
+        let Forward { call, meters, reply } = message;
+        if reply.is_closed() {
+            return;
+        }
+        match self.admit(call, meters) {
+            Ok(job) => {
+                actix_rt::spawn(carry(job, reply));
+            }
+            Err(error) => {
+                // A client that left has no use for the error.
+                let _ = reply.send(Err(error));
+            }
+        }
+    }
+}
+
+impl Handler<RefreshModels> for ProviderActor {
+    type Result = ();
+
+    fn handle(&mut self, message: RefreshModels, ctx: &mut Self::Context) {
+        self.refresh.waiters.retain(|waiter| !waiter.is_closed());
+        self.refresh.waiters.push(message.done);
+        self.start_refresh(ctx);
+    }
+}
+
+impl Handler<Ping> for ProviderActor {
+    type Result = ();
+
+    fn handle(&mut self, _message: Ping, _ctx: &mut Self::Context) {}
+}

@@ -1,0 +1,242 @@
+//! One request to one upstream, as a task of the provider's arbiter: prepare, send, read until the commit point,
+//! hand over the reply, then pump the rest. The actor is not involved; what outlives it is in [`Vitals`].
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Method;
+use http::header::CONTENT_TYPE;
+use tokio::sync::{oneshot, watch};
+use tokio::time::{Instant, timeout_at};
+
+use super::about::About;
+use super::headers;
+use super::prepare::{Prepared, prepare};
+use super::pump::{Pump, StreamMeter};
+use super::seats::Lease;
+use super::vitals::{Health, Vitals};
+use crate::backend::{Call, Reply, ReplyBody, Served};
+use crate::dialect::{Plain, rewrite_plain};
+use crate::dialect::{Rewrite, Shape};
+use crate::error::{ErrorKind, ProxyError};
+use crate::metrics::ModelMeters;
+use crate::metrics::events::{AnswerCompleted, AttemptEnded};
+use crate::upstream::classify;
+use crate::upstream::rejected_field;
+use crate::upstream::{Answer, Client, Outgoing};
+
+/// Largest plain answer that is relayed: embeddings of large batches come close to it.
+const MAX_ANSWER: usize = 256 * 1024 * 1024;
+/// Largest error body that is read.
+const MAX_ERROR_BODY: usize = 1024 * 1024;
+
+/// Where the reply goes.
+pub(super) type ReplySender = oneshot::Sender<Result<Reply, ProxyError>>;
+
+/// All that a call needs; made by the actor on admission.
+pub(super) struct Job {
+    pub call: Call,
+    pub client: Rc<Client>,
+    pub about: Arc<About>,
+    pub vitals: Arc<Vitals>,
+    pub meters: Arc<ModelMeters>,
+    pub lease: Lease,
+    pub gone: watch::Receiver<bool>,
+}
+
+/// What the exchange with the upstream gave at the commit point.
+struct Committed {
+    status: u16,
+    headers: Vec<(http::header::HeaderName, http::header::HeaderValue)>,
+    edits: Vec<String>,
+    waited: Duration,
+    content: Content,
+}
+
+enum Content {
+    Whole(Plain),
+    Stream(Box<Pump>),
+}
+
+/// Carries out one call. The reply's receiver going away cancels it at once, at every point.
+pub(super) async fn carry(job: Job, mut reply: ReplySender) {
+    let exchanged = tokio::select! {
+        biased;
+        () = reply.closed() => {
+            AttemptEnded { meters: &job.meters, failure: Some(("cancelled", "")) }.emit();
+            return;
+        }
+        exchanged = exchange(&job) => exchanged,
+    };
+    let committed = match exchanged {
+        Ok(committed) => committed,
+        Err(error) => {
+            note_failure(&job, &error);
+            let error = if error.provider.is_none() { error.at(&job.about.config.id) } else { error };
+            // A receiver that left meanwhile has no use for the error.
+            drop(job.lease);
+            let _ = reply.send(Err(error));
+            return;
+        }
+    };
+    job.vitals.answered();
+    let (body, pumping) = match committed.content {
+        Content::Whole(plain) => {
+            AttemptEnded { meters: &job.meters, failure: None }.emit();
+            AnswerCompleted { meters: &job.meters, usage: plain.usage }.emit();
+            (ReplyBody::Whole { bytes: plain.bytes, usage: plain.usage }, None)
+        }
+        Content::Stream(pump) => {
+            let meter = StreamMeter::start(Arc::clone(&job.meters), job.call.received);
+            let (stream, sender) = meter.channel(job.gone.clone());
+            (ReplyBody::Stream(stream), Some((pump, sender)))
+        }
+    };
+    let answer = Reply {
+        status: committed.status,
+        headers: committed.headers,
+        body,
+        served: Served {
+            provider: Arc::clone(&job.about.id),
+            model: Arc::clone(&job.call.model),
+            edits: committed.edits,
+            attempts: Vec::new(),
+            meters: job.meters,
+        },
+        waited: committed.waited,
+        lease: job.lease,
+    };
+    if reply.send(Ok(answer)).is_err() {
+        return;
+    }
+    if let Some((pump, sender)) = pumping {
+        pump.run(sender, &job.about.config.timeouts, job.call.stalled_reader).await;
+    }
+}
+
+/// Counts a failed attempt and draws what it says about the provider's health.
+fn note_failure(job: &Job, error: &ProxyError) {
+    AttemptEnded { meters: &job.meters, failure: Some((error.kind.label(), &error.message)) }.emit();
+    let health = match error.kind {
+        ErrorKind::Connect => Health::Unreachable,
+        ErrorKind::UpstreamAuthentication => Health::Refused,
+        ErrorKind::ProviderRetired => Health::Retired,
+        _ => return,
+    };
+    job.vitals.set_health(health, Some(error.message.clone()));
+    job.about.metrics.set_up(&job.about.id, false);
+}
+
+/// The exchange up to the commit point, with one repetition when a field is refused by name.
+async fn exchange(job: &Job) -> Result<Committed, ProxyError> {
+    let mut refused = job.vitals.refused_fields(&job.call.model);
+    let first = attempt(job, &refused).await;
+    let Err(Failed { error, field: Some(field) }) = first else {
+        return first.map_err(|failed| failed.error);
+    };
+    if refused.contains(&field) {
+        return Err(error);
+    }
+    job.vitals.refuse_field(&job.call.model, &field);
+    refused.push(field);
+    attempt(job, &refused).await.map_err(|failed| failed.error)
+}
+
+/// A failed attempt, with the request field that the upstream refused by name.
+struct Failed {
+    error: ProxyError,
+    field: Option<String>,
+}
+
+impl From<ProxyError> for Failed {
+    fn from(error: ProxyError) -> Self {
+        Failed { error, field: None }
+    }
+}
+
+async fn attempt(job: &Job, refused: &[String]) -> Result<Committed, Failed> {
+    let request = &job.call.request;
+    let about = &job.about;
+    let prepared = prepare(request, &job.call.model, about.adapter, &about.facts, refused)?;
+    let timeouts = &about.config.timeouts;
+    let sent = Instant::now();
+    let (deadline, name) = if request.stream {
+        (sent + timeouts.first_token, "first_token")
+    } else {
+        (sent + timeouts.total_plain, "total")
+    };
+    let outgoing = Outgoing {
+        method: Method::POST,
+        path: prepared.path.to_string(),
+        headers: headers::going_up(&about.headers, &job.call.headers, request.stream),
+        body: prepared.body.clone(),
+    };
+    let late = || timed_out(about, name, sent.elapsed());
+    let answer = timeout_at(deadline, job.client.send(outgoing)).await.map_err(|_| late())??;
+    if !(200..300).contains(&answer.status) {
+        let failed = timeout_at(deadline, refusal(job, &prepared, answer)).await.map_err(|_| late())?;
+        return Err(failed);
+    }
+    let status = answer.status;
+    let down = headers::coming_down(&answer.headers);
+    let rewrite = rewrite_plan(job, &prepared);
+    let content = if request.stream && is_event_stream(&answer) {
+        let mut pump = Pump::new(answer.body, rewrite);
+        timeout_at(deadline, pump.until_commit()).await.map_err(|_| late())??;
+        Content::Stream(Box::new(pump))
+    } else {
+        let body = timeout_at(deadline, answer.body.collect(MAX_ANSWER)).await.map_err(|_| late())??;
+        let plain = rewrite_plain(&body, &rewrite)?;
+        if request.stream {
+            let text = "answered a request for a stream with a plain document";
+            return Err(ProxyError::new(ErrorKind::UpstreamProtocol, format!("`{}` {text}", about.id)).into());
+        }
+        Content::Whole(plain)
+    };
+    Ok(Committed { status, headers: down, edits: prepared.edits, waited: sent.elapsed(), content })
+}
+
+fn rewrite_plan(job: &Job, prepared: &Prepared) -> Rewrite {
+    let request = &job.call.request;
+    Rewrite {
+        provider: job.about.id.to_string(),
+        upstream: prepared.upstream_shape,
+        client: request.shape,
+        strip_usage: prepared.strip_usage,
+        base64: request.base64 && request.shape == Shape::Embedding,
+    }
+}
+
+/// Reads an answer that is not a success and says what it means.
+async fn refusal(job: &Job, prepared: &Prepared, answer: Answer) -> Failed {
+    let Answer { status, headers, body } = answer;
+    let body = match body.collect(MAX_ERROR_BODY).await {
+        Ok(bytes) => bytes,
+        // The status alone says enough.
+        Err(_) => Bytes::new(),
+    };
+    let sent = prepared.fields();
+    let sent: Vec<&str> = sent.iter().map(|field| &**field).collect();
+    let field = rejected_field(status, &body, &sent);
+    let now = std::time::SystemTime::now();
+    let error = classify(status, &headers, &body, job.about.config.api_key.is_some(), now).at(&job.about.id);
+    Failed { error, field }
+}
+
+fn is_event_stream(answer: &Answer) -> bool {
+    let kind = answer.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
+    // Servers that forget the type on a stream are taken at their word: only JSON and HTML are documents.
+    let kind = kind.to_ascii_lowercase();
+    !(kind.starts_with("application/json") || kind.starts_with("text/html"))
+}
+
+fn timed_out(about: &About, which: &str, after: Duration) -> ProxyError {
+    let text = format!(
+        "`{}` did not answer within {} s (timeouts.{which}); raise it for this provider if it is that slow",
+        about.id,
+        after.as_secs()
+    );
+    ProxyError::new(ErrorKind::Timeout, text)
+}

@@ -1,0 +1,297 @@
+//! A provider as a [`Backend`]: its replicas, each an arbiter with an actor and a client, over one lasting state.
+//! Starts them, sends calls to them, and replaces those that no longer answer.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use actix::Addr;
+use actix_rt::{Arbiter, ArbiterHandle};
+use arc_swap::ArcSwap;
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, ready};
+use tokio::sync::{oneshot, watch};
+use tokio::time::timeout;
+use tracing::{error, warn};
+
+use super::about::About;
+use super::actor::{Forward, Ping, ProviderActor, RefreshModels};
+use super::models::Lookup;
+use super::prepare::check_capability;
+use super::seats::Generation;
+use super::supervisor::{Intensity, Observer, supervise};
+use super::vitals::{Health, Vitals};
+use crate::backend::{Backend, Call, Reply};
+use crate::error::{ErrorKind, ProxyError};
+use crate::metrics::events::AttemptEnded;
+
+/// An arbiter that does not answer a [`Ping`] for this long is given up.
+pub const PING_TIMEOUT: Duration = Duration::from_secs(5);
+/// A model missing from a list older than this makes the list be fetched anew before it is denied.
+const FRESH: Duration = Duration::from_secs(2);
+/// How long a request waits for that.
+const REFRESH_WAIT: Duration = Duration::from_secs(10);
+
+/// One configured provider.
+pub struct Provider {
+    about: Arc<About>,
+    vitals: Arc<Vitals>,
+    replicas: ArcSwap<Vec<Arc<Replica>>>,
+    next: AtomicUsize,
+    generations: AtomicU64,
+}
+
+/// One arbiter with one actor and one client.
+struct Replica {
+    generation: Generation,
+    address: Addr<ProviderActor>,
+    arbiter: ArbiterHandle,
+    /// The actor fell too often and waits before its restart.
+    pausing: Arc<AtomicBool>,
+    /// Set when this replica is given up: everything that waits for it ends.
+    gone: watch::Sender<bool>,
+}
+
+/// Tells the world about one actor's falls.
+struct Falls {
+    about: Arc<About>,
+    vitals: Arc<Vitals>,
+    pausing: Arc<AtomicBool>,
+}
+
+// === impl Provider ===
+
+impl Provider {
+    /// Starts the provider's replicas, each on a fresh arbiter. Must be called inside an actix system.
+    pub fn start(about: About) -> Arc<Self> {
+        let about = Arc::new(about);
+        about.metrics.announce(&about.id);
+        let replicas = about.config.replicas.max(1);
+        let provider = Arc::new(Provider {
+            about,
+            vitals: Arc::new(Vitals::default()),
+            replicas: ArcSwap::from_pointee(Vec::new()),
+            next: AtomicUsize::new(0),
+            generations: AtomicU64::new(0),
+        });
+        let started = (0..replicas).map(|_| provider.start_replica()).collect();
+        provider.replicas.store(Arc::new(started));
+        provider
+    }
+
+    fn start_replica(&self) -> Arc<Replica> {
+        let generation = self.generations.fetch_add(1, Ordering::Relaxed);
+        let arbiter = Arbiter::new().handle();
+        let pausing = Arc::new(AtomicBool::new(false));
+        let (gone, seen_gone) = watch::channel(false);
+        let (sender, receiver) = actix::dev::channel::channel(16);
+        let (about, vitals) = (Arc::clone(&self.about), Arc::clone(&self.vitals));
+        let observer =
+            Falls { about: Arc::clone(&about), vitals: Arc::clone(&vitals), pausing: Arc::clone(&pausing) };
+        arbiter.spawn_fn(move || {
+            let supervision = supervise(receiver, Intensity::default(), observer, |_context| {
+                ProviderActor::new(about, vitals, generation, seen_gone)
+            });
+            actix_rt::spawn(supervision);
+        });
+        Arc::new(Replica { generation, address: Addr::new(sender), arbiter, pausing, gone })
+    }
+
+    /// What is known of the provider.
+    pub fn about(&self) -> &About {
+        &self.about
+    }
+
+    /// The provider's lasting state.
+    pub fn vitals(&self) -> &Vitals {
+        &self.vitals
+    }
+
+    /// Whether requests can be sent to it: nothing speaks against it, and something for it.
+    pub fn usable(&self) -> bool {
+        self.vitals.health() == Health::Up && self.replica().is_some()
+    }
+
+    /// The model that a request for `id` means here, after at most one refresh of the list.
+    ///
+    /// # Errors
+    /// `model_not_found` when it is excluded, or absent from a complete and fresh list.
+    pub async fn resolve(&self, id: &str) -> Result<Arc<str>, ProxyError> {
+        for last in [false, true] {
+            let models = self.vitals.models.load_full();
+            match models.look_up(id, Instant::now(), FRESH) {
+                Lookup::Listed(model) => return Ok(Arc::from(model.id.as_str())),
+                Lookup::Unlisted => return Ok(Arc::from(id)),
+                Lookup::Stale if !last => self.refresh().await,
+                // No fresh list is to be had, so nothing denies it.
+                Lookup::Stale => return Ok(Arc::from(id)),
+                Lookup::Absent | Lookup::Excluded => break,
+            }
+        }
+        let text = format!("provider `{}` has no model `{id}`", self.about.id);
+        Err(ProxyError::new(ErrorKind::ModelNotFound, text).with_param("model"))
+    }
+
+    /// Fetches the model list now and waits, within bounds, until that is over.
+    pub async fn refresh(&self) {
+        let Some(replica) = self.replica() else { return };
+        let (done, heard) = oneshot::channel();
+        replica.address.do_send(RefreshModels { done });
+        // Whether it succeeded, the list tells.
+        let _ = timeout(REFRESH_WAIT, heard).await;
+    }
+
+    /// Asks each replica for a sign of life and replaces those that give none.
+    pub async fn guard(&self) {
+        let replicas = self.replicas.load_full();
+        for replica in replicas.iter() {
+            let alive = replica.address.connected()
+                && matches!(timeout(PING_TIMEOUT, replica.address.send(Ping)).await, Ok(Ok(())));
+            // A pausing actor does not answer, but it will.
+            if !alive && !replica.pausing.load(Ordering::Relaxed) {
+                self.replace(replica);
+            }
+        }
+        self.about.metrics.set_in_flight(&self.about.id, self.vitals.seats.taken());
+    }
+
+    /// Whether every replica answers now.
+    pub async fn ping(&self) -> bool {
+        for replica in self.replicas.load_full().iter() {
+            if replica.pausing.load(Ordering::Relaxed) {
+                continue;
+            }
+            if !matches!(timeout(PING_TIMEOUT, replica.address.send(Ping)).await, Ok(Ok(()))) {
+                return false;
+            }
+        }
+        true
+    }
+
+    fn replace(&self, dead: &Arc<Replica>) {
+        error!(provider = &*self.about.id, "provider's arbiter does not answer, starting it anew");
+        let fresh = self.start_replica();
+        self.replicas.rcu(|replicas| {
+            let swap = |replica: &Arc<Replica>| {
+                if replica.generation == dead.generation { Arc::clone(&fresh) } else { Arc::clone(replica) }
+            };
+            replicas.iter().map(swap).collect::<Vec<_>>()
+        });
+        dead.give_up(&self.vitals);
+        self.vitals.count_restart();
+        self.about.metrics.restarted(&self.about.id);
+    }
+
+    /// The next replica in turn that takes requests.
+    fn replica(&self) -> Option<Arc<Replica>> {
+        let replicas = self.replicas.load();
+        let start = self.next.fetch_add(1, Ordering::Relaxed);
+        let count = replicas.len();
+        (0..count)
+            .filter_map(|step| replicas.get(start.wrapping_add(step) % count))
+            .find(|replica| replica.address.connected() && !replica.pausing.load(Ordering::Relaxed))
+            .map(Arc::clone)
+    }
+
+    /// What speaks against sending this call at all.
+    fn objection(&self, call: &Call) -> Option<ProxyError> {
+        let id = &*self.about.id;
+        if self.vitals.health() == Health::Retired {
+            let text = self.vitals.remark().unwrap_or_else(|| format!("`{id}` was shut down by its owner"));
+            return Some(ProxyError::new(ErrorKind::ProviderRetired, text).at(id));
+        }
+        let models = self.vitals.models.load();
+        let listed = models.find(&call.model)?;
+        check_capability(&call.request, listed).err().map(|error| error.at(id))
+    }
+
+    fn label_of(&self, model: &str) -> Option<String> {
+        self.vitals.models.load().find(model).map(|listed| listed.id.clone())
+    }
+}
+
+impl Backend for Provider {
+    fn id(&self) -> &str {
+        &self.about.id
+    }
+
+    fn forward(&self, call: Call) -> BoxFuture<'static, Result<Reply, ProxyError>> {
+        if let Some(objection) = self.objection(&call) {
+            return ready(Err(objection)).boxed();
+        }
+        let label = self.label_of(&call.model);
+        let meters = self.about.metrics.meters(&self.about.id, label.as_deref().unwrap_or("other"));
+        let Some(replica) = self.replica() else {
+            let down = down(&self.about.id);
+            AttemptEnded { meters: &meters, failure: Some((down.kind.label(), &down.message)) }.emit();
+            return ready(Err(down)).boxed();
+        };
+        let (reply, answer) = oneshot::channel();
+        let mut gone = replica.gone.subscribe();
+        replica.address.do_send(Forward { call, meters: Arc::clone(&meters), reply });
+        let about = Arc::clone(&self.about);
+        async move {
+            let answered = tokio::select! {
+                biased;
+                answered = answer => answered.ok(),
+                _ = gone.wait_for(|given_up| *given_up) => None,
+            };
+            answered.unwrap_or_else(|| {
+                let down = down(&about.id);
+                AttemptEnded { meters: &meters, failure: Some((down.kind.label(), &down.message)) }.emit();
+                Err(down)
+            })
+        }
+        .boxed()
+    }
+}
+
+impl Drop for Provider {
+    fn drop(&mut self) {
+        for replica in self.replicas.load().iter() {
+            replica.arbiter.stop();
+        }
+    }
+}
+
+fn down(id: &str) -> ProxyError {
+    ProxyError::new(
+        ErrorKind::ProviderDown,
+        format!("provider `{id}` fell and is being restarted; try again"),
+    )
+    .at(id)
+}
+
+// === impl Replica ===
+
+impl Replica {
+    /// Ends all that waits for this replica and settles what it holds.
+    fn give_up(&self, vitals: &Vitals) {
+        vitals.seats.give_up(self.generation);
+        self.gone.send_replace(true);
+        // Takes effect when the arbiter runs again, if it ever does.
+        self.arbiter.stop();
+    }
+}
+
+// === impl Falls ===
+
+impl Observer for Falls {
+    fn fell(&self, cause: &str) {
+        let restarts = self.vitals.count_restart();
+        self.about.metrics.restarted(&self.about.id);
+        warn!(provider = &*self.about.id, cause, restarts, "provider's actor fell");
+    }
+
+    fn pausing(&self, pause: Option<Duration>) {
+        self.pausing.store(pause.is_some(), Ordering::Relaxed);
+        match pause {
+            Some(pause) => {
+                self.about.metrics.set_up(&self.about.id, false);
+                let milliseconds = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
+                warn!(provider = &*self.about.id, milliseconds, "provider's actor falls too often, pausing");
+            }
+            None => self.about.metrics.set_up(&self.about.id, self.vitals.health() == Health::Up),
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! A provider's model list as it stands: what is listed, how old it is, and whether it can be trusted to be complete.
+//! Pure; the actor fetches, this decides.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use globset::GlobSet;
+
+use super::{Model, capability};
+use crate::config::settings::StaticModel;
+
+/// The models of one provider, after filters. Immutable: a refresh makes a new one.
+#[derive(Default)]
+pub struct ModelList {
+    models: Vec<Model>,
+    by_id: HashMap<String, usize>,
+    /// When the upstream last gave its list; `None`: it never did.
+    fetched: Option<Instant>,
+    /// The upstream serves models that it does not list.
+    open: bool,
+    include: Option<GlobSet>,
+    exclude: Option<GlobSet>,
+}
+
+/// What a list says of one model id.
+#[derive(Debug, PartialEq)]
+pub enum Lookup<'a> {
+    /// It is listed; the id to send upstream is the listed one.
+    Listed(&'a Model),
+    /// It is not listed, but the list does not settle it: send it as it is.
+    Unlisted,
+    /// It is not listed in a list that is complete but no longer fresh enough to deny it: refresh, then ask again.
+    Stale,
+    /// It is not there.
+    Absent,
+    /// The configuration excludes it.
+    Excluded,
+}
+
+impl ModelList {
+    /// A list of these models, less those that the globs hide. Of two models with one id the first counts.
+    pub fn new(
+        models: Vec<Model>,
+        fetched: Option<Instant>,
+        open: bool,
+        include: Option<GlobSet>,
+        exclude: Option<GlobSet>,
+    ) -> Self {
+        let mut list = ModelList { fetched, open, include, exclude, ..ModelList::default() };
+        for model in models {
+            if list.allows(&model.id) && !list.by_id.contains_key(&model.id) {
+                list.by_id.insert(model.id.clone(), list.models.len());
+                list.models.push(model);
+            }
+        }
+        list
+    }
+
+    /// The models, in the upstream's order.
+    pub fn models(&self) -> &[Model] {
+        &self.models
+    }
+
+    /// When the upstream last gave its list.
+    pub fn fetched(&self) -> Option<Instant> {
+        self.fetched
+    }
+
+    /// Whether the configuration's globs allow this id. Exclusion wins.
+    pub fn allows(&self, id: &str) -> bool {
+        self.include.as_ref().is_none_or(|globs| globs.is_match(id))
+            && !self.exclude.as_ref().is_some_and(|globs| globs.is_match(id))
+    }
+
+    /// The listed model of this id. Ollama's clients append `:latest` at will, and its server does too.
+    pub fn find(&self, id: &str) -> Option<&Model> {
+        let exact = self.by_id.get(id).or_else(|| match id.strip_suffix(":latest") {
+            Some(bare) => self.by_id.get(bare),
+            None => self.by_id.get(&format!("{id}:latest")),
+        });
+        exact.and_then(|index| self.models.get(*index))
+    }
+
+    /// What this list says of a model id at `now`. A denial needs a list not older than `fresh`.
+    pub fn look_up(&self, id: &str, now: Instant, fresh: Duration) -> Lookup<'_> {
+        if !self.allows(id) {
+            return Lookup::Excluded;
+        }
+        if let Some(model) = self.find(id) {
+            return Lookup::Listed(model);
+        }
+        match self.fetched {
+            _ if self.open => Lookup::Unlisted,
+            None => Lookup::Unlisted,
+            Some(at) if now.saturating_duration_since(at) > fresh => Lookup::Stale,
+            Some(_) => Lookup::Absent,
+        }
+    }
+}
+
+/// The upstream's list with the configured and the catalogue's models added. What is configured says more than
+/// what is listed, and what is listed more than the catalogue.
+pub fn with_static(listed: Vec<Model>, configured: &[StaticModel], catalogue: Vec<Model>) -> Vec<Model> {
+    let mut models = listed;
+    for wanted in configured {
+        let position = models.iter().position(|model| model.id == wanted.id).unwrap_or_else(|| {
+            models.push(Model { id: wanted.id.clone(), ..Model::default() });
+            models.len() - 1
+        });
+        let Some(model) = models.get_mut(position) else { continue };
+        if !wanted.capabilities.is_empty() {
+            model.capabilities = capability::from_words(&wanted.capabilities);
+        }
+        model.context_length = wanted.context_length.or(model.context_length);
+    }
+    for known in catalogue {
+        if !models.iter().any(|model| model.id == known.id) {
+            models.push(known);
+        }
+    }
+    models
+}
+
+#[cfg(test)]
+mod tests {
+    use globset::{Glob, GlobSetBuilder};
+
+    use super::*;
+
+    fn model(id: &str) -> Model {
+        Model { id: id.to_owned(), ..Model::default() }
+    }
+
+    fn globs(pattern: &str) -> Option<GlobSet> {
+        let glob = Glob::new(pattern).ok()?;
+        GlobSetBuilder::new().add(glob).build().ok()
+    }
+
+    const FRESH: Duration = Duration::from_secs(2);
+
+    #[test]
+    fn exclusion_wins_over_inclusion_and_hides_what_the_upstream_lists() {
+        let now = Instant::now();
+        let list = ModelList::new(
+            vec![model("voxtral-mini"), model("mistral-small")],
+            Some(now),
+            false,
+            globs("*"),
+            globs("voxtral-*"),
+        );
+        assert_eq!(list.models().len(), 1);
+        assert_eq!(list.look_up("voxtral-mini", now, FRESH), Lookup::Excluded);
+        assert_eq!(list.look_up("voxtral-unheard-of", now, FRESH), Lookup::Excluded);
+    }
+
+    #[test]
+    fn an_unlisted_model_is_sent_unchecked_while_no_list_could_be_had() {
+        let list = ModelList::default();
+        assert_eq!(list.look_up("any", Instant::now(), FRESH), Lookup::Unlisted);
+    }
+
+    #[test]
+    fn an_unlisted_model_is_sent_unchecked_where_the_list_is_open() {
+        let now = Instant::now();
+        let list = ModelList::new(vec![model("a")], Some(now), true, None, None);
+        assert_eq!(list.look_up("b", now, FRESH), Lookup::Unlisted);
+    }
+
+    #[test]
+    fn only_a_fresh_list_denies_a_model() {
+        let then = Instant::now();
+        let list = ModelList::new(vec![model("a")], Some(then), false, None, None);
+        assert_eq!(list.look_up("b", then + Duration::from_secs(1), FRESH), Lookup::Absent);
+        assert_eq!(list.look_up("b", then + Duration::from_secs(3), FRESH), Lookup::Stale);
+    }
+
+    #[test]
+    fn the_latest_tag_may_be_there_or_not() {
+        let list = ModelList::new(vec![model("qwen3:latest"), model("bare")], None, false, None, None);
+        assert_eq!(list.find("qwen3").map(|found| found.id.as_str()), Some("qwen3:latest"));
+        assert_eq!(list.find("bare:latest").map(|found| found.id.as_str()), Some("bare"));
+        assert_eq!(list.find("qwen3:8b"), None);
+    }
+}

@@ -1,0 +1,271 @@
+//! The upstream half of a streamed answer: reads the body, lets the pure rewriter do its work, and feeds a bounded
+//! channel. Backpressure is the channel: a slow client fills it, reading stops, the upstream's window closes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use crate::backend::{Frame, ReplyStream, StreamEnd};
+use crate::config::settings::Timeouts;
+use crate::dialect::{DONE_EVENT, Rewrite, Step, StreamRewriter, Usage};
+use crate::error::{ErrorKind, ProxyError};
+use crate::metrics::events::{AttemptEnded, StreamEnded, StreamStarted};
+use crate::metrics::{EndReason, ModelMeters};
+use crate::upstream::AnswerBody;
+
+/// Frames between upstream and client: with chunks of at most 8–16 KB, some 200 KB for a client that does not read.
+const FRAMES: usize = 16;
+/// What may be held back before the first semantic event.
+const MAX_HELD: usize = 1024 * 1024;
+/// After `[DONE]` the connection is read to its end, so that it can be used again, but not for longer than this.
+const TAIL: Duration = Duration::from_secs(1);
+
+/// A streamed answer being read.
+pub(super) struct Pump {
+    body: AnswerBody,
+    rewriter: StreamRewriter,
+    /// Events for the client that are not sent yet.
+    held: BytesMut,
+    /// A single event, kept apart so that it need not be copied.
+    single: Option<Bytes>,
+    ended: Option<Ended>,
+    started: Instant,
+}
+
+type Ended = Result<(), ProxyError>;
+
+/// Meters one stream from its first semantic event on; settles when dropped, on whatever side.
+pub struct StreamMeter {
+    meters: Arc<ModelMeters>,
+    first: std::time::Instant,
+    last: std::time::Instant,
+    time_to_first_token: Duration,
+    end: Option<(EndReason, Usage)>,
+}
+
+// === impl Pump ===
+
+impl Pump {
+    pub(super) fn new(body: AnswerBody, rewrite: Rewrite) -> Self {
+        Pump {
+            body,
+            rewriter: StreamRewriter::new(rewrite),
+            held: BytesMut::new(),
+            single: None,
+            ended: None,
+            started: Instant::now(),
+        }
+    }
+
+    /// Reads up to the first semantic event, which is then held.
+    ///
+    /// # Errors
+    /// Whatever ends the stream before it: nothing was sent downstream yet, so it may go elsewhere.
+    pub(super) async fn until_commit(&mut self) -> Result<(), ProxyError> {
+        loop {
+            let chunk = self.body.chunk().await;
+            let semantic = self.take(chunk);
+            match self.ended.take() {
+                Some(Err(error)) if !semantic => return Err(error),
+                Some(ended) => {
+                    self.ended = Some(ended);
+                    return Ok(());
+                }
+                None if semantic => return Ok(()),
+                None if self.held.len() > MAX_HELD => {
+                    let text = "upstream sent over 1 MB of events without content";
+                    return Err(ProxyError::new(ErrorKind::UpstreamProtocol, text));
+                }
+                None => {}
+            }
+        }
+    }
+
+    /// Takes one chunk (or the end) through the rewriter. Returns whether something semantic was in it.
+    fn take(&mut self, chunk: Option<Result<Bytes, ProxyError>>) -> bool {
+        let mut semantic = false;
+        match chunk {
+            Some(Ok(bytes)) => self.rewriter.push(bytes),
+            Some(Err(error)) => {
+                self.ended = Some(Err(error));
+                return false;
+            }
+            None => self.rewriter.finish(),
+        }
+        while let Some(step) = self.rewriter.next_step() {
+            match step {
+                Step::Event { bytes, semantic: meaning } => {
+                    semantic |= meaning;
+                    self.hold(bytes);
+                }
+                Step::Done => {
+                    self.hold(Bytes::from_static(DONE_EVENT));
+                    self.ended = Some(Ok(()));
+                }
+                Step::Failed(error) => self.ended = Some(Err(error)),
+            }
+        }
+        semantic
+    }
+
+    fn hold(&mut self, bytes: Bytes) {
+        if bytes.is_empty() {
+            return;
+        }
+        if self.held.is_empty() && self.single.is_none() {
+            self.single = Some(bytes);
+            return;
+        }
+        if let Some(single) = self.single.take() {
+            self.held.extend_from_slice(&single);
+        }
+        self.held.extend_from_slice(&bytes);
+    }
+
+    fn release(&mut self) -> Option<Bytes> {
+        match self.single.take() {
+            Some(single) => Some(single),
+            None if self.held.is_empty() => None,
+            None => Some(self.held.split().freeze()),
+        }
+    }
+
+    /// Feeds the channel until the stream ends, the client leaves, or a deadline passes.
+    pub(super) async fn run(
+        mut self: Box<Self>,
+        frames: mpsc::Sender<Frame>,
+        timeouts: &Timeouts,
+        stalled_reader: Duration,
+    ) {
+        let total = timeouts.total_stream.map(|limit| self.started + limit);
+        loop {
+            if let Some(bytes) = self.release() {
+                match send(&frames, Frame::Data(bytes), stalled_reader).await {
+                    Sent::Yes => {}
+                    Sent::Left => return,
+                    Sent::Stalled => {
+                        let text = "the client took nothing for too long";
+                        let error = ProxyError::new(ErrorKind::Timeout, text);
+                        let end = StreamEnd {
+                            reason: EndReason::StalledReader,
+                            error: Some(error),
+                            usage: self.rewriter.usage(),
+                        };
+                        // There is no room for it now; the relay learns it from the closed channel if not from this.
+                        let _ = frames.try_send(Frame::End(end));
+                        return;
+                    }
+                }
+            }
+            if let Some(ended) = self.ended.take() {
+                self.end(ended, &frames, stalled_reader).await;
+                return;
+            }
+            let idle = Instant::now() + timeouts.idle;
+            let deadline = total.map_or(idle, |total| total.min(idle));
+            let chunk = tokio::select! {
+                biased;
+                () = frames.closed() => return,
+                chunk = timeout_at(deadline, self.body.chunk()) => chunk,
+            };
+            match chunk {
+                Ok(chunk) => {
+                    self.take(chunk);
+                }
+                Err(_) => {
+                    let which = if deadline == idle { "idle" } else { "total_stream" };
+                    let text = format!("upstream sent nothing more in time (timeouts.{which})");
+                    self.ended = Some(Err(ProxyError::new(ErrorKind::Timeout, text)));
+                }
+            }
+        }
+    }
+
+    async fn end(&mut self, ended: Ended, frames: &mpsc::Sender<Frame>, stalled_reader: Duration) {
+        let (reason, error) = match ended {
+            Ok(()) => (EndReason::Done, None),
+            Err(error) => (reason_of(&error), Some(error)),
+        };
+        let done = error.is_none();
+        let end = StreamEnd { reason, error, usage: self.rewriter.usage() };
+        let _ = send(frames, Frame::End(end), stalled_reader).await;
+        if done {
+            // Read the terminator, so that the connection can be used again.
+            let _ = timeout(TAIL, async { while let Some(Ok(_)) = self.body.chunk().await {} }).await;
+        }
+    }
+}
+
+fn reason_of(error: &ProxyError) -> EndReason {
+    match error.kind {
+        ErrorKind::Truncated => EndReason::Truncated,
+        ErrorKind::Timeout => EndReason::Idle,
+        _ => EndReason::UpstreamError,
+    }
+}
+
+enum Sent {
+    Yes,
+    Left,
+    Stalled,
+}
+
+async fn send(frames: &mpsc::Sender<Frame>, frame: Frame, stalled_reader: Duration) -> Sent {
+    match frames.try_send(frame) {
+        Ok(()) => Sent::Yes,
+        Err(mpsc::error::TrySendError::Closed(_)) => Sent::Left,
+        Err(mpsc::error::TrySendError::Full(frame)) => {
+            match timeout(stalled_reader, frames.send(frame)).await {
+                Ok(Ok(())) => Sent::Yes,
+                Ok(Err(_)) => Sent::Left,
+                Err(_) => Sent::Stalled,
+            }
+        }
+    }
+}
+
+// === impl StreamMeter ===
+
+impl StreamMeter {
+    /// Starts metering at the first semantic event.
+    pub(super) fn start(meters: Arc<ModelMeters>, received: std::time::Instant) -> Self {
+        let first = std::time::Instant::now();
+        let time_to_first_token = first.saturating_duration_since(received);
+        StreamStarted { meters: &meters, time_to_first_token }.emit();
+        StreamMeter { meters, first, last: first, time_to_first_token, end: None }
+    }
+
+    /// The two ends of the channel; the downstream one carries this meter.
+    pub(super) fn channel(self, gone: watch::Receiver<bool>) -> (ReplyStream, mpsc::Sender<Frame>) {
+        let (sender, frames) = mpsc::channel(FRAMES);
+        let time_to_first_token = self.time_to_first_token;
+        (ReplyStream::new(frames, gone, time_to_first_token, self), sender)
+    }
+
+    /// Notes that an event passed.
+    pub(crate) fn event(&mut self) {
+        self.last = std::time::Instant::now();
+    }
+
+    /// Notes how the stream ended.
+    pub(crate) fn ended(&mut self, reason: EndReason, usage: Usage) {
+        self.end = Some((reason, usage));
+    }
+}
+
+impl Drop for StreamMeter {
+    fn drop(&mut self) {
+        let (reason, usage) = self.end.unwrap_or((EndReason::Cancelled, Usage::default()));
+        let span = self.last.saturating_duration_since(self.first);
+        StreamEnded { meters: &self.meters, reason, span, usage }.emit();
+        let failure = match reason {
+            EndReason::Done => None,
+            EndReason::Cancelled | EndReason::StalledReader => Some(("cancelled", "")),
+            _ => Some((reason.label(), "stream did not end well")),
+        };
+        AttemptEnded { meters: &self.meters, failure }.emit();
+    }
+}

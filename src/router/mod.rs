@@ -1,0 +1,105 @@
+//! RouterActor: owns the providers, publishes the routing table, and guards the providers' arbiters.
+//! Requests read the published table and never wait in its mailbox; no body passes through here.
+
+pub mod table;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use actix::{Actor, AsyncContext, Context, Handler, Message, ResponseFuture, Supervised};
+use arc_swap::ArcSwap;
+
+use crate::provider::handle::Provider;
+use table::Table;
+
+/// How often the providers' arbiters are asked for a sign of life.
+const GUARD_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Where the current routing table is to be found. Reading is one atomic load.
+#[derive(Default)]
+pub struct Routes {
+    table: ArcSwap<Table>,
+}
+
+/// The actor that owns the table.
+pub struct RouterActor {
+    routes: Arc<Routes>,
+    guarding: Vec<Guarding>,
+}
+
+struct Guarding {
+    provider: Arc<Provider>,
+    busy: Arc<AtomicBool>,
+}
+
+/// A round trip through the router and every provider's actor: true when all of them answer.
+#[derive(Message)]
+#[rtype(result = "bool")]
+pub struct RoundTrip;
+
+// === impl Routes ===
+
+impl Routes {
+    /// The table as it stands.
+    pub fn table(&self) -> Arc<Table> {
+        self.table.load_full()
+    }
+}
+
+// === impl RouterActor ===
+
+impl RouterActor {
+    /// A router over these providers; publishes their table in `routes` at once.
+    pub fn new(routes: Arc<Routes>, providers: Vec<Arc<Provider>>) -> Self {
+        let guarding = providers
+            .iter()
+            .map(|provider| Guarding {
+                provider: Arc::clone(provider),
+                busy: Arc::new(AtomicBool::new(false)),
+            })
+            .collect();
+        routes.table.store(Arc::new(Table::new(providers)));
+        RouterActor { routes, guarding }
+    }
+
+    /// Starts one look after each provider, unless the last one is still under way.
+    fn guard(&self) {
+        for Guarding { provider, busy } in &self.guarding {
+            if busy.swap(true, Ordering::Relaxed) {
+                continue;
+            }
+            let (provider, busy) = (Arc::clone(provider), Arc::clone(busy));
+            actix_rt::spawn(async move {
+                provider.guard().await;
+                busy.store(false, Ordering::Relaxed);
+            });
+        }
+    }
+}
+
+impl Actor for RouterActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.run_interval(GUARD_INTERVAL, |router, _ctx| router.guard());
+    }
+}
+
+impl Supervised for RouterActor {}
+
+impl Handler<RoundTrip> for RouterActor {
+    type Result = ResponseFuture<bool>;
+
+    fn handle(&mut self, _message: RoundTrip, _ctx: &mut Self::Context) -> Self::Result {
+        let table = self.routes.table();
+        Box::pin(async move {
+            for provider in table.providers() {
+                if !provider.ping().await {
+                    return false;
+                }
+            }
+            true
+        })
+    }
+}

@@ -1,0 +1,32 @@
+//! What every worker of one listener shares.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::config::settings::{ClientKey, Listener};
+use crate::metrics::Metrics;
+use crate::router::Routes;
+
+/// One listener's view of the daemon.
+#[derive(Clone)]
+pub struct Edge {
+    /// The listener's id.
+    pub id: Arc<str>,
+    /// The listener's configuration.
+    pub listener: Arc<Listener>,
+    /// The clients' keys.
+    pub keys: Arc<Vec<ClientKey>>,
+    /// Where the routing table is.
+    pub routes: Arc<Routes>,
+    /// Where is recorded.
+    pub metrics: Arc<Metrics>,
+    /// Set when the daemon drains.
+    pub draining: Arc<AtomicBool>,
+}
+
+impl Edge {
+    /// Whether no new requests are taken.
+    pub fn draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+}

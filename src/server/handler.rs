@@ -1,0 +1,212 @@
+//! THE inference handler: read the request, resolve its model, forward it, relay the answer.
+//! Knows no provider, no quota and no upstream client.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use actix_web::http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
+use actix_web::http::{StatusCode, header};
+use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt;
+use http::header::{HeaderName, HeaderValue as PlainValue};
+
+use super::edge::Edge;
+use super::gate;
+use super::record::Record;
+use super::relay::{StreamBody, WholeBody};
+use super::respond::{error_response, status};
+use crate::backend::{Call, Reply, ReplyBody, Served};
+use crate::config::settings::ClientKey;
+use crate::dialect::{self, Endpoint};
+use crate::error::{ErrorKind, ProxyError};
+use crate::provider::headers::goes_up;
+
+/// A client that sends nothing of its body for this long is given up.
+const BODY_IDLE: Duration = Duration::from_secs(30);
+/// The longest `x-demuxai-*` header.
+const MAX_HEADER: usize = 2048;
+
+/// Answers one request to an endpoint.
+pub async fn infer(
+    request: &HttpRequest,
+    payload: web::Payload,
+    edge: &Edge,
+    client: Option<&ClientKey>,
+    endpoint: &'static Endpoint,
+    request_id: Arc<str>,
+) -> HttpResponse {
+    let mut record = Record::new(Arc::clone(&edge.metrics), Arc::clone(&edge.id), request_id);
+    record.client = client.map(|key| key.id.clone());
+    match answer(request, payload, edge, client, endpoint, &mut record).await {
+        Ok(Answer::Reply(reply)) => respond(*reply, record, edge),
+        Ok(Answer::Late(pending)) => late(pending, record, edge),
+        Err(error) => {
+            record.answering(status(&error).as_u16());
+            record.failed(&error);
+            error_response(&error)
+        }
+    }
+}
+
+type PendingReply = futures_util::future::BoxFuture<'static, Result<Reply, ProxyError>>;
+
+enum Answer {
+    Reply(Box<Reply>),
+    /// The quiet time passed before the commit point; the client is to be kept alive meanwhile.
+    Late(PendingReply),
+}
+
+async fn answer(
+    http: &HttpRequest,
+    payload: web::Payload,
+    edge: &Edge,
+    client: Option<&ClientKey>,
+    endpoint: &'static Endpoint,
+    record: &mut Record,
+) -> Result<Answer, ProxyError> {
+    if edge.draining() {
+        return Err(ProxyError::new(ErrorKind::ShuttingDown, "demuxai is shutting down"));
+    }
+    let body = read_body(http, payload, edge.listener.max_body).await?;
+    record.received = Instant::now();
+    let request = dialect::read(endpoint, body)?;
+    record.task = Some(request.task);
+    gate::check_model(client, &request.model)?;
+    let target = edge.routes.table().resolve(&request.model).await?;
+    let stream = request.stream;
+    let call = Call {
+        request: Arc::new(request),
+        model: target.model,
+        headers: Arc::new(headers_up(http)),
+        received: record.received,
+        request_id: Arc::clone(&record.request_id),
+        stalled_reader: edge.listener.stalled_reader,
+    };
+    let mut pending = target.backend.forward(call);
+    if !stream {
+        return pending.await.map(|reply| Answer::Reply(Box::new(reply)));
+    }
+    match tokio::time::timeout(edge.listener.keep_alive, &mut pending).await {
+        Ok(reply) => reply.map(|reply| Answer::Reply(Box::new(reply))),
+        Err(_) => Ok(Answer::Late(pending)),
+    }
+}
+
+/// Reads the body up to the limit.
+async fn read_body(http: &HttpRequest, mut payload: web::Payload, limit: usize) -> Result<Bytes, ProxyError> {
+    let too_large = || {
+        let text = format!("the request body is over {limit} bytes; raise `max_body` of the listener");
+        ProxyError::new(ErrorKind::BodyTooLarge, text)
+    };
+    let announced =
+        http.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+    if announced.is_some_and(|length| length > limit) {
+        return Err(too_large());
+    }
+    let mut whole = BytesMut::new();
+    let mut first: Option<Bytes> = None;
+    loop {
+        let chunk = tokio::time::timeout(BODY_IDLE, payload.next()).await.map_err(|_| {
+            ProxyError::new(ErrorKind::InvalidRequest, "the request body did not come within 30 s")
+        })?;
+        let Some(chunk) = chunk else { break };
+        let chunk = chunk.map_err(|_| {
+            ProxyError::new(ErrorKind::InvalidRequest, "the request body ended before it was complete")
+        })?;
+        let so_far = whole.len() + first.as_ref().map_or(0, Bytes::len);
+        if so_far + chunk.len() > limit {
+            return Err(too_large());
+        }
+        // Most bodies come in one piece and need no copy.
+        match first.take() {
+            None if whole.is_empty() => first = Some(chunk),
+            None => whole.extend_from_slice(&chunk),
+            Some(head) => {
+                whole.reserve(announced.unwrap_or(0).max(head.len() + chunk.len()));
+                whole.extend_from_slice(&head);
+                whole.extend_from_slice(&chunk);
+            }
+        }
+    }
+    Ok(first.unwrap_or_else(|| whole.freeze()))
+}
+
+fn headers_up(http: &HttpRequest) -> Vec<(HeaderName, PlainValue)> {
+    http.headers()
+        .iter()
+        .filter(|(name, _)| {
+            goes_up(name.as_str()) && *name != header::CONTENT_TYPE && *name != header::ACCEPT
+        })
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect()
+}
+
+/// The response to a reply that reached its commit point in time.
+fn respond(reply: Reply, mut record: Record, edge: &Edge) -> HttpResponse {
+    let Reply { status, headers, body, served, waited, lease } = reply;
+    let mut response = HttpResponse::build(StatusCode::from_u16(status).unwrap_or(StatusCode::OK));
+    for (name, value) in headers {
+        response.append_header((name, value));
+    }
+    name_server(&mut response, &served);
+    record.answering(status);
+    record.overhead = Some(record.received.elapsed().saturating_sub(waited));
+    record.meters = Some(served.meters);
+    match body {
+        ReplyBody::Whole { bytes, usage } => {
+            // The upstream is done with it; only the client still reads.
+            drop(lease);
+            record.usage = usage;
+            response.insert_header((CONTENT_TYPE, HeaderValue::from_static("application/json")));
+            response.body(WholeBody::new(bytes, record))
+        }
+        ReplyBody::Stream(stream) => {
+            record.time_to_first_token = Some(stream.time_to_first_token);
+            stream_headers(&mut response);
+            response.body(StreamBody::committed(stream, lease, record, edge.listener.keep_alive))
+        }
+    }
+}
+
+/// The response to a stream whose backend is not there yet: headers go out now, without the server's name.
+fn late(pending: PendingReply, mut record: Record, edge: &Edge) -> HttpResponse {
+    record.answering(200);
+    let mut response = HttpResponse::Ok();
+    stream_headers(&mut response);
+    response.body(StreamBody::waiting(pending, record, edge.listener.keep_alive))
+}
+
+fn stream_headers(response: &mut HttpResponseBuilder) {
+    response.insert_header((CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8")));
+    response.insert_header((CACHE_CONTROL, HeaderValue::from_static("no-cache")));
+    response.insert_header(("x-accel-buffering", "no"));
+}
+
+/// Says who served it: ids and labels only.
+fn name_server(response: &mut HttpResponseBuilder, served: &Served) {
+    let mut attempts = String::new();
+    for (provider, label) in &served.attempts {
+        let _ = write!(attempts, "{provider} {label}, ");
+    }
+    let _ = write!(attempts, "{} ok", served.provider);
+    for (name, value) in [
+        ("x-demuxai-provider", &*served.provider),
+        ("x-demuxai-model", &*served.model),
+        ("x-demuxai-attempts", attempts.as_str()),
+    ] {
+        insert(response, name, value);
+    }
+    if !served.edits.is_empty() {
+        insert(response, "x-demuxai-edits", &served.edits.join(", "));
+    }
+}
+
+fn insert(response: &mut HttpResponseBuilder, name: &'static str, value: &str) {
+    let bounded = value.as_bytes().get(..MAX_HEADER).unwrap_or(value.as_bytes());
+    // A model id with characters that no header carries goes without.
+    if let Ok(value) = HeaderValue::from_bytes(bounded) {
+        response.insert_header((HeaderName::from_static(name), value));
+    }
+}

@@ -1,0 +1,68 @@
+//! One listener: its socket, its HTTP server and the settings that a relay of long streams needs.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::time::Duration;
+
+use actix_web::dev::Server;
+use actix_web::{App, HttpServer, web};
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+use tracing_actix_web::TracingLogger;
+
+use super::edge::Edge;
+use super::serve;
+use crate::telemetry::RootSpan;
+
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+const TCP_KEEP_ALIVE: Duration = Duration::from_secs(30);
+const BACKLOG: i32 = 1024;
+
+/// Opens the socket. Accepted connections inherit its options: a peer that vanished is noticed, and one that
+/// takes nothing for `stalled_reader` is dropped by the kernel.
+///
+/// # Errors
+/// When the address is in use or not ours.
+pub fn bind(address: SocketAddr, stalled_reader: Duration) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(TCP_KEEP_ALIVE).with_interval(TCP_KEEP_ALIVE))?;
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(stalled_reader))?;
+    #[cfg(not(target_os = "linux"))]
+    let _ = stalled_reader;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Builds the HTTP server on this socket. Signals are handled by the application.
+///
+/// # Errors
+/// When the socket cannot be listened on.
+pub fn server(socket: TcpListener, edge: Edge) -> io::Result<Server> {
+    let workers = edge.listener.workers;
+    let drain = edge.listener.drain.as_secs();
+    let data = web::Data::new(edge);
+    let server = HttpServer::new(move || {
+        App::new()
+            .app_data(data.clone())
+            .wrap(TracingLogger::<RootSpan>::new())
+            .default_service(web::to(serve))
+    })
+    .workers(workers)
+    .keep_alive(KEEP_ALIVE)
+    .client_request_timeout(HEAD_TIMEOUT)
+    .tcp_nodelay(true)
+    // Without this a client that leaves is not noticed until the next write (reference: actix.md §4).
+    .h1_allow_half_closed(false)
+    .disable_signals()
+    .shutdown_timeout(drain)
+    .listen(socket)?
+    .run();
+    Ok(server)
+}

@@ -1,0 +1,155 @@
+//! The downstream edge: listeners, the gate, and the way from a request to its route.
+//! Names no provider kind, no upstream client and no quota.
+
+pub mod edge;
+pub mod gate;
+pub mod handler;
+pub mod listener;
+pub mod models;
+pub mod record;
+pub mod relay;
+pub mod respond;
+pub mod routes;
+pub mod status;
+
+use std::sync::Arc;
+
+use actix_web::http::Method;
+use actix_web::http::header::{
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS, HOST, HeaderValue,
+    ORIGIN, VARY,
+};
+use actix_web::{HttpMessage, HttpRequest, HttpResponse, web};
+use http::header::HeaderName;
+use tracing::info;
+use tracing_actix_web::RequestId;
+
+use crate::error::{ErrorKind, ProxyError};
+use edge::Edge;
+use gate::Origin;
+use respond::{error_response, wrong_method};
+use routes::{Route, route};
+
+/// Answers every request of a listener.
+pub async fn serve(request: HttpRequest, payload: web::Payload, edge: web::Data<Edge>) -> HttpResponse {
+    let request_id = request_id(&request);
+    let mut response = match admitted(&request, &edge) {
+        Ok(origin) if *request.method() == Method::OPTIONS => preflight(&request, origin),
+        Ok(origin) => {
+            let mut response = dispatch(&request, payload, &edge, Arc::clone(&request_id)).await;
+            allow_origin(&mut response, &request, origin);
+            response
+        }
+        Err(error) => {
+            info!(request_id = &*request_id, outcome = error.kind.label(), error = error.message, "refused");
+            edge.metrics.refused(&edge.id, "none", error.kind.label());
+            error_response(&error)
+        }
+    };
+    if let Ok(value) = HeaderValue::from_str(&request_id) {
+        response.headers_mut().insert(HeaderName::from_static("x-request-id"), value);
+    }
+    response
+}
+
+fn request_id(request: &HttpRequest) -> Arc<str> {
+    let id = request.extensions().get::<RequestId>().map(|id| id.simple().to_string());
+    Arc::from(id.unwrap_or_default())
+}
+
+fn header<'r>(request: &'r HttpRequest, name: &str) -> Option<&'r str> {
+    request.headers().get(name).and_then(|value| value.to_str().ok())
+}
+
+fn admitted(request: &HttpRequest, edge: &Edge) -> Result<Origin, ProxyError> {
+    let host = header(request, HOST.as_str()).or_else(|| request.uri().authority().map(|name| name.as_str()));
+    gate::check_host(&edge.listener, host)?;
+    gate::check_origin(&edge.listener, header(request, ORIGIN.as_str()))
+}
+
+async fn dispatch(request: &HttpRequest, payload: web::Payload, edge: &Edge, id: Arc<str>) -> HttpResponse {
+    let route = route(request.method().as_str(), request.uri().path());
+    if !served(&route, edge) {
+        return unknown(request);
+    }
+    match &route {
+        Route::Root => return root(),
+        Route::Health => return status::health(),
+        Route::Ready => return status::ready(edge),
+        Route::Metrics => return status::metrics(edge).await,
+        Route::Status => return status(request, edge),
+        Route::WrongMethod(allowed) => return wrong_method(allowed),
+        Route::Unknown => return unknown(request),
+        Route::Models | Route::Model(_) | Route::Infer(_) => {}
+    }
+    let client = match gate::authenticate(&edge.keys, gate::given_key(|name| header(request, name))) {
+        Ok(client) => client,
+        Err(error) => {
+            info!(request_id = &*id, outcome = error.kind.label(), error = error.message, "refused");
+            edge.metrics.refused(&edge.id, "none", error.kind.label());
+            return error_response(&error);
+        }
+    };
+    match route {
+        Route::Models => models::list(request, edge, client),
+        Route::Model(model) => models::one(request, edge, client, &model),
+        Route::Infer(endpoint) => handler::infer(request, payload, edge, client, endpoint, id).await,
+        _ => unknown(request),
+    }
+}
+
+/// Whether this listener serves the route at all.
+fn served(route: &Route, edge: &Edge) -> bool {
+    match route {
+        Route::Models | Route::Model(_) | Route::Infer(_) => edge.listener.api,
+        Route::Metrics => edge.listener.metrics,
+        Route::Status => edge.listener.admin,
+        _ => true,
+    }
+}
+
+/// Claude Code begins with `HEAD /`, JetBrains' Ollama provider with `GET /` and reads this very text
+/// (clients.md §0.11).
+fn root() -> HttpResponse {
+    HttpResponse::Ok().content_type("text/plain; charset=utf-8").body("Ollama is running")
+}
+
+fn unknown(request: &HttpRequest) -> HttpResponse {
+    let path: String = request.uri().path().chars().take(200).collect();
+    let text = format!("nothing is served at {} {path}", request.method());
+    error_response(&ProxyError::new(ErrorKind::NotFound, text))
+}
+
+/// Reading the status is open on loopback, but not to pages in a browser (design §11).
+fn status(request: &HttpRequest, edge: &Edge) -> HttpResponse {
+    let local = request.peer_addr().is_some_and(|peer| peer.ip().is_loopback());
+    if !local || request.headers().contains_key(ORIGIN) {
+        let text = "the status is open to local programs only";
+        return error_response(&ProxyError::new(ErrorKind::Forbidden, text));
+    }
+    status::status(edge)
+}
+
+fn preflight(request: &HttpRequest, origin: Origin) -> HttpResponse {
+    let mut response = HttpResponse::NoContent().finish();
+    allow_origin(&mut response, request, origin);
+    if origin == Origin::Allowed {
+        let headers = response.headers_mut();
+        headers.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST, OPTIONS"));
+        headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
+        // `*` does not cover Authorization, so what is asked for is echoed.
+        if let Some(wanted) = request.headers().get(ACCESS_CONTROL_REQUEST_HEADERS) {
+            headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, wanted.clone());
+        }
+    }
+    response
+}
+
+fn allow_origin(response: &mut HttpResponse, request: &HttpRequest, origin: Origin) {
+    let (Origin::Allowed, Some(value)) = (origin, request.headers().get(ORIGIN)) else { return };
+    let headers = response.headers_mut();
+    headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, value.clone());
+    headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("*"));
+    headers.append(VARY, HeaderValue::from_static("Origin"));
+}

@@ -1,0 +1,75 @@
+//! `GET /v1/models` and `GET /v1/models/{id}`: all providers' models in the one shape that satisfies every client.
+//! Answers from the lists as they stand; one provider that fails to list never fails the list.
+
+use actix_web::http::header::{CONTENT_TYPE, HeaderValue};
+use actix_web::{HttpRequest, HttpResponse};
+use serde_json::{Value, json};
+
+use super::edge::Edge;
+use super::respond::error_response;
+use crate::backend::Backend;
+use crate::config::settings::ClientKey;
+use crate::error::{ErrorKind, ProxyError};
+use crate::provider::listing::{EntryType, list_body, provider_entry};
+use crate::provider::vitals::Health;
+
+/// All models that this client may use.
+pub fn list(request: &HttpRequest, edge: &Edge, client: Option<&ClientKey>) -> HttpResponse {
+    let kind = entry_type(request);
+    let table = edge.routes.table();
+    let mut entries = Vec::new();
+    let mut notices = Vec::new();
+    for provider in table.providers() {
+        let models = provider.vitals().models.load();
+        for model in models.models() {
+            let visible = may_use(client, provider.id(), &model.id);
+            if visible {
+                entries.push(provider_entry(provider.id(), model, kind));
+            }
+        }
+        let health = provider.vitals().health();
+        if matches!(health, Health::Retired | Health::Refused | Health::Unreachable) {
+            let remark = provider.vitals().remark().unwrap_or_default();
+            notices.push(json!({"provider": provider.id(), "state": health.label(), "message": remark}));
+        }
+    }
+    let mut body = list_body(entries);
+    if !notices.is_empty()
+        && let Some(object) = body.as_object_mut()
+    {
+        object.insert("notices".to_owned(), Value::Array(notices));
+    }
+    json_response(&body)
+}
+
+/// One model, by its full id or by a bare name.
+pub fn one(request: &HttpRequest, edge: &Edge, client: Option<&ClientKey>, id: &str) -> HttpResponse {
+    let found = edge.routes.table().find_listed(id);
+    match found {
+        Some((provider, model)) if may_use(client, provider.id(), &model.id) => {
+            json_response(&provider_entry(provider.id(), &model, entry_type(request)))
+        }
+        _ => {
+            let shown: String = id.chars().take(200).collect();
+            let text = format!("no model `{shown}` is listed; GET /v1/models shows those that are");
+            error_response(&ProxyError::new(ErrorKind::ModelNotFound, text).with_param("model"))
+        }
+    }
+}
+
+fn may_use(client: Option<&ClientKey>, provider: &str, model: &str) -> bool {
+    client
+        .and_then(|key| key.models.as_ref())
+        .is_none_or(|globs| globs.is_match(format!("{provider}/{model}")))
+}
+
+/// Mistral's SDK wants `type: "base"`, Anthropic's wants `"model"` (clients.md §1).
+fn entry_type(request: &HttpRequest) -> EntryType {
+    if request.headers().contains_key("anthropic-version") { EntryType::Model } else { EntryType::Base }
+}
+
+fn json_response(body: &Value) -> HttpResponse {
+    HttpResponse::Ok()
+        .insert_header((CONTENT_TYPE, HeaderValue::from_static("application/json")))
+        .body(body.to_string())
+}

@@ -1,0 +1,94 @@
+//! The record of one request, filled as it goes its way and told once when it is over or dropped.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::dialect::{Task, Usage};
+use crate::error::ProxyError;
+use crate::metrics::events::RequestEnded;
+use crate::metrics::{Metrics, ModelMeters};
+
+/// What is known of a request so far. Dropping it writes the line and counts the metric, so a request that is
+/// cancelled at any point is told, too.
+pub struct Record {
+    metrics: Arc<Metrics>,
+    /// Our id of the request.
+    pub request_id: Arc<str>,
+    listener: Arc<str>,
+    /// The client's name, where keys are configured.
+    pub client: Option<String>,
+    /// What it wants, once that is read.
+    pub task: Option<Task>,
+    /// When it was fully read; until then, when its head was.
+    pub received: Instant,
+    /// Who answers, once that is known.
+    pub meters: Option<Arc<ModelMeters>>,
+    /// demuxai's own share of the time.
+    pub overhead: Option<Duration>,
+    /// For streams.
+    pub time_to_first_token: Option<Duration>,
+    /// Tokens as reported.
+    pub usage: Usage,
+    status: u16,
+    outcome: &'static str,
+    error: Option<String>,
+}
+
+// === impl Record ===
+
+impl Record {
+    /// A record of a request whose head was just read.
+    pub fn new(metrics: Arc<Metrics>, listener: Arc<str>, request_id: Arc<str>) -> Self {
+        Record {
+            metrics,
+            request_id,
+            listener,
+            client: None,
+            task: None,
+            received: Instant::now(),
+            meters: None,
+            overhead: None,
+            time_to_first_token: None,
+            usage: Usage::default(),
+            status: 0,
+            outcome: "cancelled",
+            error: None,
+        }
+    }
+
+    /// Notes that the answer begins with this status. Until it is finished, its end would be a cancellation.
+    pub fn answering(&mut self, status: u16) {
+        self.status = status;
+    }
+
+    /// Notes that the answer is complete.
+    pub fn finished(&mut self) {
+        self.outcome = "ok";
+    }
+
+    /// Notes the error that ends the request.
+    pub fn failed(&mut self, error: &ProxyError) {
+        self.outcome = error.kind.label();
+        self.error = Some(error.message.clone());
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        RequestEnded {
+            request_id: &self.request_id,
+            listener: &self.listener,
+            client: self.client.as_deref(),
+            task: self.task,
+            meters: self.meters.as_deref(),
+            status: self.status,
+            outcome: self.outcome,
+            duration: self.received.elapsed(),
+            overhead: self.overhead,
+            time_to_first_token: self.time_to_first_token,
+            usage: self.usage,
+            error: self.error.as_deref(),
+        }
+        .emit(&self.metrics);
+    }
+}

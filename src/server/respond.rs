@@ -1,0 +1,81 @@
+//! Errors as HTTP responses: the only place that picks a status. The dialect gives the body's shape.
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use actix_web::{HttpResponse, HttpResponseBuilder};
+
+use crate::dialect::openai_error;
+use crate::error::{ErrorKind, ProxyError};
+
+/// Clients retry by themselves on 429 and 5xx; beyond this they should not.
+const LONGEST_CLIENT_RETRY_SECONDS: u64 = 60;
+
+/// The status of an error.
+pub fn status(error: &ProxyError) -> StatusCode {
+    match error.kind {
+        ErrorKind::InvalidRequest | ErrorKind::Unsupported => StatusCode::BAD_REQUEST,
+        ErrorKind::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        ErrorKind::Unauthorized => StatusCode::UNAUTHORIZED,
+        ErrorKind::Forbidden => StatusCode::FORBIDDEN,
+        ErrorKind::NotFound | ErrorKind::ModelNotFound => StatusCode::NOT_FOUND,
+        ErrorKind::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+        ErrorKind::Overloaded => StatusCode::TOO_MANY_REQUESTS,
+        ErrorKind::ShuttingDown | ErrorKind::ProviderDown => StatusCode::SERVICE_UNAVAILABLE,
+        ErrorKind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        ErrorKind::ProviderRetired => StatusCode::GONE,
+        ErrorKind::UpstreamStatus => upstream_status(error),
+        ErrorKind::UpstreamAuthentication
+        | ErrorKind::UpstreamInBand
+        | ErrorKind::Connect
+        | ErrorKind::Truncated
+        | ErrorKind::UpstreamProtocol => StatusCode::BAD_GATEWAY,
+        ErrorKind::Timeout => StatusCode::GATEWAY_TIMEOUT,
+    }
+}
+
+/// The upstream's own status, if it is one that an error answer can have.
+fn upstream_status(error: &ProxyError) -> StatusCode {
+    let code = error.upstream.as_ref().map(|answer| answer.status).filter(|code| (400..600).contains(code));
+    code.and_then(|code| StatusCode::from_u16(code).ok()).unwrap_or(StatusCode::BAD_GATEWAY)
+}
+
+/// The response to an error.
+pub fn error_response(error: &ProxyError) -> HttpResponse {
+    let mut response = HttpResponse::build(status(error));
+    response.insert_header((CONTENT_TYPE, HeaderValue::from_static("application/json")));
+    match error.kind {
+        ErrorKind::Unauthorized => {
+            response.insert_header((WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")));
+        }
+        ErrorKind::BodyTooLarge => {
+            // What is still on its way is not read.
+            response.force_close();
+        }
+        _ => {}
+    }
+    retry_headers(&mut response, error);
+    response.body(openai_error(error))
+}
+
+fn retry_headers(response: &mut HttpResponseBuilder, error: &ProxyError) {
+    if let Some(after) = error.retry_after {
+        let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
+        response.insert_header((RETRY_AFTER, seconds.to_string()));
+        if seconds > LONGEST_CLIENT_RETRY_SECONDS {
+            response.insert_header(("x-should-retry", "false"));
+        }
+    } else if let Some(text) = error.upstream.as_ref().and_then(|answer| answer.retry_after.as_deref()) {
+        response.insert_header((RETRY_AFTER, text));
+    }
+    if error.kind == ErrorKind::ProviderRetired {
+        response.insert_header(("x-should-retry", "false"));
+    }
+}
+
+/// The response to a wrong method, which must name the right ones (RFC 9110 §15.5.6).
+pub fn wrong_method(allowed: &'static str) -> HttpResponse {
+    let text = format!("this path answers {allowed} only");
+    let mut response = error_response(&ProxyError::new(ErrorKind::MethodNotAllowed, text));
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
+    response
+}

@@ -1,0 +1,75 @@
+//! Logs: one subscriber, composed from the configuration, writing lines to stderr.
+//! The request's root span is quiet at the default level; the one line per request is an event of its own.
+
+use std::io;
+use std::str::FromStr;
+
+use actix_web::Error;
+use actix_web::body::MessageBody;
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use tracing::{Level, Span, Subscriber};
+use tracing_actix_web::{RootSpanBuilder, root_span};
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::{Layer, Registry};
+
+use crate::config::settings::Log;
+
+/// Builds the root span of a request: at debug level, so that it costs nothing by default.
+pub struct RootSpan;
+
+impl RootSpanBuilder for RootSpan {
+    fn on_request_start(request: &ServiceRequest) -> Span {
+        root_span!(level = Level::DEBUG, request)
+    }
+
+    fn on_request_end<B: MessageBody>(_span: Span, _outcome: &Result<ServiceResponse<B>, Error>) {
+        // The answer's end is told by the request's record, which knows when the last byte was taken.
+    }
+}
+
+/// Reads a level (`info`) or `target=level` pairs.
+///
+/// # Errors
+/// A sentence that names the text.
+pub fn filter(level: &str) -> Result<Targets, String> {
+    // The server library tells at `info` what our own lines tell already.
+    let quiet =
+        Targets::new().with_target("actix_server", Level::WARN).with_target("actix_http", Level::WARN);
+    let named =
+        Targets::from_str(level).map_err(|error| format!("log level `{level}` cannot be read: {error}"))?;
+    let mut filter = quiet.with_default(named.default_level().unwrap_or(LevelFilter::OFF));
+    for (target, level) in named.iter() {
+        filter = filter.with_target(target, level);
+    }
+    Ok(filter)
+}
+
+/// Composes the subscriber: what is logged, in which form, to where.
+///
+/// # Errors
+/// When the level cannot be read.
+pub fn subscriber<W>(log: &Log, writer: W, colours: bool) -> Result<Box<dyn Subscriber + Send + Sync>, String>
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
+    let filter = filter(&log.level)?;
+    let lines = tracing_subscriber::fmt::layer().with_writer(writer).with_target(false);
+    let layer: Box<dyn Layer<Registry> + Send + Sync> = if log.json {
+        Box::new(lines.json().flatten_event(true).with_filter(filter))
+    } else {
+        Box::new(lines.with_ansi(colours).with_filter(filter))
+    };
+    Ok(Box::new(Registry::default().with(layer)))
+}
+
+/// Makes the subscriber the process's own.
+///
+/// # Errors
+/// When the level cannot be read, or a subscriber is there already.
+pub fn install(log: &Log) -> Result<(), String> {
+    let colours = io::IsTerminal::is_terminal(&io::stderr());
+    let subscriber = subscriber(log, io::stderr, colours)?;
+    tracing::subscriber::set_global_default(subscriber).map_err(|error| error.to_string())
+}

@@ -1,0 +1,395 @@
+//! The HTTP client of one provider: one request out, one answer back, bytes untouched. The only file that names awc.
+//! It retries nothing but a reused connection that turned out dead, follows no redirect, and has no timeout but the
+//! one for connecting: first token, idle and total belong to whoever reads the answer.
+
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use actix_web::body::{BodySize, MessageBody};
+use actix_web::error::{ParseError, PayloadError};
+use awc::error::{ConnectError, SendRequestError};
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{Method, Uri};
+use rustls::pki_types::ServerName;
+
+use super::connect::Target;
+use super::connector::{Connector, FRESH};
+use super::failure::{Failure, FailureKind};
+use super::pool::Pool;
+use super::tls;
+use crate::error::{ErrorKind, ProxyError};
+
+/// How much of a request body awc copies at a time.
+const UPLOAD_PIECE: usize = 256 * 1024;
+/// awc's own bound on connections. Admission is the provider's business; `0` would overflow on 32-bit platforms.
+const AWC_LIMIT: usize = 1 << 20;
+/// awc's own bound on connecting, which must never be the one that strikes.
+const AWC_CONNECT_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// What a client needs to know of its provider.
+#[derive(Debug, Clone)]
+pub struct ClientOptions {
+    /// Base URL, `http` or `https`, possibly with a path.
+    pub url: String,
+    /// Name, TCP and TLS together.
+    pub connect_timeout: Duration,
+    /// Certificates trusted in addition to the platform's, in PEM format.
+    pub ca_file: Option<PathBuf>,
+    /// `User-Agent` of every request that does not bring its own.
+    pub user_agent: String,
+}
+
+/// A request to the provider.
+#[derive(Debug, Clone)]
+pub struct Outgoing {
+    /// The method; `HEAD` is not allowed.
+    pub method: Method,
+    /// Appended to the base URL's path; with its query, and percent-encoded.
+    pub path: String,
+    /// Headers as they go out. Those that belong to the connection (`connection`, `content-length`,
+    /// `transfer-encoding`, `expect`, `accept-encoding` …) are ours and left out; a `host` replaces ours.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// The body.
+    pub body: Bytes,
+}
+
+/// What the provider answered, with any status.
+#[derive(Debug)]
+pub struct Answer {
+    /// The HTTP status.
+    pub status: u16,
+    /// The headers, less those that concern only the connection.
+    pub headers: HeaderMap,
+    /// The body, still on its way.
+    pub body: AnswerBody,
+}
+
+/// The body of an answer. Dropping it before its end closes the connection at once.
+pub struct AnswerBody {
+    response: Option<awc::ClientResponse>,
+    peer: Rc<str>,
+}
+
+/// The HTTP client of one provider. Cheap; not `Send`: it lives and dies on one arbiter.
+pub struct Client {
+    awc: awc::Client,
+    base_path: String,
+    authority: Authority,
+    fresh_authority: Authority,
+    host: HeaderValue,
+    user_agent: HeaderValue,
+    peer: Rc<str>,
+}
+
+/// The parts of a base URL.
+struct BaseUrl {
+    tls: bool,
+    host: String,
+    port: u16,
+    path: String,
+}
+
+/// A request body that awc copies piece by piece: a large one is never in memory twice.
+struct Upload {
+    rest: Bytes,
+}
+
+// === impl Client ===
+
+impl Client {
+    /// A client for one provider. Opens no connection.
+    ///
+    /// # Errors
+    /// When `url`, `ca_file` or `user_agent` cannot be used.
+    pub fn new(options: &ClientOptions) -> Result<Client, ProxyError> {
+        let base = BaseUrl::parse(&options.url)?;
+        let unusable = |what: String| ProxyError::new(ErrorKind::Internal, what);
+
+        let bare_host = base.host.trim_start_matches('[').trim_end_matches(']');
+        let tls = match base.tls {
+            false => None,
+            true => {
+                let name = ServerName::try_from(bare_host.to_owned())
+                    .map_err(|_| unusable(format!("url `{}` has no valid host name", options.url)))?;
+                Some((tls::config(options.ca_file.as_deref())?.into(), name))
+            }
+        };
+        let peer = format!("{}:{}", base.host, base.port);
+        let default_port = if base.tls { 443 } else { 80 };
+        let host = if base.port == default_port { base.host.as_str() } else { peer.as_str() };
+        let authority = |text: &str| {
+            Authority::try_from(text)
+                .map_err(|_| unusable(format!("url `{}` has no valid host", options.url)))
+        };
+        let header_value = |text: &str, operand: &str| {
+            HeaderValue::from_str(text)
+                .map_err(|_| unusable(format!("{operand} holds a character that no header may hold")))
+        };
+
+        let target =
+            Target { host: bare_host.to_owned(), port: base.port, tls, timeout: options.connect_timeout };
+        let connector = Connector { target: Rc::new(target), pool: Rc::new(Pool::default()) };
+        Ok(Client {
+            awc: build_awc(connector),
+            authority: authority(&peer)?,
+            fresh_authority: authority(&format!("{FRESH}@{peer}"))?,
+            host: header_value(host, "url")?,
+            user_agent: header_value(&options.user_agent, "the user agent")?,
+            base_path: base.path,
+            peer: peer.into(),
+        })
+    }
+
+    /// Sends a request and returns the answer as soon as its head is there, whatever its status.
+    /// Dropping the future closes the connection.
+    ///
+    /// # Errors
+    /// `Connect`, `Timeout` (connecting only), `Truncated` and `UpstreamProtocol`.
+    pub async fn send(&self, request: Outgoing) -> Result<Answer, ProxyError> {
+        let result = match self.attempt(&request, &self.authority).await {
+            Err(failure) if failure.kind == FailureKind::Stale => {
+                tracing::debug!(peer = %self.peer, "a reused connection was dead; trying once on a fresh one");
+                self.attempt(&request, &self.fresh_authority).await
+            }
+            result => result,
+        };
+        let response = result.map_err(|failure| failure.into_error(&self.peer))?;
+        let status = response.status().as_u16();
+        let body = AnswerBody { response: None, peer: Rc::clone(&self.peer) };
+        let headers: HeaderMap =
+            response.headers().iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+
+        match content_encoding(&headers) {
+            None => Ok(Answer { status, headers, body: AnswerBody { response: Some(response), ..body } }),
+            Some(encoding) if status < 300 => Err(Failure::new(
+                FailureKind::Protocol,
+                format!("its content-encoding is `{encoding}`, which was not asked for"),
+            )
+            .into_error(&self.peer)),
+            // The status of a refusal counts more than its text, which nobody here can read.
+            Some(_) => Ok(Answer { status, headers, body }),
+        }
+    }
+
+    async fn attempt(
+        &self,
+        request: &Outgoing,
+        authority: &Authority,
+    ) -> Result<awc::ClientResponse, Failure> {
+        if request.method == Method::HEAD {
+            return Err(Failure::new(FailureKind::Internal, "head requests are not supported"));
+        }
+        let path = format!("{}{}", self.base_path, request.path);
+        let uri = PathAndQuery::try_from(path)
+            .ok()
+            .and_then(|path| {
+                let builder = Uri::builder().scheme(Scheme::HTTP).authority(authority.clone());
+                builder.path_and_query(path).build().ok()
+            })
+            .ok_or_else(|| {
+                Failure::new(FailureKind::Internal, format!("path `{}` is not percent-encoded", request.path))
+            })?;
+
+        let mut outgoing = self
+            .awc
+            .request(request.method.clone(), uri)
+            .no_decompress()
+            .insert_header((header::HOST, self.host.clone()))
+            .insert_header((header::USER_AGENT, self.user_agent.clone()));
+        let headers = outgoing.headers_mut();
+        for (name, value) in &request.headers {
+            match name {
+                &header::HOST | &header::USER_AGENT => drop(headers.insert(name.clone(), value.clone())),
+                name if belongs_to_connection(name) => {}
+                name => headers.append(name.clone(), value.clone()),
+            }
+        }
+        let sending = if request.body.is_empty() && request.method == Method::GET {
+            outgoing.send_body(actix_web::body::None::new())
+        } else {
+            outgoing.send_body(Upload { rest: request.body.clone() })
+        };
+        sending.await.map_err(|error| failure_of(&error))
+    }
+}
+
+fn build_awc(connector: Connector) -> awc::Client {
+    // A keep-alive of zero leaves awc's pool empty: ours, in `pool.rs`, holds the connections.
+    let connector = awc::Connector::new()
+        .connector(connector)
+        .timeout(AWC_CONNECT_TIMEOUT)
+        .conn_keep_alive(Duration::ZERO)
+        .limit(AWC_LIMIT);
+    awc::Client::builder()
+        .connector(connector)
+        .disable_timeout()
+        .disable_redirects()
+        .no_default_headers()
+        .finish()
+}
+
+fn belongs_to_connection(name: &HeaderName) -> bool {
+    const OURS: [HeaderName; 9] = [
+        header::CONNECTION,
+        header::CONTENT_LENGTH,
+        header::TRANSFER_ENCODING,
+        header::EXPECT,
+        header::ACCEPT_ENCODING,
+        header::TE,
+        header::TRAILER,
+        header::UPGRADE,
+        header::PROXY_AUTHORIZATION,
+    ];
+    OURS.contains(name)
+}
+
+/// The first coding of the body that is not `identity`.
+fn content_encoding(headers: &HeaderMap) -> Option<String> {
+    headers
+        .get_all(header::CONTENT_ENCODING)
+        .iter()
+        .map(|value| value.to_str().unwrap_or("?").trim())
+        .find(|coding| !coding.is_empty() && !coding.eq_ignore_ascii_case("identity"))
+        .map(str::to_owned)
+}
+
+fn failure_of(error: &SendRequestError) -> Failure {
+    match error {
+        SendRequestError::Connect(ConnectError::Io(error))
+        | SendRequestError::Send(error)
+        | SendRequestError::Response(ParseError::Io(error)) => Failure::from_io(error),
+        SendRequestError::Response(error) => Failure::new(FailureKind::Protocol, error.to_string()),
+        SendRequestError::Connect(ConnectError::Disconnected) => {
+            Failure::new(FailureKind::Closed, "no answer came")
+        }
+        other => Failure::new(FailureKind::Internal, other.to_string()),
+    }
+}
+
+// === impl BaseUrl ===
+
+impl BaseUrl {
+    fn parse(url: &str) -> Result<BaseUrl, ProxyError> {
+        let invalid = |what: &str| ProxyError::new(ErrorKind::Internal, format!("url {what}"));
+        // A url with a user part may hold a secret: it is not repeated.
+        let uri: Uri = url.parse().map_err(|_| invalid("is not a valid url"))?;
+        let authority = uri.authority().ok_or_else(|| invalid("has no host; write http://host:port"))?;
+        if authority.as_str().contains('@') {
+            return Err(invalid("may not contain a user or password; use `api_key` or `headers`"));
+        }
+        let tls = match uri.scheme_str() {
+            Some("http") => false,
+            Some("https") => true,
+            _ => return Err(invalid(&format!("`{url}` must start with http:// or https://"))),
+        };
+        if uri.query().is_some() {
+            return Err(invalid(&format!("`{url}` may not contain a query")));
+        }
+        let has_port = authority.as_str().len() > authority.host().len();
+        if authority.host().is_empty() || (has_port && authority.port_u16().is_none()) {
+            return Err(invalid(&format!("`{url}` has no valid host and port")));
+        }
+        Ok(BaseUrl {
+            tls,
+            host: authority.host().to_ascii_lowercase(),
+            port: authority.port_u16().unwrap_or(if tls { 443 } else { 80 }),
+            path: uri.path().trim_end_matches('/').to_owned(),
+        })
+    }
+}
+
+// === impl AnswerBody ===
+
+impl AnswerBody {
+    /// The next bytes of the body, or `None` after the last. After an error there is nothing more.
+    ///
+    /// # Errors
+    /// `Truncated` when the connection ends before the body does, `UpstreamProtocol` when its framing is broken.
+    pub async fn chunk(&mut self) -> Option<Result<Bytes, ProxyError>> {
+        let next = self.response.as_mut()?.next().await;
+        match next {
+            Some(Ok(bytes)) => Some(Ok(bytes)),
+            Some(Err(error)) => {
+                self.response = None;
+                Some(Err(body_failure(&error).into_error(&self.peer)))
+            }
+            None => {
+                self.response = None;
+                None
+            }
+        }
+    }
+
+    /// The whole body, if it has at most `limit` bytes.
+    ///
+    /// # Errors
+    /// As [`AnswerBody::chunk`], and `UpstreamProtocol` for a longer body.
+    pub async fn collect(mut self, limit: usize) -> Result<Bytes, ProxyError> {
+        let Some(first) = self.chunk().await.transpose()? else {
+            return Ok(Bytes::new());
+        };
+        let mut next = Some(first);
+        let mut whole = BytesMut::new();
+        while let Some(bytes) = next {
+            if bytes.len() > limit.saturating_sub(whole.len()) {
+                let cause = format!("its body is larger than {limit} bytes");
+                return Err(Failure::new(FailureKind::Protocol, cause).into_error(&self.peer));
+            }
+            next = self.chunk().await.transpose()?;
+            if next.is_none() && whole.is_empty() {
+                return Ok(bytes);
+            }
+            whole.extend_from_slice(&bytes);
+        }
+        Ok(whole.freeze())
+    }
+}
+
+impl std::fmt::Debug for AnswerBody {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AnswerBody").field("peer", &self.peer).finish_non_exhaustive()
+    }
+}
+
+fn body_failure(error: &PayloadError) -> Failure {
+    match error {
+        PayloadError::Io(error) | PayloadError::Incomplete(Some(error)) => {
+            let failure = Failure::from_io(error);
+            match failure.kind {
+                FailureKind::Closed | FailureKind::Stale => {
+                    Failure { kind: FailureKind::Truncated, ..failure }
+                }
+                _ => failure,
+            }
+        }
+        other => Failure::new(FailureKind::Truncated, other.to_string()),
+    }
+}
+
+// === impl Upload ===
+
+impl MessageBody for Upload {
+    type Error = std::convert::Infallible;
+
+    fn size(&self) -> BodySize {
+        BodySize::Sized(self.rest.len() as u64)
+    }
+
+    fn poll_next(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
+        let upload = self.get_mut();
+        if upload.rest.is_empty() {
+            return Poll::Ready(None);
+        }
+        let piece = upload.rest.split_to(upload.rest.len().min(UPLOAD_PIECE));
+        Poll::Ready(Some(Ok(piece)))
+    }
+}
+
+#[cfg(test)]
+mod tests;

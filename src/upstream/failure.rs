@@ -1,0 +1,116 @@
+//! What can go wrong between us and the upstream, as it travels through awc inside an `io::Error`.
+//! awc flattens causes into its own errors; this one is found again at the other end by downcasting.
+
+use std::{fmt, io};
+
+use crate::error::{ErrorKind, ProxyError};
+
+/// What went wrong; decides the error kind and whether the client tries again by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum FailureKind {
+    /// The host name has no address.
+    Resolve,
+    /// No TCP connection.
+    Tcp,
+    /// No TLS session.
+    Tls,
+    /// Name, TCP and TLS together took longer than allowed.
+    TimedOut,
+    /// A reused connection died before the first byte of the answer: worth one try on a fresh one.
+    Stale,
+    /// A fresh connection died before the first byte of the answer.
+    Closed,
+    /// The connection died in the middle of the answer.
+    Truncated,
+    /// The answer is not HTTP/1.1 as we can follow it.
+    Protocol,
+    /// A fault of ours.
+    Internal,
+}
+
+/// A failure and its cause in words; the peer's name is added by whoever knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Failure {
+    pub(super) kind: FailureKind,
+    pub(super) cause: String,
+}
+
+// === impl Failure ===
+
+impl Failure {
+    pub(super) fn new(kind: FailureKind, cause: impl Into<String>) -> Self {
+        Failure { kind, cause: cause.into() }
+    }
+
+    /// The failure that an `io::Error` carries, or else what its kind tells.
+    pub(super) fn from_io(error: &io::Error) -> Self {
+        if let Some(failure) = error.get_ref().and_then(|inner| inner.downcast_ref::<Failure>()) {
+            return failure.clone();
+        }
+        match error.kind() {
+            io::ErrorKind::UnexpectedEof => Failure::new(FailureKind::Truncated, error.to_string()),
+            io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput => {
+                Failure::new(FailureKind::Protocol, error.to_string())
+            }
+            _ => Failure::new(FailureKind::Closed, error.to_string()),
+        }
+    }
+
+    /// Wrapped for its way through awc.
+    pub(super) fn into_io(self) -> io::Error {
+        let kind = match self.kind {
+            FailureKind::Truncated => io::ErrorKind::UnexpectedEof,
+            FailureKind::Protocol => io::ErrorKind::InvalidData,
+            FailureKind::TimedOut => io::ErrorKind::TimedOut,
+            FailureKind::Stale | FailureKind::Closed => io::ErrorKind::ConnectionReset,
+            FailureKind::Resolve | FailureKind::Tcp | FailureKind::Tls | FailureKind::Internal => {
+                io::ErrorKind::Other
+            }
+        };
+        io::Error::new(kind, self)
+    }
+
+    /// The error for the request, naming `peer` (`host:port`).
+    pub(super) fn into_error(self, peer: &str) -> ProxyError {
+        let cause = self.cause;
+        match self.kind {
+            FailureKind::Resolve => ProxyError::new(
+                ErrorKind::Connect,
+                format!(
+                    "cannot resolve the host of {peer}: {cause}; check the provider's `url` and the network"
+                ),
+            ),
+            FailureKind::Tcp => {
+                ProxyError::new(ErrorKind::Connect, format!("cannot connect to {peer}: {cause}"))
+            }
+            FailureKind::Tls => {
+                ProxyError::new(ErrorKind::Connect, format!("tls handshake with {peer} failed: {cause}"))
+            }
+            FailureKind::TimedOut => {
+                ProxyError::new(ErrorKind::Timeout, format!("no connection to {peer} {cause}"))
+            }
+            FailureKind::Stale | FailureKind::Closed => ProxyError::new(
+                ErrorKind::Connect,
+                format!("{peer} closed the connection before it answered: {cause}"),
+            ),
+            FailureKind::Truncated => {
+                ProxyError::new(ErrorKind::Truncated, format!("the answer of {peer} broke off: {cause}"))
+            }
+            FailureKind::Protocol => ProxyError::new(
+                ErrorKind::UpstreamProtocol,
+                format!("the answer of {peer} is not valid http: {cause}"),
+            ),
+            FailureKind::Internal => {
+                ProxyError::new(ErrorKind::Internal, format!("cannot send a request to {peer}: {cause}"))
+            }
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.cause)
+    }
+}
+
+impl std::error::Error for Failure {}

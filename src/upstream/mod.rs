@@ -1,0 +1,17 @@
+//! The wire to a provider: connections, HTTP/1.1 with awc's gaps closed, and what an upstream's refusal means.
+//! It knows no provider, no dialect and no actor; everything here lives on the arbiter that made the [`Client`].
+
+mod classify;
+mod client;
+mod connect;
+mod connector;
+mod failure;
+mod framing;
+mod guard;
+mod pool;
+mod refusal;
+mod tls;
+
+pub use classify::{classify, retry_after};
+pub use client::{Answer, AnswerBody, Client, ClientOptions, Outgoing};
+pub use refusal::rejected_field;
