@@ -130,8 +130,9 @@ mod arbitrary {
 
     use proptest::prelude::*;
 
-    use super::super::{base_url::BaseUrl, interpolate, legacy, quantity, read, spec};
+    use super::super::{interpolate, legacy, quantity, read, spec};
     use super::Case;
+    use crate::base_url::BaseUrl;
 
     /// Text that is nearly a configuration.
     fn nearly() -> impl Strategy<Value = String> {

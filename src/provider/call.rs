@@ -14,15 +14,16 @@ use tokio::time::{Instant, timeout_at};
 use super::about::About;
 use super::headers;
 use super::prepare::{Prepared, prepare};
-use super::pump::{Pump, StreamMeter};
-use super::seats::Lease;
+use super::pump::Pump;
 use super::vitals::{Health, Vitals};
-use crate::backend::{Call, Reply, ReplyBody, Served};
+use crate::backend::seats::Lease;
+use crate::backend::{Call, Reply, ReplyBody, ReplyStream, Served};
 use crate::dialect::{Plain, rewrite_plain};
 use crate::dialect::{Rewrite, Shape};
 use crate::error::{ErrorKind, ProxyError};
 use crate::metrics::ModelMeters;
 use crate::metrics::events::{AnswerCompleted, AttemptEnded};
+use crate::metrics::stream::StreamMeter;
 use crate::upstream::rejected_fields;
 use crate::upstream::{Answer, Client, Outgoing};
 
@@ -89,7 +90,7 @@ pub(super) async fn carry(job: Job, mut reply: ReplySender) {
         }
         Content::Stream(pump) => {
             let meter = StreamMeter::start(Arc::clone(&job.meters), job.call.received);
-            let (stream, sender) = meter.channel(job.gone.clone());
+            let (stream, sender) = ReplyStream::channel(meter, job.gone.clone());
             (ReplyBody::Stream(stream), Some((pump, sender)))
         }
     };

@@ -1,23 +1,19 @@
 //! The upstream half of a streamed answer: reads the body, lets the pure rewriter do its work, and feeds a bounded
 //! channel. Backpressure is the channel: a slow client fills it, reading stops, the upstream's window closes.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::backend::{Frame, ReplyStream, StreamEnd};
+use crate::backend::{Frame, StreamEnd};
 use crate::config::settings::Timeouts;
-use crate::dialect::{DONE_EVENT, Rewrite, Step, StreamRewriter, Usage};
+use crate::dialect::{DONE_EVENT, Rewrite, Step, StreamRewriter};
 use crate::error::{ErrorKind, ProxyError};
-use crate::metrics::events::{AttemptEnded, StreamEnded, StreamStarted};
-use crate::metrics::{EndReason, ModelMeters};
+use crate::metrics::EndReason;
 use crate::upstream::AnswerBody;
 
-/// Frames between upstream and client: with chunks of at most 8–16 KB, some 200 KB for a client that does not read.
-const FRAMES: usize = 16;
 /// What may be held back before the first semantic event.
 const MAX_HELD: usize = 1024 * 1024;
 /// After `[DONE]` the connection is read to its end, so that it can be used again, but not for longer than this.
@@ -36,15 +32,6 @@ pub(super) struct Pump {
 }
 
 type Ended = Result<(), ProxyError>;
-
-/// Meters one stream from its first semantic event on; settles when dropped, on whatever side.
-pub struct StreamMeter {
-    meters: Arc<ModelMeters>,
-    first: std::time::Instant,
-    last: std::time::Instant,
-    time_to_first_token: Duration,
-    end: Option<(EndReason, Usage)>,
-}
 
 // === impl Pump ===
 
@@ -222,48 +209,5 @@ async fn send(frames: &mpsc::Sender<Frame>, frame: Frame, stalled_reader: Durati
                 Err(_) => Sent::Stalled,
             }
         }
-    }
-}
-
-// === impl StreamMeter ===
-
-impl StreamMeter {
-    /// Starts metering at the first semantic event.
-    pub(super) fn start(meters: Arc<ModelMeters>, received: std::time::Instant) -> Self {
-        let first = std::time::Instant::now();
-        let time_to_first_token = first.saturating_duration_since(received);
-        StreamStarted { meters: &meters, time_to_first_token }.emit();
-        StreamMeter { meters, first, last: first, time_to_first_token, end: None }
-    }
-
-    /// The two ends of the channel; the downstream one carries this meter.
-    pub(super) fn channel(self, gone: watch::Receiver<bool>) -> (ReplyStream, mpsc::Sender<Frame>) {
-        let (sender, frames) = mpsc::channel(FRAMES);
-        let time_to_first_token = self.time_to_first_token;
-        (ReplyStream::new(frames, gone, time_to_first_token, self), sender)
-    }
-
-    /// Notes that an event passed.
-    pub(crate) fn event(&mut self) {
-        self.last = std::time::Instant::now();
-    }
-
-    /// Notes how the stream ended.
-    pub(crate) fn ended(&mut self, reason: EndReason, usage: Usage) {
-        self.end = Some((reason, usage));
-    }
-}
-
-impl Drop for StreamMeter {
-    fn drop(&mut self) {
-        let (reason, usage) = self.end.unwrap_or((EndReason::Cancelled, Usage::default()));
-        let span = self.last.saturating_duration_since(self.first);
-        StreamEnded { meters: &self.meters, reason, span, usage }.emit();
-        let failure = match reason {
-            EndReason::Done => None,
-            EndReason::Cancelled | EndReason::StalledReader => Some(("cancelled", "")),
-            _ => Some((reason.label(), "stream did not end well")),
-        };
-        AttemptEnded { meters: &self.meters, failure }.emit();
     }
 }

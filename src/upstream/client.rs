@@ -18,12 +18,12 @@ use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Method, Uri};
 use rustls::pki_types::ServerName;
 
-use super::base_url::BaseUrl;
 use super::connect::Target;
 use super::connector::{Connector, FRESH};
 use super::failure::{Failure, FailureKind};
 use super::pool::Pool;
 use super::tls;
+use crate::base_url::BaseUrl;
 use crate::error::{ErrorKind, ProxyError};
 use crate::wire::rope::Rope;
 
@@ -103,21 +103,20 @@ impl Client {
     /// # Errors
     /// When `url`, `ca_file` or `user_agent` cannot be used.
     pub fn new(options: &ClientOptions) -> Result<Client, ProxyError> {
-        let base = BaseUrl::parse(&options.url)?;
         let unusable = |what: String| ProxyError::new(ErrorKind::Internal, what);
-
-        let bare_host = base.host.trim_start_matches('[').trim_end_matches(']');
-        let tls = match base.tls {
+        let base = BaseUrl::parse(&options.url).map_err(|what| unusable(format!("url: {what}")))?;
+        let tls = match base.encrypted {
             false => None,
             true => {
-                let name = ServerName::try_from(bare_host.to_owned())
+                let name = ServerName::try_from(base.host.clone())
                     .map_err(|_| unusable(format!("url `{}` has no valid host name", options.url)))?;
                 Some((tls::config(options.ca_file.as_deref())?.into(), name))
             }
         };
-        let peer = format!("{}:{}", base.host, base.port);
-        let default_port = if base.tls { 443 } else { 80 };
-        let host = if base.port == default_port { base.host.as_str() } else { peer.as_str() };
+        let written_host = base.host_in_url();
+        let peer = format!("{written_host}:{}", base.port);
+        let default_port = if base.encrypted { 443 } else { 80 };
+        let host = if base.port == default_port { written_host.as_str() } else { peer.as_str() };
         let authority = |text: &str| {
             Authority::try_from(text)
                 .map_err(|_| unusable(format!("url `{}` has no valid host", options.url)))
@@ -127,8 +126,7 @@ impl Client {
                 .map_err(|_| unusable(format!("{operand} holds a character that no header may hold")))
         };
 
-        let target =
-            Target { host: bare_host.to_owned(), port: base.port, tls, timeout: options.connect_timeout };
+        let target = Target { host: base.host, port: base.port, tls, timeout: options.connect_timeout };
         let connector = Connector { target: Rc::new(target), pool: Rc::new(Pool::default()) };
         Ok(Client {
             awc: build_awc(connector),

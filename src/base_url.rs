@@ -16,6 +16,8 @@ pub(crate) struct BaseUrl {
     pub(crate) port: u16,
     /// Whether it is https.
     pub(crate) encrypted: bool,
+    /// Without a slash at its end.
+    pub(crate) path: String,
 }
 
 /// Ends of URLs that name one route instead of the base.
@@ -62,7 +64,12 @@ impl BaseUrl {
         }
         let place = authority.as_str().to_ascii_lowercase();
         let text = format!("{}://{place}{path}", if encrypted { "https" } else { "http" });
-        Ok(BaseUrl { text, host, port, encrypted })
+        Ok(BaseUrl { text, host, port, encrypted, path: path.to_owned() })
+    }
+
+    /// The host as a URL writes it: an IPv6 address has its brackets.
+    pub(crate) fn host_in_url(&self) -> String {
+        if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() }
     }
 
     /// The IP address, when the host is one.
