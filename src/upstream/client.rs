@@ -104,7 +104,7 @@ impl Client {
     /// When `url`, `ca_file` or `user_agent` cannot be used.
     pub fn new(options: &ClientOptions) -> Result<Client, ProxyError> {
         let unusable = |what: String| ProxyError::new(ErrorKind::Internal, what);
-        let base = BaseUrl::parse(&options.url).map_err(|what| unusable(format!("url: {what}")))?;
+        let base = BaseUrl::parse_trimmed(&options.url).map_err(|what| unusable(format!("url: {what}")))?;
         let tls = match base.encrypted {
             false => None,
             true => {

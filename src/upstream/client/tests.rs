@@ -203,7 +203,7 @@ async fn what_no_header_or_path_may_hold_is_refused() {
 fn a_url_that_cannot_be_used_is_an_error_that_says_so() {
     for (url, said) in [
         ("localhost:1234", "url"),
-        ("/v1", "has no host"),
+        ("/v1", "not a whole URL"),
         ("ftp://host", "http:// or https://"),
         ("http://host?key=1", "query"),
         ("http://user:secret@host", "user or password"),
