@@ -75,6 +75,7 @@ async fn answer(
     record.task = Some(request.task);
     gate::check_model(client, &request.model)?;
     let target = edge.routes.table().resolve(&request.model).await?;
+    record.meters = Some(target.backend.meters(&target.model));
     let stream = request.stream;
     let call = Call {
         request: Arc::new(request),
