@@ -16,6 +16,8 @@ pub enum ErrorKind {
     Unauthorized,
     /// Host, Origin or the key's restrictions forbid it (403).
     Forbidden,
+    /// The request came through demuxai too often: providers point at each other in a circle (508).
+    Loop,
     /// No such route (404).
     NotFound,
     /// The route exists, the method does not (405).
@@ -58,6 +60,7 @@ impl ErrorKind {
             ErrorKind::BodyTooLarge => "body_too_large",
             ErrorKind::Unauthorized => "unauthorized",
             ErrorKind::Forbidden => "forbidden",
+            ErrorKind::Loop => "loop",
             ErrorKind::NotFound => "not_found",
             ErrorKind::MethodNotAllowed => "method_not_allowed",
             ErrorKind::ModelNotFound => "model_not_found",
@@ -143,6 +146,7 @@ impl ProxyError {
             | ErrorKind::BodyTooLarge
             | ErrorKind::Unauthorized
             | ErrorKind::Forbidden
+            | ErrorKind::Loop
             | ErrorKind::NotFound
             | ErrorKind::MethodNotAllowed
             | ErrorKind::ModelNotFound => (Fault::Client, Retry::No),

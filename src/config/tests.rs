@@ -27,7 +27,7 @@ pub(super) const KINDS: &[Kind<'static>] = &[
     Kind { url: Some("http://localhost:11434"), local: true, ..kind("ollama") },
     cloud("ollama-cloud", "https://ollama.com", &["OLLAMA_API_KEY"]),
     cloud("mistral", "https://api.mistral.ai", &["MISTRAL_API_KEY"]),
-    cloud("codestral", "https://codestral.mistral.ai", &["CODESTRAL_API_KEY"]),
+    cloud("codestral", "https://codestral.mistral.ai", &["CODESTRAL_API_KEY", "MISTRAL_API_KEY"]),
     cloud("fireworks", "https://api.fireworks.ai/inference", &["FIREWORKS_API_KEY"]),
     Kind {
         aliases: &["github-models"],
@@ -35,6 +35,7 @@ pub(super) const KINDS: &[Kind<'static>] = &[
         ..cloud("github", "https://models.github.ai", &["GITHUB_TOKEN"])
     },
     kind("openai"),
+    Kind { discovered: false, ..cloud("groq", "https://api.groq.com/openai", &["GROQ_API_KEY"]) },
 ];
 
 const fn kind(name: &'static str) -> Kind<'static> {

@@ -130,6 +130,7 @@ fn error_type(error: &ProxyError) -> &'static str {
     match error.kind {
         ErrorKind::InvalidRequest
         | ErrorKind::BodyTooLarge
+        | ErrorKind::Loop
         | ErrorKind::MethodNotAllowed
         | ErrorKind::Unsupported => "invalid_request_error",
         ErrorKind::Unauthorized => "authentication_error",

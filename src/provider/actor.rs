@@ -25,9 +25,10 @@ use super::vitals::{Health, Vitals};
 use crate::backend::Call;
 use crate::error::{ErrorKind, ProxyError};
 use crate::metrics::ModelMeters;
-use crate::upstream::classify;
 use crate::upstream::{Client, ClientOptions, Outgoing};
 
+/// What a client that met `max_in_flight` is told to wait.
+const OVERLOAD_RETRY: Duration = Duration::from_secs(1);
 /// How often the actor looks whether its model list is due.
 const TICK: Duration = Duration::from_secs(1);
 /// A list that failed is tried again after this long at first, doubled up to the list's lifetime or ten minutes.
@@ -119,7 +120,9 @@ impl ProviderActor {
         let max = self.about.config.max_in_flight;
         let lease = self.vitals.seats.take(self.generation, max).map_err(|taken| {
             let text = format!("`{}` has {taken} requests in flight, its max_in_flight", self.about.id);
-            ProxyError::new(ErrorKind::Overloaded, text).at(&self.about.id)
+            let mut error = ProxyError::new(ErrorKind::Overloaded, text).at(&self.about.id);
+            error.retry_after = Some(OVERLOAD_RETRY);
+            error
         })?;
         Ok(Job {
             call,
@@ -295,7 +298,7 @@ async fn ask(
     body: Vec<u8>,
 ) -> Result<Bytes, ProxyError> {
     let headers = headers::going_up(&about.headers, &[], false);
-    let outgoing = Outgoing { method, path: path.to_owned(), headers, body: body.into() };
+    let outgoing = Outgoing { method, path: path.to_owned(), headers, body: Bytes::from(body).into() };
     let answer = client.send(outgoing).await?;
     let (status, head) = (answer.status, answer.headers);
     let body = answer.body.collect(MAX_LIST).await?;
@@ -303,7 +306,7 @@ async fn ask(
         return Ok(body);
     }
     let now = std::time::SystemTime::now();
-    Err(classify(status, &head, &body, about.config.api_key.is_some(), now).at(&about.id))
+    Err(about.refusal(status, &head, &body, now))
 }
 
 impl Actor for ProviderActor {

@@ -23,8 +23,7 @@ use crate::dialect::{Rewrite, Shape};
 use crate::error::{ErrorKind, ProxyError};
 use crate::metrics::ModelMeters;
 use crate::metrics::events::{AnswerCompleted, AttemptEnded};
-use crate::upstream::classify;
-use crate::upstream::rejected_field;
+use crate::upstream::rejected_fields;
 use crate::upstream::{Answer, Client, Outgoing};
 
 /// Largest plain answer that is relayed: embeddings of large batches come close to it.
@@ -121,7 +120,8 @@ fn note_failure(job: &Job, error: &ProxyError) {
     AttemptEnded { meters: &job.meters, failure: Some((error.kind.label(), &error.message)) }.emit();
     let health = match error.kind {
         ErrorKind::Connect => Health::Unreachable,
-        ErrorKind::UpstreamAuthentication => Health::Refused,
+        // Without a key of ours it is one model that wants one, or the list would have been refused.
+        ErrorKind::UpstreamAuthentication if job.about.config.api_key.is_some() => Health::Refused,
         ErrorKind::ProviderRetired => Health::Retired,
         _ => return,
     };
@@ -129,30 +129,41 @@ fn note_failure(job: &Job, error: &ProxyError) {
     job.about.metrics.set_up(&job.about.id, false);
 }
 
-/// The exchange up to the commit point, with one repetition when a field is refused by name.
+/// The exchange up to the commit point, with one repetition when fields are refused by name. What is refused then
+/// is remembered for the next call, so that no upstream can keep one call going round.
 async fn exchange(job: &Job) -> Result<Committed, ProxyError> {
     let mut refused = job.vitals.refused_fields(&job.call.model);
-    let first = attempt(job, &refused).await;
-    let Err(Failed { error, field: Some(field) }) = first else {
-        return first.map_err(|failed| failed.error);
+    let Failed { error, fields } = match attempt(job, &refused).await {
+        Ok(committed) => return Ok(committed),
+        Err(failed) => failed,
     };
-    if refused.contains(&field) {
+    let fresh: Vec<String> = fields.into_iter().filter(|field| !refused.contains(field)).collect();
+    if fresh.is_empty() {
         return Err(error);
     }
-    job.vitals.refuse_field(&job.call.model, &field);
-    refused.push(field);
-    attempt(job, &refused).await.map_err(|failed| failed.error)
+    remember(job, &fresh);
+    refused.extend(fresh);
+    attempt(job, &refused).await.map_err(|Failed { error, fields }| {
+        remember(job, &fields);
+        error
+    })
 }
 
-/// A failed attempt, with the request field that the upstream refused by name.
+fn remember(job: &Job, refused: &[String]) {
+    for field in refused {
+        job.vitals.refuse_field(&job.call.model, field);
+    }
+}
+
+/// A failed attempt, with the request fields that the upstream refused by name.
 struct Failed {
     error: ProxyError,
-    field: Option<String>,
+    fields: Vec<String>,
 }
 
 impl From<ProxyError> for Failed {
     fn from(error: ProxyError) -> Self {
-        Failed { error, field: None }
+        Failed { error, fields: Vec::new() }
     }
 }
 
@@ -220,10 +231,10 @@ async fn refusal(job: &Job, prepared: &Prepared, answer: Answer) -> Failed {
     };
     let sent = prepared.fields();
     let sent: Vec<&str> = sent.iter().map(|field| &**field).collect();
-    let field = rejected_field(status, &body, &sent);
+    let fields = rejected_fields(status, &body, &sent);
     let now = std::time::SystemTime::now();
-    let error = classify(status, &headers, &body, job.about.config.api_key.is_some(), now).at(&job.about.id);
-    Failed { error, field }
+    let error = job.about.refusal(status, &headers, &body, now);
+    Failed { error, fields }
 }
 
 fn is_event_stream(answer: &Answer) -> bool {

@@ -25,6 +25,10 @@ use crate::provider::headers::goes_up;
 
 /// A client that sends nothing of its body for this long is given up.
 const BODY_IDLE: Duration = Duration::from_secs(30);
+/// Counts how often a request went through a demuxai; stops loops that no check at start can see.
+const HOPS: &str = "x-demuxai-hops";
+/// A chain of demuxais may be this long.
+const MAX_HOPS: u8 = 4;
 /// The longest `x-demuxai-*` header.
 const MAX_HEADER: usize = 2048;
 
@@ -74,13 +78,14 @@ async fn answer(
     let request = dialect::read(endpoint, body)?;
     record.task = Some(request.task);
     gate::check_model(client, &request.model)?;
+    let hops = hops(http)?;
     let target = edge.routes.table().resolve(&request.model).await?;
     record.meters = Some(target.backend.meters(&target.model));
     let stream = request.stream;
     let call = Call {
         request: Arc::new(request),
         model: target.model,
-        headers: Arc::new(headers_up(http)),
+        headers: Arc::new(headers_up(http, hops)),
         received: record.received,
         request_id: Arc::clone(&record.request_id),
         stalled_reader: edge.listener.stalled_reader,
@@ -134,14 +139,28 @@ async fn read_body(http: &HttpRequest, mut payload: web::Payload, limit: usize) 
     Ok(first.unwrap_or_else(|| whole.freeze()))
 }
 
-fn headers_up(http: &HttpRequest) -> Vec<(HeaderName, PlainValue)> {
-    http.headers()
-        .iter()
-        .filter(|(name, _)| {
-            goes_up(name.as_str()) && *name != header::CONTENT_TYPE && *name != header::ACCEPT
-        })
-        .map(|(name, value)| (name.clone(), value.clone()))
-        .collect()
+/// How often the request went through a demuxai already.
+///
+/// # Errors
+/// `loop` when that is too often to be meant.
+fn hops(http: &HttpRequest) -> Result<u8, ProxyError> {
+    let hops = http.headers().get(HOPS).and_then(|value| value.to_str().ok()?.parse().ok()).unwrap_or(0);
+    if hops < MAX_HOPS {
+        return Ok(hops);
+    }
+    let text = format!("the request went through demuxai {hops} times; a provider's url leads back here");
+    Err(ProxyError::new(ErrorKind::Loop, text).with_code("loop_detected"))
+}
+
+/// The client's headers that go upstream, and how often the request went through a demuxai.
+fn headers_up(http: &HttpRequest, hops: u8) -> Vec<(HeaderName, PlainValue)> {
+    let kept = |name: &HeaderName| {
+        goes_up(name.as_str()) && *name != header::CONTENT_TYPE && *name != header::ACCEPT
+    };
+    let clients = http.headers().iter().filter(|(name, _)| kept(name));
+    let mut headers: Vec<_> = clients.map(|(name, value)| (name.clone(), value.clone())).collect();
+    headers.push((HeaderName::from_static(HOPS), PlainValue::from(u16::from(hops) + 1)));
+    headers
 }
 
 /// The response to a reply that reached its commit point in time.
@@ -200,8 +219,24 @@ fn name_server(response: &mut HttpResponseBuilder, served: &Served) {
         insert(response, name, value);
     }
     if !served.edits.is_empty() {
-        insert(response, "x-demuxai-edits", &served.edits.join(", "));
+        insert(response, "x-demuxai-edits", &edits_in_brief(&served.edits));
     }
+}
+
+/// Whole names only, as many as the header holds.
+fn edits_in_brief(edits: &[String]) -> String {
+    const MORE: &str = ", more";
+    let mut brief = String::new();
+    for edit in edits {
+        let separator = if brief.is_empty() { "" } else { ", " };
+        if brief.len() + separator.len() + edit.len() + MORE.len() > MAX_HEADER {
+            brief.push_str(MORE);
+            break;
+        }
+        brief.push_str(separator);
+        brief.push_str(edit);
+    }
+    brief
 }
 
 fn insert(response: &mut HttpResponseBuilder, name: &'static str, value: &str) {

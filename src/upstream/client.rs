@@ -25,9 +25,10 @@ use super::failure::{Failure, FailureKind};
 use super::pool::Pool;
 use super::tls;
 use crate::error::{ErrorKind, ProxyError};
+use crate::wire::rope::Rope;
 
 /// How much of a request body awc copies at a time.
-const UPLOAD_PIECE: usize = 256 * 1024;
+const UPLOAD_PIECE: usize = 64 * 1024;
 /// awc's own bound on connections. Admission is the provider's business; `0` would overflow on 32-bit platforms.
 const AWC_LIMIT: usize = 1 << 20;
 /// awc's own bound on connecting, which must never be the one that strikes.
@@ -57,7 +58,7 @@ pub struct Outgoing {
     /// `transfer-encoding`, `expect`, `accept-encoding` …) are ours and left out; a `host` replaces ours.
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// The body.
-    pub body: Bytes,
+    pub body: Rope,
 }
 
 /// What the provider answered, with any status.
@@ -89,8 +90,9 @@ pub struct Client {
 }
 
 /// A request body that awc copies piece by piece: a large one is never in memory twice.
-struct Upload {
-    rest: Bytes,
+struct Upload<I> {
+    length: u64,
+    pieces: I,
 }
 
 // === impl Client ===
@@ -211,7 +213,8 @@ impl Client {
         let sending = if request.body.is_empty() && request.method == Method::GET {
             outgoing.send_body(actix_web::body::None::new())
         } else {
-            outgoing.send_body(Upload { rest: request.body.clone() })
+            let length = request.body.len() as u64;
+            outgoing.send_body(Upload { length, pieces: request.body.clone().into_pieces(UPLOAD_PIECE) })
         };
         sending.await.map_err(|error| failure_of(&error))
     }
@@ -344,20 +347,15 @@ fn body_failure(error: &PayloadError) -> Failure {
 
 // === impl Upload ===
 
-impl MessageBody for Upload {
+impl<I: Iterator<Item = Bytes> + Unpin> MessageBody for Upload<I> {
     type Error = std::convert::Infallible;
 
     fn size(&self) -> BodySize {
-        BodySize::Sized(self.rest.len() as u64)
+        BodySize::Sized(self.length)
     }
 
     fn poll_next(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
-        let upload = self.get_mut();
-        if upload.rest.is_empty() {
-            return Poll::Ready(None);
-        }
-        let piece = upload.rest.split_to(upload.rest.len().min(UPLOAD_PIECE));
-        Poll::Ready(Some(Ok(piece)))
+        Poll::Ready(self.get_mut().pieces.next().map(Ok))
     }
 }
 

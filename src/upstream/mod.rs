@@ -15,4 +15,4 @@ mod tls;
 
 pub use classify::{classify, retry_after};
 pub use client::{Answer, AnswerBody, Client, ClientOptions, Outgoing};
-pub use refusal::rejected_field;
+pub use refusal::rejected_fields;

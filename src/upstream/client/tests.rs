@@ -34,11 +34,16 @@ fn client_of(address: SocketAddr) -> Client {
 }
 
 fn post(body: impl Into<Bytes>) -> Outgoing {
-    Outgoing { method: Method::POST, path: "/v1/chat".to_owned(), headers: Vec::new(), body: body.into() }
+    Outgoing {
+        method: Method::POST,
+        path: "/v1/chat".to_owned(),
+        headers: Vec::new(),
+        body: body.into().into(),
+    }
 }
 
 fn get(path: &str) -> Outgoing {
-    Outgoing { method: Method::GET, path: path.to_owned(), headers: Vec::new(), body: Bytes::new() }
+    Outgoing { method: Method::GET, path: path.to_owned(), headers: Vec::new(), body: Bytes::new().into() }
 }
 
 /// A server that plays `script` with each connection and its number, starting with 0; returns its address and count.

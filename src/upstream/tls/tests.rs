@@ -95,8 +95,12 @@ fn options(url: String, ca_file: Option<PathBuf>) -> ClientOptions {
 }
 
 async fn get(client: &Client) -> Result<Bytes, ProxyError> {
-    let request =
-        Outgoing { method: Method::GET, path: "/".to_owned(), headers: Vec::new(), body: Bytes::new() };
+    let request = Outgoing {
+        method: Method::GET,
+        path: "/".to_owned(),
+        headers: Vec::new(),
+        body: Bytes::new().into(),
+    };
     client.send(request).await?.body.collect(100).await
 }
 

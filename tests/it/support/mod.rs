@@ -3,6 +3,7 @@
 pub mod client;
 pub mod proxy;
 pub mod stage;
+pub mod upstreams;
 
 use std::time::{Duration, Instant};
 
