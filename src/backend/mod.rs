@@ -43,6 +43,9 @@ pub trait Backend: Send + Sync {
     /// Its id in the configuration.
     fn id(&self) -> &str;
 
+    /// The metric handles that a request for this model counts with until somebody has answered it.
+    fn meters(&self, model: &str) -> Arc<ModelMeters>;
+
     /// Answers the call. Resolves at the commit point: a whole answer, or a stream whose first semantic event is there.
     /// Dropping the future cancels the call at the upstream.
     fn forward(&self, call: Call) -> BoxFuture<'static, Result<Reply, ProxyError>>;

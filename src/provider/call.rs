@@ -174,18 +174,19 @@ async fn attempt(job: &Job, refused: &[String]) -> Result<Committed, Failed> {
     let prepared = prepare(request, &job.call.model, about.adapter, &about.facts, refused)?;
     let timeouts = &about.config.timeouts;
     let sent = Instant::now();
-    let (deadline, name) = if request.stream {
-        (sent + timeouts.first_token, "first_token")
-    } else {
-        (sent + timeouts.total_plain, "total")
+    let (limit, name) = match timeouts.total_stream {
+        _ if !request.stream => (timeouts.total_plain, "total"),
+        Some(total) if total < timeouts.first_token => (total, "total_stream"),
+        _ => (timeouts.first_token, "first_token"),
     };
+    let deadline = sent + limit;
     let outgoing = Outgoing {
         method: Method::POST,
         path: prepared.path.to_string(),
         headers: headers::going_up(&about.headers, &job.call.headers, request.stream),
         body: prepared.body.clone(),
     };
-    let late = || timed_out(about, name, sent.elapsed());
+    let late = || timed_out(about, name, limit);
     let answer = timeout_at(deadline, job.client.send(outgoing)).await.map_err(|_| late())??;
     if !(200..300).contains(&answer.status) {
         let failed = timeout_at(deadline, refusal(job, &prepared, answer)).await.map_err(|_| late())?;
@@ -195,7 +196,7 @@ async fn attempt(job: &Job, refused: &[String]) -> Result<Committed, Failed> {
     let down = headers::coming_down(&answer.headers);
     let rewrite = rewrite_plan(job, &prepared);
     let content = if request.stream && is_event_stream(&answer) {
-        let mut pump = Pump::new(answer.body, rewrite);
+        let mut pump = Pump::new(answer.body, rewrite, sent);
         timeout_at(deadline, pump.until_commit()).await.map_err(|_| late())??;
         Content::Stream(Box::new(pump))
     } else {
@@ -244,11 +245,10 @@ fn is_event_stream(answer: &Answer) -> bool {
     !(kind.starts_with("application/json") || kind.starts_with("text/html"))
 }
 
-fn timed_out(about: &About, which: &str, after: Duration) -> ProxyError {
+fn timed_out(about: &About, which: &str, limit: Duration) -> ProxyError {
     let text = format!(
-        "`{}` did not answer within {} s (timeouts.{which}); raise it for this provider if it is that slow",
+        "`{}` did not answer within {limit:?} (timeouts.{which}); raise it for this provider if it is that slow",
         about.id,
-        after.as_secs()
     );
     ProxyError::new(ErrorKind::Timeout, text)
 }

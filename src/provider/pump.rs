@@ -28,7 +28,7 @@ pub(super) struct Pump {
     /// A single event, kept apart so that it need not be copied.
     single: Option<Bytes>,
     ended: Option<Ended>,
-    started: Instant,
+    sent: Instant,
 }
 
 type Ended = Result<(), ProxyError>;
@@ -36,14 +36,15 @@ type Ended = Result<(), ProxyError>;
 // === impl Pump ===
 
 impl Pump {
-    pub(super) fn new(body: AnswerBody, rewrite: Rewrite) -> Self {
+    /// A stream whose request was sent at that moment.
+    pub(super) fn new(body: AnswerBody, rewrite: Rewrite, sent: Instant) -> Self {
         Pump {
             body,
             rewriter: StreamRewriter::new(rewrite),
             held: BytesMut::new(),
             single: None,
             ended: None,
-            started: Instant::now(),
+            sent,
         }
     }
 
@@ -129,7 +130,7 @@ impl Pump {
         timeouts: &Timeouts,
         stalled_reader: Duration,
     ) {
-        let total = timeouts.total_stream.map(|limit| self.started + limit);
+        let total = timeouts.total_stream.map(|limit| self.sent + limit);
         loop {
             if let Some(bytes) = self.release() {
                 match send(&frames, Frame::Data(bytes), stalled_reader).await {
@@ -153,18 +154,19 @@ impl Pump {
                 self.end(ended, &frames, stalled_reader).await;
                 return;
             }
-            let idle = Instant::now() + timeouts.idle;
-            let deadline = total.map_or(idle, |total| total.min(idle));
-            let chunk = tokio::select! {
-                biased;
-                () = frames.closed() => return,
-                chunk = timeout_at(deadline, self.body.chunk()) => chunk,
+            let now = Instant::now();
+            let deadline = total.map_or(now + timeouts.idle, |total| total.min(now + timeouts.idle));
+            let late = || Some(Err(timed_out(timeouts, total.is_some_and(|total| deadline == total))));
+            // What is always ready would never meet its deadline.
+            let chunk = if deadline <= now {
+                late()
+            } else {
+                tokio::select! {
+                    biased;
+                    () = frames.closed() => return,
+                    chunk = timeout_at(deadline, self.body.chunk()) => chunk.unwrap_or_else(|_| late()),
+                }
             };
-            let chunk = chunk.unwrap_or_else(|_| {
-                let which = if deadline == idle { "idle" } else { "total_stream" };
-                let text = format!("upstream sent nothing more in time (timeouts.{which})");
-                Some(Err(ProxyError::new(ErrorKind::Timeout, text)))
-            });
             self.take(chunk);
         }
     }
@@ -182,6 +184,14 @@ impl Pump {
             let _ = timeout(TAIL, async { while let Some(Ok(_)) = self.body.chunk().await {} }).await;
         }
     }
+}
+
+fn timed_out(timeouts: &Timeouts, in_total: bool) -> ProxyError {
+    let text = match timeouts.total_stream.filter(|_| in_total) {
+        Some(limit) => format!("the stream took longer than {limit:?} (timeouts.total_stream)"),
+        None => format!("upstream sent nothing for {:?} (timeouts.idle)", timeouts.idle),
+    };
+    ProxyError::new(ErrorKind::Timeout, text)
 }
 
 fn reason_of(error: &ProxyError) -> EndReason {

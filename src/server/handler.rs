@@ -80,6 +80,7 @@ async fn answer(
     gate::check_model(client, &request.model)?;
     let hops = hops(http)?;
     let target = edge.routes.table().resolve(&request.model).await?;
+    record.meters = Some(target.backend.meters(&target.model));
     let stream = request.stream;
     let call = Call {
         request: Arc::new(request),

@@ -9,6 +9,7 @@
 )]
 
 mod base_url;
+mod disconnect;
 mod embeddings;
 mod fim;
 mod models;
@@ -20,4 +21,5 @@ mod streams;
 mod supervision;
 mod support;
 mod tidy;
+mod timeouts;
 mod transcripts;
