@@ -140,7 +140,10 @@ pub fn run(cli: Cli) -> Exit {
 fn completions(shell: Shell) -> Exit {
     let mut command = Cli::command();
     let name = command.get_name().to_owned();
-    clap_complete::generate(shell, &mut command, name, &mut std::io::stdout());
+    // By way of a buffer: the generator panics when it cannot write.
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut command, name, &mut script);
+    say(String::from_utf8_lossy(&script).trim_end());
     Exit::Success
 }
 

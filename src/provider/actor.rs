@@ -306,7 +306,7 @@ async fn ask(
         return Ok(body);
     }
     let now = std::time::SystemTime::now();
-    Err(about.refusal(status, &head, &body, now))
+    Err(about.scrub.error(about.refusal(status, &head, &body, now)))
 }
 
 impl Actor for ProviderActor {

@@ -73,6 +73,7 @@ pub(super) async fn carry(job: Job, mut reply: ReplySender) {
     let committed = match exchanged {
         Ok(committed) => committed,
         Err(error) => {
+            let error = job.about.scrub.error(error);
             note_failure(&job, &error);
             let error = if error.provider.is_none() { error.at(&job.about.config.id) } else { error };
             // A receiver that left meanwhile has no use for the error.
@@ -112,7 +113,7 @@ pub(super) async fn carry(job: Job, mut reply: ReplySender) {
         return;
     }
     if let Some((pump, sender)) = pumping {
-        pump.run(sender, &job.about.config.timeouts, job.call.stalled_reader).await;
+        pump.run(sender, &job.about.config.timeouts, job.call.stalled_reader, &job.about.scrub).await;
     }
 }
 
@@ -193,7 +194,8 @@ async fn attempt(job: &Job, refused: &[String]) -> Result<Committed, Failed> {
         return Err(failed);
     }
     let status = answer.status;
-    let down = headers::coming_down(&answer.headers);
+    let mut down = headers::coming_down(&answer.headers);
+    about.scrub.headers(&mut down);
     let rewrite = rewrite_plan(job, &prepared);
     let content = if request.stream && is_event_stream(&answer) {
         let mut pump = Pump::new(answer.body, rewrite, sent);

@@ -153,7 +153,6 @@ impl Provider {
                 self.replace(replica);
             }
         }
-        self.about.metrics.set_in_flight(&self.about.id, self.vitals.seats.taken());
     }
 
     /// Whether every replica answers now.

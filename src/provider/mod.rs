@@ -26,6 +26,7 @@ mod params;
 pub mod prepare;
 pub mod pump;
 pub mod registry;
+pub mod scrub;
 pub mod supervisor;
 mod tags;
 mod timestamp;

@@ -7,6 +7,7 @@ use bytes::{Bytes, BytesMut};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::scrub::Scrub;
 use crate::backend::{Frame, StreamEnd};
 use crate::config::settings::Timeouts;
 use crate::dialect::{DONE_EVENT, Rewrite, Step, StreamRewriter};
@@ -129,6 +130,7 @@ impl Pump {
         frames: mpsc::Sender<Frame>,
         timeouts: &Timeouts,
         stalled_reader: Duration,
+        scrub: &Scrub,
     ) {
         let total = timeouts.total_stream.map(|limit| self.sent + limit);
         loop {
@@ -151,6 +153,7 @@ impl Pump {
                 }
             }
             if let Some(ended) = self.ended.take() {
+                let ended = ended.map_err(|error| scrub.error(error));
                 self.end(ended, &frames, stalled_reader).await;
                 return;
             }

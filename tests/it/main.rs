@@ -11,12 +11,14 @@
 mod base_url;
 mod disconnect;
 mod embeddings;
+mod errors;
 mod fim;
 mod models;
 mod original;
 mod params;
 mod provider_contract;
 mod relay;
+mod security;
 mod streams;
 mod supervision;
 mod support;
