@@ -8,7 +8,7 @@ use tracing::{info, warn};
 
 use super::load::{self, registry};
 use super::{Exit, ServeArgs, complain};
-use crate::app::{App, AppHandle, BuildError};
+use crate::app::{App, AppHandle};
 use crate::config::process_environment;
 use crate::config::settings::Config;
 use crate::notify::ServiceManager;
@@ -40,19 +40,10 @@ pub fn serve(config: Config, announce: impl FnOnce(&App)) -> Exit {
             }
             Err(error) => {
                 complain(&error.to_string());
-                exit_of(&error)
+                Exit::of(&error)
             }
         }
     })
-}
-
-/// The exit code of a start that failed.
-pub fn exit_of(error: &BuildError) -> Exit {
-    match error {
-        BuildError::Unusable(_) => Exit::Configuration,
-        BuildError::Bind { .. } => Exit::Address,
-        BuildError::Internal(_) => Exit::Failure,
-    }
 }
 
 async fn until_stopped(app: App) -> Exit {

@@ -7,7 +7,6 @@
 //! Depends on nothing of the rest of demuxai: the kinds of providers and the probe are passed in. Only
 //! [`process_environment`] reads the process's environment.
 
-mod base_url;
 mod discover;
 mod environment;
 mod fill;

@@ -2,6 +2,7 @@
 //! Label values come from the configuration and the listed models; never a key, a path or a user.
 
 pub mod events;
+pub mod stream;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,7 +1,10 @@
 //! The unchanging description of one configured provider: what the configuration, the registry and the catalogue say.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
+use bytes::Bytes;
+use http::HeaderMap;
 use http::header::{HeaderName, HeaderValue};
 
 use super::Adapter;
@@ -10,7 +13,9 @@ use super::headers;
 use super::registry::Kind;
 use super::scrub::Scrub;
 use crate::config::settings::ProviderConfig;
+use crate::error::{ErrorKind, ProxyError};
 use crate::metrics::Metrics;
+use crate::upstream::classify;
 
 /// What is known of a provider before it is asked anything.
 pub struct About {
@@ -40,5 +45,35 @@ impl About {
         let (adapter, facts) = (kind.adapter, Arc::clone(&kind.facts));
         let (id, scrub) = (Arc::from(config.id.as_str()), Scrub::new(&config));
         Ok(About { id, config, adapter, facts, headers, scrub, metrics })
+    }
+
+    /// What a refusal of this provider means, in words that name the provider and the setting to change.
+    pub fn refusal(&self, status: u16, headers: &HeaderMap, body: &Bytes, now: SystemTime) -> ProxyError {
+        let sent_key = self.config.api_key.is_some();
+        let error = classify(status, headers, body, sent_key, now).at(&self.id);
+        let id = &*self.id;
+        let retired = self.facts.retired.as_ref().filter(|retired| retired.announced_by(status, body));
+        let (kind, message) = match (retired, error.kind) {
+            (Some(retired), _) => (ErrorKind::ProviderRetired, format!("`{id}`: {}", retired.message)),
+            (None, ErrorKind::ProviderRetired) => (error.kind, format!("`{id}`: {}", error.message)),
+            // A local Ollama that passes a request on to ollama.com (ollama/ollama fb307609, server/routes.go).
+            (None, ErrorKind::UpstreamAuthentication)
+                if memchr::memmem::find(body, b"signin_url").is_some() =>
+            {
+                let text = format!("`{id}` is not signed in to the service behind this model ({status})");
+                (error.kind, format!("{text}: run `ollama signin` where it runs"))
+            }
+            (None, ErrorKind::UpstreamAuthentication) if sent_key => {
+                let text = format!("`{id}` refused the key ({status})");
+                (error.kind, format!("{text}: set `providers.{id}.api_key` to a valid one"))
+            }
+            (None, ErrorKind::UpstreamAuthentication) => {
+                let text = format!("`{id}` wants a key and none is configured ({status})");
+                (error.kind, format!("{text}: set `providers.{id}.api_key`"))
+            }
+            (None, _) => return error,
+        };
+        let named = ProxyError::new(kind, message).at(id);
+        ProxyError { upstream: error.upstream, retry_after: error.retry_after, ..named }
     }
 }

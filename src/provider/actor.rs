@@ -20,12 +20,11 @@ use super::call::{Job, ReplySender, carry};
 use super::headers;
 use super::models::{ModelList, with_static};
 use super::prepare::check_route;
-use super::seats::Generation;
 use super::vitals::{Health, Vitals};
 use crate::backend::Call;
+use crate::backend::seats::Generation;
 use crate::error::{ErrorKind, ProxyError};
 use crate::metrics::ModelMeters;
-use crate::upstream::classify;
 use crate::upstream::{Client, ClientOptions, Outgoing};
 
 /// What a client that met `max_in_flight` is told to wait.
@@ -299,7 +298,7 @@ async fn ask(
     body: Vec<u8>,
 ) -> Result<Bytes, ProxyError> {
     let headers = headers::going_up(&about.headers, &[], false);
-    let outgoing = Outgoing { method, path: path.to_owned(), headers, body: body.into() };
+    let outgoing = Outgoing { method, path: path.to_owned(), headers, body: Bytes::from(body).into() };
     let answer = client.send(outgoing).await?;
     let (status, head) = (answer.status, answer.headers);
     let body = answer.body.collect(MAX_LIST).await?;
@@ -307,8 +306,7 @@ async fn ask(
         return Ok(body);
     }
     let now = std::time::SystemTime::now();
-    let error = classify(status, &head, &body, about.config.api_key.is_some(), now).at(&about.id);
-    Err(about.scrub.error(error))
+    Err(about.scrub.error(about.refusal(status, &head, &body, now)))
 }
 
 impl Actor for ProviderActor {

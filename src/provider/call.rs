@@ -14,17 +14,17 @@ use tokio::time::{Instant, timeout_at};
 use super::about::About;
 use super::headers;
 use super::prepare::{Prepared, prepare};
-use super::pump::{Pump, StreamMeter};
-use super::seats::Lease;
+use super::pump::Pump;
 use super::vitals::{Health, Vitals};
-use crate::backend::{Call, Reply, ReplyBody, Served};
+use crate::backend::seats::Lease;
+use crate::backend::{Call, Reply, ReplyBody, ReplyStream, Served};
 use crate::dialect::{Plain, rewrite_plain};
 use crate::dialect::{Rewrite, Shape};
 use crate::error::{ErrorKind, ProxyError};
 use crate::metrics::ModelMeters;
 use crate::metrics::events::{AnswerCompleted, AttemptEnded};
-use crate::upstream::classify;
-use crate::upstream::rejected_field;
+use crate::metrics::stream::StreamMeter;
+use crate::upstream::rejected_fields;
 use crate::upstream::{Answer, Client, Outgoing};
 
 /// Largest plain answer that is relayed: embeddings of large batches come close to it.
@@ -91,7 +91,7 @@ pub(super) async fn carry(job: Job, mut reply: ReplySender) {
         }
         Content::Stream(pump) => {
             let meter = StreamMeter::start(Arc::clone(&job.meters), job.call.received);
-            let (stream, sender) = meter.channel(job.gone.clone());
+            let (stream, sender) = ReplyStream::channel(meter, job.gone.clone());
             (ReplyBody::Stream(stream), Some((pump, sender)))
         }
     };
@@ -122,7 +122,8 @@ fn note_failure(job: &Job, error: &ProxyError) {
     AttemptEnded { meters: &job.meters, failure: Some((error.kind.label(), &error.message)) }.emit();
     let health = match error.kind {
         ErrorKind::Connect => Health::Unreachable,
-        ErrorKind::UpstreamAuthentication => Health::Refused,
+        // Without a key of ours it is one model that wants one, or the list would have been refused.
+        ErrorKind::UpstreamAuthentication if job.about.config.api_key.is_some() => Health::Refused,
         ErrorKind::ProviderRetired => Health::Retired,
         _ => return,
     };
@@ -130,30 +131,41 @@ fn note_failure(job: &Job, error: &ProxyError) {
     job.about.metrics.set_up(&job.about.id, false);
 }
 
-/// The exchange up to the commit point, with one repetition when a field is refused by name.
+/// The exchange up to the commit point, with one repetition when fields are refused by name. What is refused then
+/// is remembered for the next call, so that no upstream can keep one call going round.
 async fn exchange(job: &Job) -> Result<Committed, ProxyError> {
     let mut refused = job.vitals.refused_fields(&job.call.model);
-    let first = attempt(job, &refused).await;
-    let Err(Failed { error, field: Some(field) }) = first else {
-        return first.map_err(|failed| failed.error);
+    let Failed { error, fields } = match attempt(job, &refused).await {
+        Ok(committed) => return Ok(committed),
+        Err(failed) => failed,
     };
-    if refused.contains(&field) {
+    let fresh: Vec<String> = fields.into_iter().filter(|field| !refused.contains(field)).collect();
+    if fresh.is_empty() {
         return Err(error);
     }
-    job.vitals.refuse_field(&job.call.model, &field);
-    refused.push(field);
-    attempt(job, &refused).await.map_err(|failed| failed.error)
+    remember(job, &fresh);
+    refused.extend(fresh);
+    attempt(job, &refused).await.map_err(|Failed { error, fields }| {
+        remember(job, &fields);
+        error
+    })
 }
 
-/// A failed attempt, with the request field that the upstream refused by name.
+fn remember(job: &Job, refused: &[String]) {
+    for field in refused {
+        job.vitals.refuse_field(&job.call.model, field);
+    }
+}
+
+/// A failed attempt, with the request fields that the upstream refused by name.
 struct Failed {
     error: ProxyError,
-    field: Option<String>,
+    fields: Vec<String>,
 }
 
 impl From<ProxyError> for Failed {
     fn from(error: ProxyError) -> Self {
-        Failed { error, field: None }
+        Failed { error, fields: Vec::new() }
     }
 }
 
@@ -163,18 +175,19 @@ async fn attempt(job: &Job, refused: &[String]) -> Result<Committed, Failed> {
     let prepared = prepare(request, &job.call.model, about.adapter, &about.facts, refused)?;
     let timeouts = &about.config.timeouts;
     let sent = Instant::now();
-    let (deadline, name) = if request.stream {
-        (sent + timeouts.first_token, "first_token")
-    } else {
-        (sent + timeouts.total_plain, "total")
+    let (limit, name) = match timeouts.total_stream {
+        _ if !request.stream => (timeouts.total_plain, "total"),
+        Some(total) if total < timeouts.first_token => (total, "total_stream"),
+        _ => (timeouts.first_token, "first_token"),
     };
+    let deadline = sent + limit;
     let outgoing = Outgoing {
         method: Method::POST,
         path: prepared.path.to_string(),
         headers: headers::going_up(&about.headers, &job.call.headers, request.stream),
         body: prepared.body.clone(),
     };
-    let late = || timed_out(about, name, sent.elapsed());
+    let late = || timed_out(about, name, limit);
     let answer = timeout_at(deadline, job.client.send(outgoing)).await.map_err(|_| late())??;
     if !(200..300).contains(&answer.status) {
         let failed = timeout_at(deadline, refusal(job, &prepared, answer)).await.map_err(|_| late())?;
@@ -185,7 +198,7 @@ async fn attempt(job: &Job, refused: &[String]) -> Result<Committed, Failed> {
     about.scrub.headers(&mut down);
     let rewrite = rewrite_plan(job, &prepared);
     let content = if request.stream && is_event_stream(&answer) {
-        let mut pump = Pump::new(answer.body, rewrite);
+        let mut pump = Pump::new(answer.body, rewrite, sent);
         timeout_at(deadline, pump.until_commit()).await.map_err(|_| late())??;
         Content::Stream(Box::new(pump))
     } else {
@@ -221,10 +234,10 @@ async fn refusal(job: &Job, prepared: &Prepared, answer: Answer) -> Failed {
     };
     let sent = prepared.fields();
     let sent: Vec<&str> = sent.iter().map(|field| &**field).collect();
-    let field = rejected_field(status, &body, &sent);
+    let fields = rejected_fields(status, &body, &sent);
     let now = std::time::SystemTime::now();
-    let error = classify(status, &headers, &body, job.about.config.api_key.is_some(), now).at(&job.about.id);
-    Failed { error, field }
+    let error = job.about.refusal(status, &headers, &body, now);
+    Failed { error, fields }
 }
 
 fn is_event_stream(answer: &Answer) -> bool {
@@ -234,11 +247,10 @@ fn is_event_stream(answer: &Answer) -> bool {
     !(kind.starts_with("application/json") || kind.starts_with("text/html"))
 }
 
-fn timed_out(about: &About, which: &str, after: Duration) -> ProxyError {
+fn timed_out(about: &About, which: &str, limit: Duration) -> ProxyError {
     let text = format!(
-        "`{}` did not answer within {} s (timeouts.{which}); raise it for this provider if it is that slow",
+        "`{}` did not answer within {limit:?} (timeouts.{which}); raise it for this provider if it is that slow",
         about.id,
-        after.as_secs()
     );
     ProxyError::new(ErrorKind::Timeout, text)
 }

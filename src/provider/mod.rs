@@ -7,7 +7,6 @@
 
 pub mod about;
 pub mod actor;
-pub mod base_url;
 mod call;
 pub mod capability;
 pub mod catalogue;
@@ -28,7 +27,6 @@ pub mod prepare;
 pub mod pump;
 pub mod registry;
 pub mod scrub;
-pub mod seats;
 pub mod supervisor;
 mod tags;
 mod timestamp;

@@ -86,6 +86,7 @@ async fn answer(
     let target = target.map_err(|error| gate::veil(client, error))?;
     gate::check_model(client, target.backend.id(), &target.model)?;
     record.backend = Some(target.backend.id().to_owned());
+    record.meters = Some(target.backend.meters(&target.model));
     let stream = request.stream;
     let call = Call {
         request: Arc::new(request),
@@ -229,8 +230,24 @@ fn name_server(response: &mut HttpResponseBuilder, served: &Served) {
         insert(response, name, value);
     }
     if !served.edits.is_empty() {
-        insert(response, "x-demuxai-edits", &served.edits.join(", "));
+        insert(response, "x-demuxai-edits", &edits_in_brief(&served.edits));
     }
+}
+
+/// Whole names only, as many as the header holds.
+fn edits_in_brief(edits: &[String]) -> String {
+    const MORE: &str = ", more";
+    let mut brief = String::new();
+    for edit in edits {
+        let separator = if brief.is_empty() { "" } else { ", " };
+        if brief.len() + separator.len() + edit.len() + MORE.len() > MAX_HEADER {
+            brief.push_str(MORE);
+            break;
+        }
+        brief.push_str(separator);
+        brief.push_str(edit);
+    }
+    brief
 }
 
 fn insert(response: &mut HttpResponseBuilder, name: &'static str, value: &str) {

@@ -168,40 +168,47 @@ fn is_word(code: &str) -> bool {
         && code.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.'))
 }
 
-/// The request field that the upstream refused by name, so that the call can be repeated without it.
+/// The request fields that the upstream refused by name, so that the call can be repeated without them. A report of
+/// invalid fields names all of them at once, others one at a time.
 ///
-/// `None` when
+/// None when
 /// - the status is neither 400 nor 422;
 /// - no field is named, or only one inside another (`tools[0].function.strict`);
 /// - the named field is not one of the top-level keys in `sent`;
 /// - it carries the task itself (`model`, `messages`, `prompt`, `suffix`, `input`, `stream`, `tools`);
 /// - its value is at fault, not the field (out of range, wrong type): the client has to know that.
-pub fn rejected_field(status: u16, body: &Bytes, sent: &[&str]) -> Option<String> {
+pub fn rejected_fields(status: u16, body: &Bytes, sent: &[&str]) -> Vec<String> {
     if !matches!(status, 400 | 422) {
-        return None;
+        return Vec::new();
     }
     let words = Words::read(body);
-    by_report(&words)
-        .or_else(|| by_param(&words))
+    let droppable = |names: Vec<&str>| -> Vec<String> {
+        let known = sent.iter().filter(|name| names.contains(name) && !NEVER.contains(name));
+        known.map(|name| (*name).to_owned()).collect()
+    };
+    [by_report(&words), by_param(&words).into_iter().collect(), by_text(&words.text)]
         .into_iter()
-        .chain(by_text(&words.text))
-        .find(|name| sent.contains(name) && !NEVER.contains(name))
-        .map(str::to_owned)
+        .map(droppable)
+        .find(|names| !names.is_empty())
+        .unwrap_or_default()
 }
 
 /// `{"detail":[{"type":"extra_forbidden","loc":["body","x"],"msg":"Extra inputs are not permitted"}]}` (Mistral, vLLM).
-fn by_report(words: &Words) -> Option<&str> {
-    words.report().find_map(|entry| {
-        let name = match entry.get("loc")?.as_array()?.as_slice() {
-            [Value::String(place), Value::String(name)] if place == "body" => name,
-            [Value::String(name)] => name,
-            _ => return None,
-        };
-        let field = |key| entry.get(key).and_then(Value::as_str).unwrap_or_default().to_lowercase();
-        // An enumeration that this upstream has shorter than OpenAI's is its refusal too.
-        let narrower = matches!(field("type").as_str(), "literal_error" | "enum");
-        (narrower || is_unwanted(&field("type")) || is_unwanted(&field("msg"))).then_some(name.as_str())
-    })
+fn by_report(words: &Words) -> Vec<&str> {
+    words.report().filter_map(named_by).collect()
+}
+
+/// The top-level field that one entry of a report does not want.
+fn named_by(entry: &Value) -> Option<&str> {
+    let name = match entry.get("loc")?.as_array()?.as_slice() {
+        [Value::String(place), Value::String(name)] if place == "body" => name,
+        [Value::String(name)] => name,
+        _ => return None,
+    };
+    let field = |key| entry.get(key).and_then(Value::as_str).unwrap_or_default().to_lowercase();
+    // An enumeration that this upstream has shorter than OpenAI's is its refusal too.
+    let narrower = matches!(field("type").as_str(), "literal_error" | "enum");
+    (narrower || is_unwanted(&field("type")) || is_unwanted(&field("msg"))).then_some(name.as_str())
 }
 
 /// `{"error":{"message":"…not supported…","param":"x","code":"unsupported_parameter"}}` (OpenAI).

@@ -8,9 +8,21 @@
     reason = "a test that cannot go on fails"
 )]
 
+mod base_url;
+mod disconnect;
+mod embeddings;
 mod errors;
+mod fim;
 mod metrics;
+mod models;
+mod original;
+mod params;
+mod provider_contract;
+mod relay;
 mod security;
+mod streams;
 mod supervision;
 mod support;
 mod tidy;
+mod timeouts;
+mod transcripts;

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::rejected_field;
+use super::rejected_fields;
 
 const SENT: [&str; 14] = [
     "model",
@@ -21,8 +21,15 @@ const SENT: [&str; 14] = [
     "stop",
 ];
 
+fn all_rejected(status: u16, body: &str) -> Vec<String> {
+    rejected_fields(status, &Bytes::copy_from_slice(body.as_bytes()), &SENT)
+}
+
+/// The one field, where there is at most one.
 fn rejected(status: u16, body: &str) -> Option<String> {
-    rejected_field(status, &Bytes::copy_from_slice(body.as_bytes()), &SENT)
+    let mut fields = all_rejected(status, body);
+    assert!(fields.len() < 2, "{fields:?}");
+    fields.pop()
 }
 
 #[test]
@@ -90,6 +97,16 @@ fn a_field_refused_by_name_is_found_in_each_provider_s_words() {
     ] {
         assert_eq!(rejected(400, body).as_deref(), Some(field), "{body}");
         assert_eq!(rejected(422, body).as_deref(), Some(field), "{body}");
+    }
+}
+
+#[test]
+fn all_fields_that_one_answer_refuses_are_found() {
+    for body in [
+        r#"{"detail":[{"type":"extra_forbidden","loc":["body","seed"],"msg":"x"},{"type":"less_than","loc":["body","temperature"],"msg":"x"},{"type":"extra_forbidden","loc":["body","stop"],"msg":"x"},{"type":"extra_forbidden","loc":["body","stop"],"msg":"x"}]}"#,
+        r#"{"error":{"message":"Unrecognized request arguments supplied: stop, seed","type":"invalid_request_error"}}"#,
+    ] {
+        assert_eq!(all_rejected(422, body), ["seed", "stop"], "{body}");
     }
 }
 

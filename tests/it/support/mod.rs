@@ -4,6 +4,8 @@ pub mod client;
 pub mod edge;
 pub mod program;
 pub mod proxy;
+pub mod stage;
+pub mod upstreams;
 
 use std::time::{Duration, Instant};
 

@@ -39,11 +39,16 @@ impl Proxy {
         } else {
             format!("{text}\n[listeners.test]\naddress = \"127.0.0.1:0\"\nworkers = 1\ndrain = 1\n")
         };
+        let sources = Sources { texts: vec![("test".to_owned(), text)], ..Sources::default() };
+        Proxy::from_sources(sources, registry)
+    }
+
+    /// With everything that a configuration is made from; it must name a listener on port 0.
+    pub fn from_sources(sources: Sources, registry: Registry) -> Proxy {
         let (started, wait) = mpsc::channel();
         let (stop, stopped) = tokio::sync::oneshot::channel();
         let thread = std::thread::spawn(move || {
             actix_rt::System::new().block_on(async move {
-                let sources = Sources { texts: vec![("test".to_owned(), text)], ..Sources::default() };
                 let config = read(&sources, &registry)
                     .unwrap_or_else(|report| panic!("configuration is good: {report}"));
                 let app =
