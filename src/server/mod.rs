@@ -58,7 +58,7 @@ pub async fn serve(request: HttpRequest, payload: web::Payload, edge: web::Data<
 /// The answer to a request that goes no further than the edge: one metric, one line.
 fn refuse(edge: &Edge, request_id: &str, error: &ProxyError) -> HttpResponse {
     info!(request_id, listener = &*edge.id, outcome = error.kind.label(), error = error.message, "refused");
-    edge.metrics.refused(&edge.id, error.kind.label());
+    edge.metrics.refused(&edge.id, "none", error.kind.label());
     error_response(error)
 }
 

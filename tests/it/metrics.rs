@@ -126,6 +126,7 @@ fn every_reason_for_a_stream_s_end_is_counted_as_what_it_is() {
     assert_eq!(proxy.metric(active), 0.0, "none is left over");
 }
 
+#[cfg(target_os = "linux")]
 #[test]
 fn names_types_and_labels_are_those_that_are_promised() {
     let fake = obedient();
@@ -281,7 +282,7 @@ fn a_client_that_leaves_before_the_first_token_is_a_cancelled_request() {
         drop(stream);
         eventually("the upstream is let go", || fake.counts().cancelled, |cancelled| *cancelled == open + 1);
     }
-    let series = "demuxai_requests_total{backend=\"up\",endpoint=\"chat\",listener=\"test\",model=\"none\",outcome=\"cancelled\",provider=\"none\"}";
+    let series = "demuxai_requests_total{backend=\"up\",endpoint=\"chat\",listener=\"test\",model=\"m\",outcome=\"cancelled\",provider=\"up\"}";
     eventually("both are counted", || proxy.find_metric(series), |count| *count == Some(2.0));
 }
 
@@ -381,8 +382,11 @@ fn what_is_measured_is_not_for_everyone_in_the_network() {
         eprintln!("NOT CHECKED: this machine has no address but loopback");
         return;
     };
-    let stage =
-        stage(&format!("[listeners.test]\naddress = \"{own}:0\"\n[keys.prometheus]\nkey = \"scrape-key\"\n"));
+    let fake = edge::upstream();
+    let listener =
+        format!("[listeners.test]\naddress = \"{own}:0\"\n[keys.prometheus]\nkey = \"scrape-key\"\n");
+    let proxy = Proxy::start(&format!("{}{listener}", provider("up", "openai", &fake.url())));
+    let stage = Stage { proxy, fake };
     refusal(&stage.get_with("/metrics", ""), 401, "without a key");
     assert_eq!(stage.get_with("/metrics", "authorization: Bearer scrape-key\r\n").status, 200);
     refusal(&stage.get_with("/demuxai/status", "authorization: Bearer scrape-key\r\n"), 403, "status");
