@@ -20,6 +20,7 @@ mod params;
 mod provider_contract;
 mod relay;
 mod security;
+mod shutdown;
 mod streams;
 mod supervision;
 mod support;
