@@ -9,6 +9,7 @@
 )]
 
 mod base_url;
+mod cli;
 mod disconnect;
 mod embeddings;
 mod errors;
