@@ -10,6 +10,7 @@
 
 mod base_url;
 mod cli;
+mod config_examples;
 mod disconnect;
 mod embeddings;
 mod errors;
