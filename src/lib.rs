@@ -2,6 +2,7 @@
 
 pub mod app;
 pub mod backend;
+pub(crate) mod base_url;
 pub mod cli;
 pub mod config;
 pub mod demo;

@@ -4,11 +4,11 @@
 use std::io;
 use std::str::FromStr;
 
-use actix_web::Error;
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::{Error, HttpMessage};
 use tracing::{Level, Span, Subscriber};
-use tracing_actix_web::{RootSpanBuilder, root_span};
+use tracing_actix_web::{RequestId, RootSpanBuilder};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
@@ -21,7 +21,16 @@ pub struct RootSpan;
 
 impl RootSpanBuilder for RootSpan {
     fn on_request_start(request: &ServiceRequest) -> Span {
-        root_span!(level = Level::DEBUG, request)
+        // Not the library's own: that costs some microseconds even when it is off, and names the query, in which
+        // careless clients put keys.
+        let id = request.extensions().get::<RequestId>().copied();
+        tracing::debug_span!(
+            "request",
+            request_id = id.map(|id| id.simple().to_string()),
+            method = %request.method(),
+            path = request.path(),
+            peer = request.peer_addr().map(tracing::field::display),
+        )
     }
 
     fn on_request_end<B: MessageBody>(_span: Span, _outcome: &Result<ServiceResponse<B>, Error>) {
@@ -55,7 +64,10 @@ where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
     let filter = filter(&log.level)?;
-    let lines = tracing_subscriber::fmt::layer().with_writer(writer).with_target(false);
+    // A stderr that nobody reads any more (`demuxai 2>&1 | head`) is no reason to fall: by default the layer would
+    // complain of it on stderr, and panic.
+    let lines =
+        tracing_subscriber::fmt::layer().with_writer(writer).with_target(false).log_internal_errors(false);
     let layer: Box<dyn Layer<Registry> + Send + Sync> = if log.json {
         Box::new(lines.json().flatten_event(true).with_filter(filter))
     } else {

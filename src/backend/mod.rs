@@ -1,6 +1,8 @@
 //! The one seam: anything that answers a [`Call`] is a [`Backend`], be it one provider or a group of them.
 //! A reply is handed over at the commit point (design §6): until then a failure may still go elsewhere.
 
+pub mod seats;
+
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -12,9 +14,12 @@ use tokio::sync::{mpsc, watch};
 
 use crate::dialect::{Request, Usage};
 use crate::error::{ErrorKind, ProxyError};
+use crate::metrics::stream::StreamMeter;
 use crate::metrics::{EndReason, ModelMeters};
-use crate::provider::pump::StreamMeter;
-use crate::provider::seats::Lease;
+use seats::Lease;
+
+/// Frames between upstream and client: with chunks of at most 8–16 KB, some 200 KB for a client that does not read.
+const FRAMES: usize = 16;
 
 /// One client request on its way to a backend. Cheap to clone: a group gives a copy to each member it tries.
 #[derive(Clone)]
@@ -37,6 +42,9 @@ pub struct Call {
 pub trait Backend: Send + Sync {
     /// Its id in the configuration.
     fn id(&self) -> &str;
+
+    /// The metric handles that a request for this model counts with until somebody has answered it.
+    fn meters(&self, model: &str) -> Arc<ModelMeters>;
 
     /// Answers the call. Resolves at the commit point: a whole answer, or a stream whose first semantic event is there.
     /// Dropping the future cancels the call at the upstream.
@@ -119,18 +127,18 @@ pub struct StreamEnd {
 // === impl ReplyStream ===
 
 impl ReplyStream {
-    /// The downstream end of this channel.
-    pub(crate) fn new(
-        frames: mpsc::Receiver<Frame>,
-        mut gone: watch::Receiver<bool>,
-        time_to_first_token: Duration,
+    /// The two ends of a stream that has begun; the downstream one carries its meter.
+    pub(crate) fn channel(
         meter: StreamMeter,
-    ) -> Self {
+        mut gone: watch::Receiver<bool>,
+    ) -> (Self, mpsc::Sender<Frame>) {
+        let (sender, frames) = mpsc::channel(FRAMES);
+        let time_to_first_token = meter.time_to_first_token();
         let gone = Box::pin(async move {
             // A sender that is dropped was given up, too.
             let _ = gone.wait_for(|given_up| *given_up).await;
         });
-        ReplyStream { frames, gone, meter, time_to_first_token }
+        (ReplyStream { frames, gone, meter, time_to_first_token }, sender)
     }
 
     /// The next frame. After [`Frame::End`] it must not be called again.

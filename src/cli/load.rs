@@ -104,7 +104,7 @@ pub fn check(args: &ConfigArgs) -> Exit {
         Ok(plan) => plan,
         Err(error) => {
             complain(&error.to_string());
-            return super::serve::exit_of(&error);
+            return Exit::of(&error);
         }
     };
     say(&summary(plan.config()));

@@ -11,6 +11,8 @@ use std::path::PathBuf;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
+use crate::app::BuildError;
+
 /// How the program ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
@@ -27,6 +29,15 @@ pub enum Exit {
 }
 
 impl Exit {
+    /// How a start that failed ends.
+    pub fn of(error: &BuildError) -> Self {
+        match error {
+            BuildError::Unusable(_) => Exit::Configuration,
+            BuildError::Bind { .. } => Exit::Address,
+            BuildError::Internal(_) => Exit::Failure,
+        }
+    }
+
     /// The exit code.
     pub fn code(self) -> u8 {
         match self {
@@ -129,7 +140,10 @@ pub fn run(cli: Cli) -> Exit {
 fn completions(shell: Shell) -> Exit {
     let mut command = Cli::command();
     let name = command.get_name().to_owned();
-    clap_complete::generate(shell, &mut command, name, &mut std::io::stdout());
+    // By way of a buffer: the generator panics when it cannot write.
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut command, name, &mut script);
+    say(String::from_utf8_lossy(&script).trim_end());
     Exit::Success
 }
 

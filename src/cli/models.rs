@@ -23,7 +23,7 @@ pub fn run(args: &ConfigArgs) -> Exit {
         Ok(plan) => plan,
         Err(error) => {
             complain(&error.to_string());
-            return super::serve::exit_of(&error);
+            return Exit::of(&error);
         }
     };
     actix_rt::System::new().block_on(async move {

@@ -8,7 +8,7 @@ use tracing::{info, warn};
 
 use super::load::{self, registry};
 use super::{Exit, ServeArgs, complain};
-use crate::app::{App, AppHandle, BuildError};
+use crate::app::{App, AppHandle};
 use crate::config::process_environment;
 use crate::config::settings::Config;
 use crate::notify::ServiceManager;
@@ -40,22 +40,15 @@ pub fn serve(config: Config, announce: impl FnOnce(&App)) -> Exit {
             }
             Err(error) => {
                 complain(&error.to_string());
-                exit_of(&error)
+                Exit::of(&error)
             }
         }
     })
 }
 
-/// The exit code of a start that failed.
-pub fn exit_of(error: &BuildError) -> Exit {
-    match error {
-        BuildError::Unusable(_) => Exit::Configuration,
-        BuildError::Bind { .. } => Exit::Address,
-        BuildError::Internal(_) => Exit::Failure,
-    }
-}
-
 async fn until_stopped(app: App) -> Exit {
+    // Before anyone can know that we are there: a signal that comes now is a wish to drain already.
+    let signals = Signals::new();
     let handle = app.handle();
     let environment = process_environment();
     let variable = |name: &str| environment.get(name).map(String::as_str);
@@ -68,7 +61,7 @@ async fn until_stopped(app: App) -> Exit {
     tokio::pin!(serving);
     let exit = tokio::select! {
         ended = &mut serving => ended_by_itself(ended),
-        stopped = stop_on_signals(&handle, &manager) => {
+        stopped = stop_on_signals(signals, &handle, &manager) => {
             match stopped {
                 Exit::Success => ended_by_itself(serving.await),
                 early => early,
@@ -92,39 +85,54 @@ fn ended_by_itself(ended: std::io::Result<()>) -> Exit {
 }
 
 /// The first SIGINT or SIGTERM drains, the second ends at once.
-async fn stop_on_signals(handle: &AppHandle, manager: &ServiceManager) -> Exit {
-    next_signal().await;
+async fn stop_on_signals(mut signals: Signals, handle: &AppHandle, manager: &ServiceManager) -> Exit {
+    signals.next().await;
     info!("draining; a second signal ends at once");
     manager.tell("STOPPING=1");
     tokio::select! {
         () = handle.drain() => Exit::Success,
-        () = next_signal() => {
+        () = signals.next() => {
             warn!("ending at once");
-            // Connections are cut; nothing more is worth waiting for.
-            let _ = timeout(Duration::from_secs(1), handle.stop()).await;
             Exit::Interrupted
         }
     }
 }
 
+/// SIGINT and SIGTERM as they come.
 #[cfg(unix)]
-async fn next_signal() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut interrupt), Ok(mut terminate)) =
-        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
-    else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
+struct Signals(Option<(tokio::signal::unix::Signal, tokio::signal::unix::Signal)>);
+
+#[cfg(unix)]
+impl Signals {
+    fn new() -> Self {
+        use tokio::signal::unix::{SignalKind, signal};
+        let interrupt = signal(SignalKind::interrupt());
+        Signals(interrupt.ok().zip(signal(SignalKind::terminate()).ok()))
+    }
+
+    async fn next(&mut self) {
+        let Some((interrupt, terminate)) = &mut self.0 else { return std::future::pending().await };
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
     }
 }
 
+/// Ctrl-C as it comes.
 #[cfg(not(unix))]
-async fn next_signal() {
-    if tokio::signal::ctrl_c().await.is_err() {
-        std::future::pending::<()>().await;
+struct Signals;
+
+#[cfg(not(unix))]
+impl Signals {
+    fn new() -> Self {
+        Signals
+    }
+
+    async fn next(&mut self) {
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
     }
 }
 

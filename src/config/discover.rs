@@ -9,7 +9,7 @@ use super::Kind;
 use super::place::{Places, Tree};
 
 /// The kind whose server is looked for on this machine.
-const OLLAMA: &str = "ollama";
+pub(super) const OLLAMA: &str = "ollama";
 /// Where Ollama listens, unless told otherwise.
 const OLLAMA_PORT: u16 = 11434;
 
@@ -37,8 +37,9 @@ pub fn discover(
     let mut found = Vec::new();
     found.extend(kinds.iter().find(|kind| kind.name == OLLAMA).and_then(|kind| ollama(env, kind, probe)));
     for kind in kinds.iter().filter(|kind| kind.discovered && kind.retired.is_none()) {
+        // Only the kind's own variable: a key of one account is no reason to serve another one.
         let is_set = |name: &&&str| env.get(**name).is_some_and(|value| !value.trim().is_empty());
-        if let Some(variable) = kind.api_key_env.iter().find(is_set) {
+        if let Some(variable) = kind.api_key_env.first().filter(is_set) {
             found.push(Found {
                 id: kind.name.to_owned(),
                 kind: kind.name.to_owned(),

@@ -7,7 +7,6 @@
 //! Depends on nothing of the rest of demuxai: the kinds of providers and the probe are passed in. Only
 //! [`process_environment`] reads the process's environment.
 
-mod base_url;
 mod discover;
 mod environment;
 mod fill;
@@ -67,7 +66,7 @@ pub struct Kind<'a> {
     pub aliases: &'a [&'a str],
     /// Where it is, unless the configuration says otherwise; without one, `url` is required.
     pub url: Option<&'a str>,
-    /// The variables that usually hold its key.
+    /// The variables that usually hold its key; the first one is its own.
     pub api_key_env: &'a [&'a str],
     /// It does not answer without a key.
     pub requires_key: bool,

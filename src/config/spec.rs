@@ -104,7 +104,7 @@ pub(crate) struct ProviderSpec {
     pub(crate) name: Option<String>,
     /// A sentence for people. Default: none.
     pub(crate) description: Option<String>,
-    /// Base URL, with or without a trailing /v1. Default: that of the type; type "openai" needs one.
+    /// Base URL, with or without a trailing /v1. Default: that of the type.
     pub(crate) url: Option<String>,
     /// The key that the upstream wants. Default: none.
     pub(crate) api_key: Option<SecretSpec>,

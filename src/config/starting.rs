@@ -3,7 +3,7 @@
 
 use std::fmt::Write;
 
-use super::{Found, Kind};
+use super::{Found, Kind, discover};
 
 const HEAD: &str = r#"# demuxai: one OpenAI-compatible endpoint for the AI services that you use.
 # Every option with its default is in config/demuxai.toml of the source. Try this file with `demuxai check`.
@@ -17,6 +17,14 @@ address = "127.0.0.1:6041"
 # key = "${DEMUXAI_IDE_KEY}"
 
 # Providers: the id in brackets is the prefix of the provider's models, as in "ollama/qwen3:8b".
+"#;
+
+const OTHER: &str = r#"
+# Any other server that speaks OpenAI's API; its url with or without /v1.
+# [providers.other]
+# type = "openai"
+# url = "http://localhost:8080"
+
 "#;
 
 /// A commented configuration that serves what was found.
@@ -36,25 +44,23 @@ pub fn starting_configuration(found: &[Found], kinds: &[Kind<'_>]) -> String {
     if found.is_empty() {
         put(&mut text, "\n# Nothing was found. Take the # away from one of these, at least:\n");
     }
-    let others = kinds.iter().filter(|kind| kind.retired.is_none());
-    for kind in others.filter(|kind| !found.iter().any(|found| found.id == kind.name)) {
+    let is_found = |kind: &&Kind<'_>| found.iter().any(|found| found.id == kind.name);
+    let shown =
+        |kind: &&Kind<'_>| kind.retired.is_none() && (kind.discovered || kind.name == discover::OLLAMA);
+    for kind in kinds.iter().filter(|kind| shown(kind) && !is_found(kind)) {
         put(&mut text, &commented(kind));
     }
+    put(&mut text, OTHER);
+    let is_other = |kind: &&Kind<'_>| kind.retired.is_none() && !shown(kind) && kind.name != "openai";
+    let others: Vec<_> = kinds.iter().filter(is_other).map(|kind| kind.name).collect();
+    put(&mut text, &format!("# Types besides these: {}.\n", others.join(", ")));
     text
 }
 
 /// A provider of a kind, to be taken in by hand.
 fn commented(kind: &Kind<'_>) -> String {
     let mut text = format!("\n# [providers.{}]\n# type = {}\n", kind.name, quoted(kind.name));
-    match kind.url {
-        None => put(
-            &mut text,
-            "# url = \"http://localhost:8080\"    # any OpenAI-compatible server, with or without /v1\n",
-        ),
-        Some(url) if kind.local => put(&mut text, &format!("# url = {}\n", quoted(url))),
-        Some(_) => {}
-    }
-    if let Some(variable) = kind.api_key_env.first().filter(|_| kind.requires_key) {
+    if let Some(variable) = kind.api_key_env.first() {
         put(&mut text, &format!("# api_key = {}\n", quoted(&format!("${{{variable}}}"))));
     }
     text

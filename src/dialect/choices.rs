@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use super::Shape;
 use crate::wire::json::{
-    elements_of, is_empty, is_null, key_bytes, members_of, quoted, string_is, string_value,
+    as_u64, elements_of, is_empty, is_null, key_bytes, members_of, quoted, string_is, string_value,
 };
 use crate::wire::splice::{Edits, ObjectEdit};
 
@@ -25,6 +25,10 @@ pub(super) struct Choices {
     pub(super) finished: bool,
     /// One has the `finish_reason` `error` (Mistral, OpenRouter).
     pub(super) failed: bool,
+    /// One bit for each choice by its `index`: those that are there.
+    pub(super) seen: u128,
+    /// One bit for each choice by its `index`: those with a `finish_reason`.
+    pub(super) ended: u128,
 }
 
 /// Reads the array written at `range` of the validated `payload`.
@@ -32,19 +36,30 @@ pub(super) fn read_choices(payload: &[u8], range: Range<usize>) -> Choices {
     let mut choices = Choices::default();
     for choice in elements_of(payload, range) {
         choices.any = true;
+        let mut index = 0;
+        let mut finished = false;
         for field in members_of(payload, choice.range) {
             match field.key_bytes().as_ref() {
+                b"index" => index = as_u64(field.raw).unwrap_or(0),
                 b"delta" | b"message" => choices.content |= has_content(payload, field.range),
                 b"text" => choices.content |= !is_empty(field.raw),
                 b"finish_reason" if !is_empty(field.raw) => {
-                    choices.finished = true;
+                    finished = true;
                     choices.failed |= string_is(field.raw, "error");
                 }
                 _ => {}
             }
         }
+        choices.finished |= finished;
+        choices.seen |= bit_of(index);
+        choices.ended |= if finished { bit_of(index) } else { 0 };
     }
     choices
+}
+
+/// The bit that stands for a choice; none for an index that nobody uses.
+pub(super) fn bit_of(index: u64) -> u128 {
+    u32::try_from(index).ok().and_then(|index| 1_u128.checked_shl(index)).unwrap_or(0)
 }
 
 /// Whether a delta or message says anything that a person or program waits for. A role alone does not.
@@ -157,7 +172,7 @@ pub(super) fn text_to_chat<'a>(
             continue;
         };
         let find = |key: &str| members_of(payload, choice.range.clone()).find(|field| field.is(key));
-        let index = find("index").and_then(|field| crate::wire::json::as_u64(field.raw)).unwrap_or(0);
+        let index = find("index").and_then(|field| as_u64(field.raw)).unwrap_or(0);
         let text = find("text").filter(|field| !is_null(field.raw));
         let mut said = b"{".to_vec();
         if needs_role(index) {
@@ -208,7 +223,11 @@ mod tests {
             r#"{"audio":{"id":"a"}}"#,
         ] {
             let choices = read(&format!(r#"[{{"index":0,"delta":{delta},"finish_reason":null}}]"#));
-            assert_eq!(choices, Choices { any: true, content: true, ..Choices::default() }, "{delta}");
+            assert_eq!(
+                choices,
+                Choices { any: true, content: true, seen: 1, ..Choices::default() },
+                "{delta}"
+            );
         }
         assert!(read(r#"[{"text":"x"}]"#).content);
         assert!(read(r#"[{"index":0},{"index":1,"message":{"content":"x"}}]"#).content);
@@ -226,7 +245,11 @@ mod tests {
             "{}",
             "7",
         ] {
-            assert_eq!(read(&format!("[{choice}]")), Choices { any: true, ..Choices::default() }, "{choice}");
+            assert_eq!(
+                read(&format!("[{choice}]")),
+                Choices { any: true, seen: 1, ..Choices::default() },
+                "{choice}"
+            );
         }
         assert_eq!(read("[]"), Choices::default());
         assert_eq!(read("null"), Choices::default());

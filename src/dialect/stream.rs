@@ -7,7 +7,7 @@ mod tests;
 use bytes::Bytes;
 
 use super::Usage;
-use super::choices::{Choices, Form, read_choices};
+use super::choices::{Choices, Form, bit_of, read_choices};
 use super::rewrite::{Marks, Parts, Rewrite, in_band_error};
 use crate::error::{ErrorKind, ProxyError};
 use crate::wire::json::{JsonError, Span, is_null, scan_spans};
@@ -39,8 +39,8 @@ pub enum Step {
 /// - Events are changed as [`Rewrite`] says; a payload of several lines stays one of several lines.
 /// - An error object, `event: error`, or the finish reason `error` without content ends it ([`ErrorKind::UpstreamInBand`]).
 /// - A payload that is no JSON object, or an event over 8 MiB, ends it ([`ErrorKind::UpstreamProtocol`]).
-/// - After `[DONE]` nothing is read any more. Without it, the end of a stream that had a finish reason is
-///   [`Step::Done`] as well, of one that had none it is [`ErrorKind::Truncated`].
+/// - After `[DONE]` nothing is read any more. Without it, the end of a stream in which every choice had its
+///   finish reason is [`Step::Done`] as well, of any other it is [`ErrorKind::Truncated`].
 /// - Events without data are dropped.
 #[derive(Debug)]
 pub struct StreamRewriter {
@@ -49,7 +49,9 @@ pub struct StreamRewriter {
     decoder: sse::Decoder,
     spans: Vec<Span>,
     progress: Progress,
-    finish_seen: bool,
+    /// One bit for each choice that was seen, and for each that has its finish reason.
+    choices_seen: u128,
+    choices_ended: u128,
     done_seen: bool,
     semantic_events: u64,
     usage: Usage,
@@ -78,7 +80,8 @@ impl StreamRewriter {
             decoder: sse::Decoder::default(),
             spans: Vec::with_capacity(16),
             progress: Progress::Open,
-            finish_seen: false,
+            choices_seen: 0,
+            choices_ended: 0,
             done_seen: false,
             semantic_events: 0,
             usage: Usage::default(),
@@ -129,9 +132,9 @@ impl StreamRewriter {
         }
     }
 
-    /// Whether a finish reason came.
+    /// Whether a finish reason came for every choice that was seen.
     pub fn finish_seen(&self) -> bool {
-        self.finish_seen
+        self.choices_ended != 0 && self.choices_seen & !self.choices_ended == 0
     }
 
     /// Whether the upstream sent `[DONE]`.
@@ -150,7 +153,7 @@ impl StreamRewriter {
     }
 
     fn conclude(&mut self) -> Step {
-        if self.finish_seen {
+        if self.finish_seen() {
             self.progress = Progress::Over;
             return Step::Done;
         }
@@ -191,7 +194,8 @@ impl StreamRewriter {
         if self.plan.strip_usage && is_usage_chunk(payload, &parts, choices) {
             return None;
         }
-        self.finish_seen |= choices.finished;
+        self.choices_seen |= choices.seen;
+        self.choices_ended |= choices.ended;
         let semantic = choices.content || choices.finished;
         self.semantic_events += u64::from(semantic);
         let roles_given = &mut self.roles_given;
@@ -225,10 +229,8 @@ fn is_usage_chunk(payload: &[u8], parts: &Parts, choices: Choices) -> bool {
 
 /// True the first time it is asked for an index. Indices that nobody uses get no role.
 fn take_role(given: &mut u128, index: u64) -> bool {
-    let Some(bit) = u32::try_from(index).ok().and_then(|index| 1_u128.checked_shl(index)) else {
-        return false;
-    };
-    let first = *given & bit == 0;
+    let bit = bit_of(index);
+    let first = bit & !*given != 0;
     *given |= bit;
     first
 }

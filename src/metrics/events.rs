@@ -19,8 +19,14 @@ pub struct RequestEnded<'a> {
     pub client: Option<&'a str>,
     /// What it wanted, if it could be read.
     pub task: Option<Task>,
+    /// The backend that the model id means.
+    pub backend: Option<&'a str>,
     /// Who answered.
     pub meters: Option<&'a ModelMeters>,
+    /// The provider that failed, when nobody answered.
+    pub provider: Option<&'a str>,
+    /// The model id as the client wrote it.
+    pub model: Option<&'a str>,
     /// The status that went to the client; 0 when it left before one was sent.
     pub status: u16,
     /// `ok`, `cancelled`, or an error kind's label.
@@ -48,15 +54,21 @@ impl RequestEnded<'_> {
                     meters.overhead.observe(overhead.as_secs_f64());
                 }
             }
-            (_, task) => metrics.refused(self.listener, task.map_or("none", Task::label), self.outcome),
+            (_, task) => metrics.unanswered(
+                self.listener,
+                self.backend.unwrap_or("none"),
+                self.provider.unwrap_or("none"),
+                task.map_or("none", Task::label),
+                self.outcome,
+            ),
         }
         info!(
             request_id = self.request_id,
             listener = &**self.listener,
             client = self.client,
             endpoint = self.task.map(Task::label),
-            provider = self.meters.map(|meters| meters.provider.as_str()),
-            model = self.meters.map(|meters| meters.model.as_str()),
+            provider = self.meters.map(|meters| meters.provider.as_str()).or(self.provider),
+            model = self.model,
             status = self.status,
             outcome = self.outcome,
             duration_ms = milliseconds(self.duration),

@@ -2,6 +2,7 @@
 //! Label values come from the configuration and the listed models; never a key, a path or a user.
 
 pub mod events;
+pub mod stream;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -59,7 +60,6 @@ pub struct Metrics {
     stream_ends: IntCounterVec,
     up: IntGaugeVec,
     restarts: IntCounterVec,
-    in_flight: IntGaugeVec,
     meters: Mutex<HashMap<(String, String), Arc<ModelMeters>>>,
 }
 
@@ -173,12 +173,6 @@ impl Metrics {
                 "Restarts of the provider's actor, and fresh arbiters for it.",
                 &["provider"],
             )?,
-            in_flight: gauges(
-                &registry,
-                "demuxai_requests_in_flight",
-                "Requests that hold a seat at the provider now.",
-                &["provider"],
-            )?,
             meters: Mutex::new(HashMap::new()),
             registry,
         };
@@ -209,9 +203,14 @@ impl Metrics {
         Arc::clone(meters.entry(key).or_insert_with_key(|(id, name)| Arc::new(self.resolve(id, name))))
     }
 
-    /// Counts a request that ended before any provider took it.
-    pub fn refused(&self, listener: &str, endpoint: &str, outcome: &str) {
-        self.requests.with_label_values(&[listener, "none", "none", "none", endpoint, outcome]).inc();
+    /// Counts a request that came no further than the edge.
+    pub fn refused(&self, listener: &str, outcome: &str) {
+        self.unanswered(listener, "none", "none", "none", outcome);
+    }
+
+    /// Counts a request that no provider answered; `backend` and `provider` say how far it came, else `none`.
+    pub fn unanswered(&self, listener: &str, backend: &str, provider: &str, endpoint: &str, outcome: &str) {
+        self.requests.with_label_values(&[listener, backend, provider, "none", endpoint, outcome]).inc();
     }
 
     /// Sets whether a provider is usable.
@@ -224,15 +223,9 @@ impl Metrics {
         self.restarts.with_label_values(&[provider]).inc();
     }
 
-    /// Sets the number of requests that hold a seat.
-    pub fn set_in_flight(&self, provider: &str, taken: usize) {
-        self.in_flight.with_label_values(&[provider]).set(i64::try_from(taken).unwrap_or(i64::MAX));
-    }
-
     /// Makes the provider's series appear with their zero before anything happens.
     pub fn announce(&self, provider: &str) {
         self.set_up(provider, false);
-        self.set_in_flight(provider, 0);
         self.restarts.with_label_values(&[provider]).inc_by(0);
     }
 

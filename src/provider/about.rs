@@ -11,6 +11,7 @@ use super::Adapter;
 use super::catalogue::KindFacts;
 use super::headers;
 use super::registry::Kind;
+use super::scrub::Scrub;
 use crate::config::settings::ProviderConfig;
 use crate::error::{ErrorKind, ProxyError};
 use crate::metrics::Metrics;
@@ -28,6 +29,8 @@ pub struct About {
     pub facts: Arc<KindFacts>,
     /// The headers of every request to it.
     pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// Takes its secrets out of what it says.
+    pub scrub: Scrub,
     /// Where it records.
     pub metrics: Arc<Metrics>,
 }
@@ -40,7 +43,8 @@ impl About {
     pub fn new(config: ProviderConfig, kind: &Kind, metrics: Arc<Metrics>) -> Result<Self, String> {
         let headers = headers::standing(&config, kind.adapter.headers())?;
         let (adapter, facts) = (kind.adapter, Arc::clone(&kind.facts));
-        Ok(About { id: Arc::from(config.id.as_str()), config, adapter, facts, headers, metrics })
+        let (id, scrub) = (Arc::from(config.id.as_str()), Scrub::new(&config));
+        Ok(About { id, config, adapter, facts, headers, scrub, metrics })
     }
 
     /// What a refusal of this provider means, in words that name the provider and the setting to change.

@@ -14,15 +14,16 @@ use tokio::time::{Instant, timeout_at};
 use super::about::About;
 use super::headers;
 use super::prepare::{Prepared, prepare};
-use super::pump::{Pump, StreamMeter};
-use super::seats::Lease;
+use super::pump::Pump;
 use super::vitals::{Health, Vitals};
-use crate::backend::{Call, Reply, ReplyBody, Served};
+use crate::backend::seats::Lease;
+use crate::backend::{Call, Reply, ReplyBody, ReplyStream, Served};
 use crate::dialect::{Plain, rewrite_plain};
 use crate::dialect::{Rewrite, Shape};
 use crate::error::{ErrorKind, ProxyError};
 use crate::metrics::ModelMeters;
 use crate::metrics::events::{AnswerCompleted, AttemptEnded};
+use crate::metrics::stream::StreamMeter;
 use crate::upstream::rejected_fields;
 use crate::upstream::{Answer, Client, Outgoing};
 
@@ -72,6 +73,7 @@ pub(super) async fn carry(job: Job, mut reply: ReplySender) {
     let committed = match exchanged {
         Ok(committed) => committed,
         Err(error) => {
+            let error = job.about.scrub.error(error);
             note_failure(&job, &error);
             let error = if error.provider.is_none() { error.at(&job.about.config.id) } else { error };
             // A receiver that left meanwhile has no use for the error.
@@ -89,7 +91,7 @@ pub(super) async fn carry(job: Job, mut reply: ReplySender) {
         }
         Content::Stream(pump) => {
             let meter = StreamMeter::start(Arc::clone(&job.meters), job.call.received);
-            let (stream, sender) = meter.channel(job.gone.clone());
+            let (stream, sender) = ReplyStream::channel(meter, job.gone.clone());
             (ReplyBody::Stream(stream), Some((pump, sender)))
         }
     };
@@ -111,7 +113,7 @@ pub(super) async fn carry(job: Job, mut reply: ReplySender) {
         return;
     }
     if let Some((pump, sender)) = pumping {
-        pump.run(sender, &job.about.config.timeouts, job.call.stalled_reader).await;
+        pump.run(sender, &job.about.config.timeouts, job.call.stalled_reader, &job.about.scrub).await;
     }
 }
 
@@ -173,28 +175,30 @@ async fn attempt(job: &Job, refused: &[String]) -> Result<Committed, Failed> {
     let prepared = prepare(request, &job.call.model, about.adapter, &about.facts, refused)?;
     let timeouts = &about.config.timeouts;
     let sent = Instant::now();
-    let (deadline, name) = if request.stream {
-        (sent + timeouts.first_token, "first_token")
-    } else {
-        (sent + timeouts.total_plain, "total")
+    let (limit, name) = match timeouts.total_stream {
+        _ if !request.stream => (timeouts.total_plain, "total"),
+        Some(total) if total < timeouts.first_token => (total, "total_stream"),
+        _ => (timeouts.first_token, "first_token"),
     };
+    let deadline = sent + limit;
     let outgoing = Outgoing {
         method: Method::POST,
         path: prepared.path.to_string(),
         headers: headers::going_up(&about.headers, &job.call.headers, request.stream),
         body: prepared.body.clone(),
     };
-    let late = || timed_out(about, name, sent.elapsed());
+    let late = || timed_out(about, name, limit);
     let answer = timeout_at(deadline, job.client.send(outgoing)).await.map_err(|_| late())??;
     if !(200..300).contains(&answer.status) {
         let failed = timeout_at(deadline, refusal(job, &prepared, answer)).await.map_err(|_| late())?;
         return Err(failed);
     }
     let status = answer.status;
-    let down = headers::coming_down(&answer.headers);
+    let mut down = headers::coming_down(&answer.headers);
+    about.scrub.headers(&mut down);
     let rewrite = rewrite_plan(job, &prepared);
     let content = if request.stream && is_event_stream(&answer) {
-        let mut pump = Pump::new(answer.body, rewrite);
+        let mut pump = Pump::new(answer.body, rewrite, sent);
         timeout_at(deadline, pump.until_commit()).await.map_err(|_| late())??;
         Content::Stream(Box::new(pump))
     } else {
@@ -243,11 +247,10 @@ fn is_event_stream(answer: &Answer) -> bool {
     !(kind.starts_with("application/json") || kind.starts_with("text/html"))
 }
 
-fn timed_out(about: &About, which: &str, after: Duration) -> ProxyError {
+fn timed_out(about: &About, which: &str, limit: Duration) -> ProxyError {
     let text = format!(
-        "`{}` did not answer within {} s (timeouts.{which}); raise it for this provider if it is that slow",
+        "`{}` did not answer within {limit:?} (timeouts.{which}); raise it for this provider if it is that slow",
         about.id,
-        after.as_secs()
     );
     ProxyError::new(ErrorKind::Timeout, text)
 }

@@ -13,10 +13,10 @@ use serde::Deserialize;
 pub use limits::{Certainty, LimitGuess};
 pub use policy::{AllowLists, Globs, ModelParams, ParamPolicy, PromptForm, ToolCallIds};
 
-use super::base_url::normal_base;
 use super::capability::{CAPABILITY_WORDS, model_from_words};
 use super::model_list::usable_id;
 use super::{Adapter, Model, Route};
+use crate::base_url::BaseUrl;
 use crate::dialect::{Shape, Task};
 
 const BUILTIN: &str = include_str!("../../config/providers.toml");
@@ -209,9 +209,9 @@ impl KindFacts {
             );
         }
         if let Some(url) = &self.url
-            && normal_base(url)? != *url
+            && BaseUrl::parse(url)?.text != *url
         {
-            return Err(format!("write the url as `{}`", normal_base(url)?));
+            return Err(format!("write the url as `{}`", BaseUrl::parse(url)?.text));
         }
         if let Some(path) = self.paths.all().into_iter().flatten().find(|path| !is_path(path)) {
             return Err(format!("path `{path}` must be empty or begin with a slash"));

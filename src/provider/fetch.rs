@@ -34,14 +34,14 @@ pub(super) async fn ask(
     body: Vec<u8>,
 ) -> Result<Bytes, ProxyError> {
     let headers = headers::going_up(&about.headers, &[], false);
-    let outgoing = Outgoing { method, path: path.to_owned(), headers, body: body.into() };
+    let outgoing = Outgoing { method, path: path.to_owned(), headers, body: Bytes::from(body).into() };
     let answer = client.send(outgoing).await?;
     let (status, head) = (answer.status, answer.headers);
     let body = answer.body.collect(MAX_LIST).await?;
     if (200..300).contains(&status) {
         return Ok(body);
     }
-    Err(about.refusal(status, &head, &body, SystemTime::now()))
+    Err(about.scrub.error(about.refusal(status, &head, &body, SystemTime::now())))
 }
 
 /// Entries that do not tell enough get what the last list knew of the same model: same id, same date.

@@ -18,11 +18,12 @@ use super::about::About;
 use super::actor::{Forward, Ping, ProviderActor, RefreshModels};
 use super::models::{FRESH, Lookup};
 use super::prepare::check_capability;
-use super::seats::Generation;
 use super::supervisor::{Intensity, Observer, supervise};
 use super::vitals::{Health, Vitals};
+use crate::backend::seats::Generation;
 use crate::backend::{Backend, Call, Reply};
 use crate::error::{ErrorKind, ProxyError};
+use crate::metrics::ModelMeters;
 use crate::metrics::events::AttemptEnded;
 
 /// An arbiter that does not answer a [`Ping`] for this long is given up.
@@ -159,7 +160,6 @@ impl Provider {
                 self.replace(replica);
             }
         }
-        self.about.metrics.set_in_flight(&self.about.id, self.vitals.seats.taken());
     }
 
     /// Whether every replica answers now.
@@ -222,12 +222,16 @@ impl Backend for Provider {
         &self.about.id
     }
 
+    fn meters(&self, model: &str) -> Arc<ModelMeters> {
+        let label = self.label_of(model);
+        self.about.metrics.meters(&self.about.id, label.as_deref().unwrap_or("other"))
+    }
+
     fn forward(&self, call: Call) -> BoxFuture<'static, Result<Reply, ProxyError>> {
         if let Some(objection) = self.objection(&call) {
             return ready(Err(objection)).boxed();
         }
-        let label = self.label_of(&call.model);
-        let meters = self.about.metrics.meters(&self.about.id, label.as_deref().unwrap_or("other"));
+        let meters = self.meters(&call.model);
         let Some(replica) = self.replica() else {
             let down = down(&self.about.id);
             AttemptEnded { meters: &meters, failure: Some((down.kind.label(), &down.message)) }.emit();

@@ -78,7 +78,8 @@ pub fn standing(
     Ok(headers)
 }
 
-/// All headers of one request: the standing ones, then the client's that may go up, unless already set.
+/// All headers of one request: the standing ones, then the client's that may go up, unless a standing one has the
+/// name. What the client sends more than once goes up more than once.
 pub fn going_up(
     standing: &[(HeaderName, HeaderValue)],
     client: &[(HeaderName, HeaderValue)],
@@ -87,7 +88,7 @@ pub fn going_up(
     let mut headers = Vec::with_capacity(standing.len() + client.len() + 2);
     headers.extend_from_slice(standing);
     for (name, value) in client {
-        if *name != CONTENT_TYPE && !headers.iter().any(|(set, _)| set == name) {
+        if *name != CONTENT_TYPE && !standing.iter().any(|(set, _)| set == name) {
             headers.push((name.clone(), value.clone()));
         }
     }

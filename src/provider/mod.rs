@@ -7,7 +7,6 @@
 
 pub mod about;
 pub mod actor;
-pub mod base_url;
 mod call;
 pub mod capability;
 pub mod catalogue;
@@ -28,7 +27,7 @@ mod params;
 pub mod prepare;
 pub mod pump;
 pub mod registry;
-pub mod seats;
+pub mod scrub;
 pub mod supervisor;
 mod tags;
 mod timestamp;

@@ -5,7 +5,7 @@ mod messages;
 
 use std::borrow::Cow;
 
-use bytes::Bytes;
+use crate::wire::rope::Rope;
 use serde_json::Value;
 
 use super::catalogue::{ModelParams, ParamPolicy, PromptForm};
@@ -66,9 +66,9 @@ impl<'a> Changes<'a> {
     }
 
     /// The body with everything changed, and the names of the changes.
-    pub fn finish(mut self) -> (Bytes, Vec<String>) {
+    pub fn finish(mut self) -> (Rope, Vec<String>) {
         self.nested.object(self.top);
-        (Bytes::from(self.nested.apply(&self.request.body)), self.names)
+        (self.nested.apply_shared(&self.request.body), self.names)
     }
 
     fn drop(&mut self, key: &str) {

@@ -2,7 +2,7 @@
 //! what that upstream is known to reject. Pure: bytes in, bytes out. Answers are not translated here; it only says
 //! in which shape the upstream will answer.
 
-use bytes::Bytes;
+use crate::wire::rope::Rope;
 
 use super::catalogue::{KindFacts, UpstreamRoute, UsageInStream};
 use super::params::{Changes, Rules};
@@ -17,7 +17,7 @@ pub struct Prepared {
     /// Path below the provider's base URL.
     pub path: String,
     /// The body.
-    pub body: Bytes,
+    pub body: Rope,
     /// What was changed besides the model id, for `x-demuxai-edits`: a verb and a field's name, never a value.
     /// `drop:seed`, `rename:max_completion_tokens`, `add:stream_options.include_usage` …
     pub edits: Vec<String>,
@@ -31,7 +31,7 @@ impl Prepared {
     /// The top-level fields as they were sent, in the upstream's words and with what was added, so that a refusal that
     /// names one of them can be understood. Scans the body anew: refusals are rare.
     pub fn fields(&self) -> Vec<String> {
-        let members = json::scan_object(&self.body).unwrap_or_default();
+        let members = json::scan_object(&self.body.to_bytes()).unwrap_or_default();
         members.into_iter().map(|member| member.key).collect()
     }
 }

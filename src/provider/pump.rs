@@ -1,23 +1,20 @@
 //! The upstream half of a streamed answer: reads the body, lets the pure rewriter do its work, and feeds a bounded
 //! channel. Backpressure is the channel: a slow client fills it, reading stops, the upstream's window closes.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::backend::{Frame, ReplyStream, StreamEnd};
+use super::scrub::Scrub;
+use crate::backend::{Frame, StreamEnd};
 use crate::config::settings::Timeouts;
-use crate::dialect::{DONE_EVENT, Rewrite, Step, StreamRewriter, Usage};
+use crate::dialect::{DONE_EVENT, Rewrite, Step, StreamRewriter};
 use crate::error::{ErrorKind, ProxyError};
-use crate::metrics::events::{AttemptEnded, StreamEnded, StreamStarted};
-use crate::metrics::{EndReason, ModelMeters};
+use crate::metrics::EndReason;
 use crate::upstream::AnswerBody;
 
-/// Frames between upstream and client: with chunks of at most 8–16 KB, some 200 KB for a client that does not read.
-const FRAMES: usize = 16;
 /// What may be held back before the first semantic event.
 const MAX_HELD: usize = 1024 * 1024;
 /// After `[DONE]` the connection is read to its end, so that it can be used again, but not for longer than this.
@@ -32,31 +29,23 @@ pub(super) struct Pump {
     /// A single event, kept apart so that it need not be copied.
     single: Option<Bytes>,
     ended: Option<Ended>,
-    started: Instant,
+    sent: Instant,
 }
 
 type Ended = Result<(), ProxyError>;
 
-/// Meters one stream from its first semantic event on; settles when dropped, on whatever side.
-pub struct StreamMeter {
-    meters: Arc<ModelMeters>,
-    first: std::time::Instant,
-    last: std::time::Instant,
-    time_to_first_token: Duration,
-    end: Option<(EndReason, Usage)>,
-}
-
 // === impl Pump ===
 
 impl Pump {
-    pub(super) fn new(body: AnswerBody, rewrite: Rewrite) -> Self {
+    /// A stream whose request was sent at that moment.
+    pub(super) fn new(body: AnswerBody, rewrite: Rewrite, sent: Instant) -> Self {
         Pump {
             body,
             rewriter: StreamRewriter::new(rewrite),
             held: BytesMut::new(),
             single: None,
             ended: None,
-            started: Instant::now(),
+            sent,
         }
     }
 
@@ -89,6 +78,8 @@ impl Pump {
         let mut semantic = false;
         match chunk {
             Some(Ok(bytes)) => self.rewriter.push(bytes),
+            // The answer is whole; what became of the connection after it is of no concern.
+            Some(Err(_)) if self.rewriter.finish_seen() => self.rewriter.finish(),
             Some(Err(error)) => {
                 self.ended = Some(Err(error));
                 return false;
@@ -139,8 +130,9 @@ impl Pump {
         frames: mpsc::Sender<Frame>,
         timeouts: &Timeouts,
         stalled_reader: Duration,
+        scrub: &Scrub,
     ) {
-        let total = timeouts.total_stream.map(|limit| self.started + limit);
+        let total = timeouts.total_stream.map(|limit| self.sent + limit);
         loop {
             if let Some(bytes) = self.release() {
                 match send(&frames, Frame::Data(bytes), stalled_reader).await {
@@ -161,26 +153,24 @@ impl Pump {
                 }
             }
             if let Some(ended) = self.ended.take() {
+                let ended = ended.map_err(|error| scrub.error(error));
                 self.end(ended, &frames, stalled_reader).await;
                 return;
             }
-            let idle = Instant::now() + timeouts.idle;
-            let deadline = total.map_or(idle, |total| total.min(idle));
-            let chunk = tokio::select! {
-                biased;
-                () = frames.closed() => return,
-                chunk = timeout_at(deadline, self.body.chunk()) => chunk,
+            let now = Instant::now();
+            let deadline = total.map_or(now + timeouts.idle, |total| total.min(now + timeouts.idle));
+            let late = || Some(Err(timed_out(timeouts, total.is_some_and(|total| deadline == total))));
+            // What is always ready would never meet its deadline.
+            let chunk = if deadline <= now {
+                late()
+            } else {
+                tokio::select! {
+                    biased;
+                    () = frames.closed() => return,
+                    chunk = timeout_at(deadline, self.body.chunk()) => chunk.unwrap_or_else(|_| late()),
+                }
             };
-            match chunk {
-                Ok(chunk) => {
-                    self.take(chunk);
-                }
-                Err(_) => {
-                    let which = if deadline == idle { "idle" } else { "total_stream" };
-                    let text = format!("upstream sent nothing more in time (timeouts.{which})");
-                    self.ended = Some(Err(ProxyError::new(ErrorKind::Timeout, text)));
-                }
-            }
+            self.take(chunk);
         }
     }
 
@@ -197,6 +187,14 @@ impl Pump {
             let _ = timeout(TAIL, async { while let Some(Ok(_)) = self.body.chunk().await {} }).await;
         }
     }
+}
+
+fn timed_out(timeouts: &Timeouts, in_total: bool) -> ProxyError {
+    let text = match timeouts.total_stream.filter(|_| in_total) {
+        Some(limit) => format!("the stream took longer than {limit:?} (timeouts.total_stream)"),
+        None => format!("upstream sent nothing for {:?} (timeouts.idle)", timeouts.idle),
+    };
+    ProxyError::new(ErrorKind::Timeout, text)
 }
 
 fn reason_of(error: &ProxyError) -> EndReason {
@@ -224,48 +222,5 @@ async fn send(frames: &mpsc::Sender<Frame>, frame: Frame, stalled_reader: Durati
                 Err(_) => Sent::Stalled,
             }
         }
-    }
-}
-
-// === impl StreamMeter ===
-
-impl StreamMeter {
-    /// Starts metering at the first semantic event.
-    pub(super) fn start(meters: Arc<ModelMeters>, received: std::time::Instant) -> Self {
-        let first = std::time::Instant::now();
-        let time_to_first_token = first.saturating_duration_since(received);
-        StreamStarted { meters: &meters, time_to_first_token }.emit();
-        StreamMeter { meters, first, last: first, time_to_first_token, end: None }
-    }
-
-    /// The two ends of the channel; the downstream one carries this meter.
-    pub(super) fn channel(self, gone: watch::Receiver<bool>) -> (ReplyStream, mpsc::Sender<Frame>) {
-        let (sender, frames) = mpsc::channel(FRAMES);
-        let time_to_first_token = self.time_to_first_token;
-        (ReplyStream::new(frames, gone, time_to_first_token, self), sender)
-    }
-
-    /// Notes that an event passed.
-    pub(crate) fn event(&mut self) {
-        self.last = std::time::Instant::now();
-    }
-
-    /// Notes how the stream ended.
-    pub(crate) fn ended(&mut self, reason: EndReason, usage: Usage) {
-        self.end = Some((reason, usage));
-    }
-}
-
-impl Drop for StreamMeter {
-    fn drop(&mut self) {
-        let (reason, usage) = self.end.unwrap_or((EndReason::Cancelled, Usage::default()));
-        let span = self.last.saturating_duration_since(self.first);
-        StreamEnded { meters: &self.meters, reason, span, usage }.emit();
-        let failure = match reason {
-            EndReason::Done => None,
-            EndReason::Cancelled | EndReason::StalledReader => Some(("cancelled", "")),
-            _ => Some((reason.label(), "stream did not end well")),
-        };
-        AttemptEnded { meters: &self.meters, failure }.emit();
     }
 }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::ArcSwap;
 
 use super::models::ModelList;
-use super::seats::Seats;
+use crate::backend::seats::Seats;
 
 /// How the upstream was when last heard of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

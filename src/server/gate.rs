@@ -67,13 +67,18 @@ pub fn check_origin(listener: &Listener, origin: Option<&str>) -> Result<Origin,
 
 /// The host of `host[:port]` or `[v6][:port]`.
 fn host_name(authority: &str) -> &str {
-    if let Some(inside) = authority.strip_prefix('[') {
-        return inside.split_once(']').map_or(inside, |(address, _)| address);
+    if let Some((address, rest)) = authority.strip_prefix('[').and_then(|inside| inside.split_once(']')) {
+        let bare = rest.is_empty() || rest.strip_prefix(':').is_some_and(is_port);
+        return if bare { address } else { authority };
     }
     match authority.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        Some((name, port)) if is_port(port) => name,
         _ => authority,
     }
+}
+
+fn is_port(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// The client that a key belongs to; with no keys configured everyone is welcome, with any key or none.
@@ -117,17 +122,24 @@ pub fn given_key<'h>(header: impl Fn(&str) -> Option<&'h str>) -> Option<&'h str
         .or_else(|| header("api-key").filter(blank))
 }
 
-/// Whether a client's key may use this model id.
+/// Whether a client's key may use a model: the one that its id was found to mean, however the client wrote it.
 ///
 /// # Errors
 /// `forbidden` when the key is restricted to other models.
-pub fn check_model(client: Option<&ClientKey>, model: &str) -> Result<(), ProxyError> {
+pub fn check_model(client: Option<&ClientKey>, backend: &str, model: &str) -> Result<(), ProxyError> {
     let Some(ClientKey { id, models: Some(globs), .. }) = client else { return Ok(()) };
-    if globs.is_match(model) {
+    if globs.is_match(format!("{backend}/{model}")) {
         return Ok(());
     }
     let text = format!("key `{id}` may not use this model; see `models` of `[keys.{id}]`");
     Err(ProxyError::new(ErrorKind::Forbidden, text).with_param("model").with_code("model_not_allowed"))
+}
+
+/// The same error for a client whose key is restricted: without the ids of models that it may not see.
+pub fn veil(client: Option<&ClientKey>, error: ProxyError) -> ProxyError {
+    let Some(ClientKey { models: Some(_), .. }) = client else { return error };
+    let text = "no such model, or not exactly one; GET /v1/models lists those that this key may use";
+    ProxyError { message: text.to_owned(), ..error }
 }
 
 #[cfg(test)]

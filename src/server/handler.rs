@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use actix_web::http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
+use actix_web::http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 use actix_web::http::{StatusCode, header};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
 use bytes::{Bytes, BytesMut};
@@ -29,6 +29,8 @@ const BODY_IDLE: Duration = Duration::from_secs(30);
 const HOPS: &str = "x-demuxai-hops";
 /// A chain of demuxais may be this long.
 const MAX_HOPS: u8 = 4;
+/// The most characters of a model id in a log line.
+const MAX_SHOWN: usize = 200;
 /// The longest `x-demuxai-*` header.
 const MAX_HEADER: usize = 2048;
 
@@ -43,6 +45,7 @@ pub async fn infer(
 ) -> HttpResponse {
     let mut record = Record::new(Arc::clone(&edge.metrics), Arc::clone(&edge.id), request_id);
     record.client = client.map(|key| key.id.clone());
+    record.task = Some(endpoint.task);
     match answer(request, payload, edge, client, endpoint, &mut record).await {
         Ok(Answer::Reply(reply)) => respond(*reply, record, edge),
         Ok(Answer::Late(pending)) => late(pending, record, edge),
@@ -77,9 +80,13 @@ async fn answer(
     record.received = Instant::now();
     let request = dialect::read(endpoint, body)?;
     record.task = Some(request.task);
-    gate::check_model(client, &request.model)?;
+    record.model = Some(request.model.chars().take(MAX_SHOWN).collect());
     let hops = hops(http)?;
-    let target = edge.routes.table().resolve(&request.model).await?;
+    let target = edge.routes.table().resolve(&request.model).await;
+    let target = target.map_err(|error| gate::veil(client, error))?;
+    gate::check_model(client, target.backend.id(), &target.model)?;
+    record.backend = Some(target.backend.id().to_owned());
+    record.meters = Some(target.backend.meters(&target.model));
     let stream = request.stream;
     let call = Call {
         request: Arc::new(request),
@@ -109,6 +116,11 @@ async fn read_body(http: &HttpRequest, mut payload: web::Payload, limit: usize) 
         http.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
     if announced.is_some_and(|length| length > limit) {
         return Err(too_large());
+    }
+    if let Some(coding) = http.headers().get(CONTENT_ENCODING).filter(|coding| *coding != "identity") {
+        let coding: String = String::from_utf8_lossy(coding.as_bytes()).chars().take(50).collect();
+        let text = format!("content-encoding `{coding}` is not read here: send the body as it is");
+        return Err(ProxyError::new(ErrorKind::InvalidRequest, text));
     }
     let mut whole = BytesMut::new();
     let mut first: Option<Bytes> = None;
@@ -245,3 +257,6 @@ fn insert(response: &mut HttpResponseBuilder, name: &'static str, value: &str) {
         response.insert_header((HeaderName::from_static(name), value));
     }
 }
+
+#[cfg(test)]
+mod tests;

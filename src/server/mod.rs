@@ -14,21 +14,22 @@ pub mod status;
 
 use std::sync::Arc;
 
-use actix_web::http::Method;
 use actix_web::http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
     ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS, HOST, HeaderValue,
     ORIGIN, VARY,
 };
+use actix_web::http::{ConnectionType, Method};
 use actix_web::{HttpMessage, HttpRequest, HttpResponse, web};
 use http::header::HeaderName;
 use tracing::info;
 use tracing_actix_web::RequestId;
 
+use crate::dialect::ENDPOINTS;
 use crate::error::{ErrorKind, ProxyError};
 use edge::Edge;
 use gate::Origin;
-use respond::{error_response, wrong_method};
+use respond::{allow, error_response};
 use routes::{Route, route};
 
 /// Answers every request of a listener.
@@ -41,16 +42,24 @@ pub async fn serve(request: HttpRequest, payload: web::Payload, edge: web::Data<
             allow_origin(&mut response, &request, origin);
             response
         }
-        Err(error) => {
-            info!(request_id = &*request_id, outcome = error.kind.label(), error = error.message, "refused");
-            edge.metrics.refused(&edge.id, "none", error.kind.label());
-            error_response(&error)
-        }
+        Err(error) => refuse(&edge, &request_id, &error),
     };
     if let Ok(value) = HeaderValue::from_str(&request_id) {
         response.headers_mut().insert(HeaderName::from_static("x-request-id"), value);
     }
+    if request.head().upgrade() {
+        // Java's client offers HTTP/2 this way (`Upgrade: h2c`). The server library would confirm the upgrade that
+        // nobody makes, and read nothing more as a request.
+        response.head_mut().set_connection_type(ConnectionType::Close);
+    }
     response
+}
+
+/// The answer to a request that goes no further than the edge: one metric, one line.
+fn refuse(edge: &Edge, request_id: &str, error: &ProxyError) -> HttpResponse {
+    info!(request_id, listener = &*edge.id, outcome = error.kind.label(), error = error.message, "refused");
+    edge.metrics.refused(&edge.id, error.kind.label());
+    error_response(error)
 }
 
 fn request_id(request: &HttpRequest) -> Arc<str> {
@@ -62,40 +71,41 @@ fn header<'r>(request: &'r HttpRequest, name: &str) -> Option<&'r str> {
     request.headers().get(name).and_then(|value| value.to_str().ok())
 }
 
+/// A header that is there but is no text, which must not pass for one that is not there.
+const UNREADABLE: &str = "(unreadable)";
+
 fn admitted(request: &HttpRequest, edge: &Edge) -> Result<Origin, ProxyError> {
-    let host = header(request, HOST.as_str()).or_else(|| request.uri().authority().map(|name| name.as_str()));
-    gate::check_host(&edge.listener, host)?;
-    gate::check_origin(&edge.listener, header(request, ORIGIN.as_str()))
+    let given = |name| request.headers().get(name).map(|value| value.to_str().unwrap_or(UNREADABLE));
+    gate::check_host(&edge.listener, given(HOST))?;
+    gate::check_host(&edge.listener, request.uri().authority().map(|name| name.as_str()))?;
+    gate::check_origin(&edge.listener, given(ORIGIN))
 }
 
 async fn dispatch(request: &HttpRequest, payload: web::Payload, edge: &Edge, id: Arc<str>) -> HttpResponse {
     let route = route(request.method().as_str(), request.uri().path());
     if !served(&route, edge) {
-        return unknown(request);
+        let text = format!("listener `{}` does not serve this; see its `serves`", edge.id);
+        return refuse(edge, &id, &ProxyError::new(ErrorKind::NotFound, text));
     }
     match &route {
         Route::Root => return root(),
         Route::Health => return status::health(),
         Route::Ready => return status::ready(edge),
         Route::Metrics => return status::metrics(edge).await,
-        Route::Status => return status(request, edge),
-        Route::WrongMethod(allowed) => return wrong_method(allowed),
-        Route::Unknown => return unknown(request),
+        Route::Status => return status(request, edge, &id),
+        Route::WrongMethod(allowed) => return allow(refuse(edge, &id, &wrong_method(allowed)), allowed),
+        Route::Unknown => return refuse(edge, &id, &unknown(request)),
         Route::Models | Route::Model(_) | Route::Infer(_) => {}
     }
     let client = match gate::authenticate(&edge.keys, gate::given_key(|name| header(request, name))) {
         Ok(client) => client,
-        Err(error) => {
-            info!(request_id = &*id, outcome = error.kind.label(), error = error.message, "refused");
-            edge.metrics.refused(&edge.id, "none", error.kind.label());
-            return error_response(&error);
-        }
+        Err(error) => return refuse(edge, &id, &error),
     };
     match route {
         Route::Models => models::list(request, edge, client),
         Route::Model(model) => models::one(request, edge, client, &model),
         Route::Infer(endpoint) => handler::infer(request, payload, edge, client, endpoint, id).await,
-        _ => unknown(request),
+        _ => refuse(edge, &id, &unknown(request)),
     }
 }
 
@@ -115,21 +125,36 @@ fn root() -> HttpResponse {
     HttpResponse::Ok().content_type("text/plain; charset=utf-8").body("Ollama is running")
 }
 
-fn unknown(request: &HttpRequest) -> HttpResponse {
-    let path: String = request.uri().path().chars().take(200).collect();
-    let text = format!("nothing is served at {} {path}", request.method());
-    error_response(&ProxyError::new(ErrorKind::NotFound, text))
+fn wrong_method(allowed: &str) -> ProxyError {
+    ProxyError::new(ErrorKind::MethodNotAllowed, format!("this path answers {allowed} only"))
+}
+
+/// What is not there, and what is instead.
+fn unknown(request: &HttpRequest) -> ProxyError {
+    let (method, path) = (request.method(), request.uri().path());
+    let meant = ENDPOINTS.iter().find(|endpoint| path.trim_end_matches('/').ends_with(endpoint.path));
+    let remedy = match meant {
+        Some(endpoint) => format!("did you mean /v1/{}? The base URL ends in /v1", endpoint.path),
+        None => {
+            let paths: Vec<&str> = ENDPOINTS.iter().map(|endpoint| endpoint.path).collect();
+            format!("there are /v1/models and, below /v1/: {}", paths.join(", "))
+        }
+    };
+    let shown: String = path.chars().take(200).collect();
+    ProxyError::new(ErrorKind::NotFound, format!("nothing is served at {method} {shown}; {remedy}"))
 }
 
 /// Reading the status is open on loopback, but not to pages in a browser (design §11).
-fn status(request: &HttpRequest, edge: &Edge) -> HttpResponse {
-    let local = request.peer_addr().is_some_and(|peer| peer.ip().is_loopback());
+fn status(request: &HttpRequest, edge: &Edge, id: &str) -> HttpResponse {
+    let local = request.peer_addr().is_some_and(|peer| peer.ip().to_canonical().is_loopback());
     if !local || request.headers().contains_key(ORIGIN) {
         let text = "the status is open to local programs only";
-        return error_response(&ProxyError::new(ErrorKind::Forbidden, text));
+        return refuse(edge, id, &ProxyError::new(ErrorKind::Forbidden, text));
     }
     status::status(edge)
 }
+
+const PRIVATE_NETWORK_ASKED: &str = "access-control-request-private-network";
 
 fn preflight(request: &HttpRequest, origin: Origin) -> HttpResponse {
     let mut response = HttpResponse::NoContent().finish();
@@ -141,6 +166,13 @@ fn preflight(request: &HttpRequest, origin: Origin) -> HttpResponse {
         // `*` does not cover Authorization, so what is asked for is echoed.
         if let Some(wanted) = request.headers().get(ACCESS_CONTROL_REQUEST_HEADERS) {
             headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, wanted.clone());
+        }
+        // Chromium asks on behalf of public pages (Private Network Access, WICG draft, 2024).
+        if request.headers().contains_key(PRIVATE_NETWORK_ASKED) {
+            headers.insert(
+                HeaderName::from_static("access-control-allow-private-network"),
+                HeaderValue::from_static("true"),
+            );
         }
     }
     response

@@ -13,10 +13,10 @@ use futures_util::future::LocalBoxFuture;
 use tokio::time::Sleep;
 
 use super::record::Record;
+use crate::backend::seats::Lease;
 use crate::backend::{Frame, Reply, ReplyBody, ReplyStream};
 use crate::dialect::error_event;
 use crate::error::{ErrorKind, ProxyError};
-use crate::provider::seats::Lease;
 
 /// A comment and ONE newline: more breaks clients (clients.md §0.6).
 const KEEP_ALIVE: &[u8] = b": keep-alive\n";

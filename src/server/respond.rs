@@ -73,10 +73,8 @@ fn retry_headers(response: &mut HttpResponseBuilder, error: &ProxyError) {
     }
 }
 
-/// The response to a wrong method, which must name the right ones (RFC 9110 §15.5.6).
-pub fn wrong_method(allowed: &'static str) -> HttpResponse {
-    let text = format!("this path answers {allowed} only");
-    let mut response = error_response(&ProxyError::new(ErrorKind::MethodNotAllowed, text));
-    response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
+/// The same response, naming the methods that are right: a 405 must (RFC 9110 §15.5.6).
+pub fn allow(mut response: HttpResponse, methods: &'static str) -> HttpResponse {
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static(methods));
     response
 }

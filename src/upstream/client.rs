@@ -18,16 +18,17 @@ use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Method, Uri};
 use rustls::pki_types::ServerName;
 
-use super::base_url::BaseUrl;
 use super::connect::Target;
 use super::connector::{Connector, FRESH};
 use super::failure::{Failure, FailureKind};
 use super::pool::Pool;
 use super::tls;
+use crate::base_url::BaseUrl;
 use crate::error::{ErrorKind, ProxyError};
+use crate::wire::rope::Rope;
 
 /// How much of a request body awc copies at a time.
-const UPLOAD_PIECE: usize = 256 * 1024;
+const UPLOAD_PIECE: usize = 64 * 1024;
 /// awc's own bound on connections. Admission is the provider's business; `0` would overflow on 32-bit platforms.
 const AWC_LIMIT: usize = 1 << 20;
 /// awc's own bound on connecting, which must never be the one that strikes.
@@ -57,7 +58,7 @@ pub struct Outgoing {
     /// `transfer-encoding`, `expect`, `accept-encoding` …) are ours and left out; a `host` replaces ours.
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// The body.
-    pub body: Bytes,
+    pub body: Rope,
 }
 
 /// What the provider answered, with any status.
@@ -89,8 +90,9 @@ pub struct Client {
 }
 
 /// A request body that awc copies piece by piece: a large one is never in memory twice.
-struct Upload {
-    rest: Bytes,
+struct Upload<I> {
+    length: u64,
+    pieces: I,
 }
 
 // === impl Client ===
@@ -101,21 +103,20 @@ impl Client {
     /// # Errors
     /// When `url`, `ca_file` or `user_agent` cannot be used.
     pub fn new(options: &ClientOptions) -> Result<Client, ProxyError> {
-        let base = BaseUrl::parse(&options.url)?;
         let unusable = |what: String| ProxyError::new(ErrorKind::Internal, what);
-
-        let bare_host = base.host.trim_start_matches('[').trim_end_matches(']');
-        let tls = match base.tls {
+        let base = BaseUrl::parse_trimmed(&options.url).map_err(|what| unusable(format!("url: {what}")))?;
+        let tls = match base.encrypted {
             false => None,
             true => {
-                let name = ServerName::try_from(bare_host.to_owned())
+                let name = ServerName::try_from(base.host.clone())
                     .map_err(|_| unusable(format!("url `{}` has no valid host name", options.url)))?;
                 Some((tls::config(options.ca_file.as_deref())?.into(), name))
             }
         };
-        let peer = format!("{}:{}", base.host, base.port);
-        let default_port = if base.tls { 443 } else { 80 };
-        let host = if base.port == default_port { base.host.as_str() } else { peer.as_str() };
+        let written_host = base.host_in_url();
+        let peer = format!("{written_host}:{}", base.port);
+        let default_port = if base.encrypted { 443 } else { 80 };
+        let host = if base.port == default_port { written_host.as_str() } else { peer.as_str() };
         let authority = |text: &str| {
             Authority::try_from(text)
                 .map_err(|_| unusable(format!("url `{}` has no valid host", options.url)))
@@ -125,8 +126,7 @@ impl Client {
                 .map_err(|_| unusable(format!("{operand} holds a character that no header may hold")))
         };
 
-        let target =
-            Target { host: bare_host.to_owned(), port: base.port, tls, timeout: options.connect_timeout };
+        let target = Target { host: base.host, port: base.port, tls, timeout: options.connect_timeout };
         let connector = Connector { target: Rc::new(target), pool: Rc::new(Pool::default()) };
         Ok(Client {
             awc: build_awc(connector),
@@ -211,7 +211,8 @@ impl Client {
         let sending = if request.body.is_empty() && request.method == Method::GET {
             outgoing.send_body(actix_web::body::None::new())
         } else {
-            outgoing.send_body(Upload { rest: request.body.clone() })
+            let length = request.body.len() as u64;
+            outgoing.send_body(Upload { length, pieces: request.body.clone().into_pieces(UPLOAD_PIECE) })
         };
         sending.await.map_err(|error| failure_of(&error))
     }
@@ -344,20 +345,15 @@ fn body_failure(error: &PayloadError) -> Failure {
 
 // === impl Upload ===
 
-impl MessageBody for Upload {
+impl<I: Iterator<Item = Bytes> + Unpin> MessageBody for Upload<I> {
     type Error = std::convert::Infallible;
 
     fn size(&self) -> BodySize {
-        BodySize::Sized(self.rest.len() as u64)
+        BodySize::Sized(self.length)
     }
 
     fn poll_next(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
-        let upload = self.get_mut();
-        if upload.rest.is_empty() {
-            return Poll::Ready(None);
-        }
-        let piece = upload.rest.split_to(upload.rest.len().min(UPLOAD_PIECE));
-        Poll::Ready(Some(Ok(piece)))
+        Poll::Ready(self.get_mut().pieces.next().map(Ok))
     }
 }
 

@@ -65,7 +65,7 @@ impl Target {
                     Stage::Tcp => "tcp was not connected yet",
                     Stage::Tls => "the tls handshake was not answered yet",
                 };
-                let cause = format!("within {:?}: {waiting}", self.timeout);
+                let cause = format!("within {:?} (timeouts.connect): {waiting}", self.timeout);
                 Err(Failure::new(FailureKind::TimedOut, cause))
             }
         }

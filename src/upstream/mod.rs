@@ -1,7 +1,6 @@
 //! The wire to a provider: connections, HTTP/1.1 with awc's gaps closed, and what an upstream's refusal means.
 //! It knows no provider, no dialect and no actor; everything here lives on the arbiter that made the [`Client`].
 
-mod base_url;
 mod classify;
 mod client;
 mod connect;

@@ -2,6 +2,7 @@
 //! Pure, and at the bottom: nothing here may use another module of this crate.
 
 pub mod json;
+pub mod rope;
 pub mod splice;
 pub mod sse;
 pub mod usage;

@@ -7,7 +7,13 @@ mod tests;
 use std::borrow::Cow;
 use std::ops::Range;
 
+use bytes::Bytes;
+
 use super::json::{MAX_MEMBERS, Member, members_of, push_quoted};
+use super::rope::Rope;
+
+/// A buffer shorter than this is copied: that costs less than keeping count of pieces.
+const WORTH_SHARING: usize = 16 * 1024;
 
 /// Changes to one buffer, collected first and made in one go by [`Edits::apply`].
 ///
@@ -61,22 +67,45 @@ impl<'a> Edits<'a> {
         self.apply_between(b"", source, b"")
     }
 
-    /// The same with `before` in front of it and `after` behind.
-    pub fn apply_between(mut self, before: &[u8], source: &[u8], after: &[u8]) -> Vec<u8> {
+    /// The same, sharing the long stretches of a long buffer that stay as they are.
+    pub fn apply_shared(mut self, source: &Bytes) -> Rope {
+        if source.len() < WORTH_SHARING {
+            return Bytes::from(self.apply(source)).into();
+        }
+        self.settle(source.len());
+        let mut rope = Rope::default();
+        let mut copied = 0;
+        for edit in self.list {
+            rope.push(source.slice(copied..edit.range.start));
+            rope.push(Bytes::from(edit.bytes.into_owned()));
+            copied = edit.range.end;
+        }
+        rope.push(source.slice(copied..));
+        rope
+    }
+
+    /// Puts the edits in order and leaves out those that cannot be made. Returns how many bytes they remove and add.
+    fn settle(&mut self, source: usize) -> (usize, usize) {
         self.list.sort_by_key(|edit| (edit.range.start, !edit.range.is_empty()));
-        let mut done = 0;
-        let mut length = before.len() + source.len() + after.len();
+        let (mut done, mut removed, mut added) = (0, 0, 0);
         self.list.retain(|edit| {
-            let fits = edit.range.start >= done
-                && edit.range.end >= edit.range.start
-                && edit.range.end <= source.len();
+            let fits =
+                edit.range.start >= done && edit.range.end >= edit.range.start && edit.range.end <= source;
             if fits {
                 done = edit.range.end;
-                // Never below zero: kept ranges do not overlap.
-                length = length - edit.range.len() + edit.bytes.len();
+                removed += edit.range.len();
+                added += edit.bytes.len();
             }
             fits
         });
+        (removed, added)
+    }
+
+    /// The same with `before` in front of it and `after` behind.
+    pub fn apply_between(mut self, before: &[u8], source: &[u8], after: &[u8]) -> Vec<u8> {
+        let (removed, added) = self.settle(source.len());
+        // Never below zero: kept ranges do not overlap.
+        let length = before.len() + source.len() - removed + added + after.len();
         let mut target = Vec::with_capacity(length);
         target.extend_from_slice(before);
         let mut copied = 0;

@@ -5,7 +5,7 @@ use demuxai::demo::{Answer, Fake, Received};
 use serde_json::json;
 
 use crate::support::proxy::provider;
-use crate::support::stage::{calls, chat, heard, is_list, ok_chat};
+use crate::support::upstreams::{calls, chat, heard, is_list, ok_chat};
 
 /// An upstream that lists one model in every form at once.
 fn upstream() -> Fake {

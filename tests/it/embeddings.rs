@@ -7,7 +7,7 @@ use demuxai::demo::{Answer, Received, Upstream};
 use serde_json::{Value, json};
 
 use crate::support::proxy::{Proxy, provider};
-use crate::support::stage::{calls, heard, last_call, listing, playing};
+use crate::support::upstreams::{calls, heard, last_call, listing, playing};
 
 /// A provider and one of its models that embeds.
 const EMBEDDERS: [(Upstream, &str); 5] = [

@@ -5,7 +5,7 @@ use demuxai::demo::{Answer, Fake, Received, Script, Upstream};
 use serde_json::{Value, json};
 
 use crate::support::proxy::{Proxy, provider};
-use crate::support::stage::{calls, heard, is_list, last_call, playing};
+use crate::support::upstreams::{calls, heard, is_list, last_call, playing};
 
 /// What Mistral's FIM route answers: the shape of chat.
 const NATIVE: &str = r#"{"id":"f1","created":7,"model":"codestral-latest","usage":{"prompt_tokens":8,"total_tokens":10,"completion_tokens":2},"object":"chat.completion","choices":[{"index":0,"finish_reason":"stop","message":{"role":"assistant","tool_calls":null,"content":"4\u00322\n"}}]}"#;

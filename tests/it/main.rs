@@ -1,13 +1,27 @@
 //! Integration tests: the whole daemon in front of wire-faithful fake upstreams, and the real program.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    reason = "a test that cannot go on fails"
+)]
 
 mod base_url;
+mod disconnect;
 mod embeddings;
+mod errors;
 mod fim;
 mod models;
 mod original;
 mod params;
 mod provider_contract;
+mod relay;
+mod security;
+mod streams;
 mod supervision;
 mod support;
 mod tidy;
+mod timeouts;
 mod transcripts;

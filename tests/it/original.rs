@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::support::client;
 use crate::support::eventually;
 use crate::support::proxy::{Proxy, provider};
-use crate::support::stage::{
+use crate::support::upstreams::{
     calls, chat, heard, ids, is_list, last_call, listing, lists, ok_chat, playing, wait_until_heard,
 };
 

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::support::client::Answer as Got;
 use crate::support::proxy::{Proxy, provider};
-use crate::support::stage::{calls, heard, last_call, listing, ok_chat, playing};
+use crate::support::upstreams::{calls, heard, last_call, listing, ok_chat, playing};
 
 fn before(kind: &str, fake: &Fake) -> Proxy {
     heard(&provider("up", kind, &fake.url()))

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::support::client::{self, Answer};
 use crate::support::proxy::{Proxy, provider};
-use crate::support::stage::{calls, heard, ids, key_of, last_call, playing};
+use crate::support::upstreams::{calls, heard, ids, key_of, last_call, playing};
 
 /// What one kind can do, and where it is asked for it.
 struct Case {

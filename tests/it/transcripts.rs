@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::support::client::Answer;
 use crate::support::proxy::{Proxy, provider};
-use crate::support::stage::{calls, chat, heard, ids, is_list, last_call};
+use crate::support::upstreams::{calls, chat, heard, ids, is_list, last_call};
 
 const FOLDERS: [&str; 8] =
     ["codestral", "fireworks", "github", "llamacpp", "mistral", "ollama", "ollama-cloud", "openai"];

@@ -39,7 +39,8 @@ def every_provider_type_chats_whole_and_streamed_alike(world):
     equal(set(models), PROVIDERS, "providers that chat")
     for model in models.values():
         answer = world.client.chat.completions.create(model=model, messages=HELLO)
-        equal(answer.model, model, "model")
+        # What the upstream calls its model may be shorter or dated; the prefix is ours.
+        check(answer.model.startswith(model.split("/")[0] + "/"), f"{model} answers as {answer.model}")
         equal(answer.choices[0].finish_reason, "stop", f"finish_reason of {model}")
         check(answer.usage.total_tokens > 0, f"no usage from {model}")
         check(answer.id.endswith("@" + model.split("/")[0]), f"id {answer.id} of {model}")
@@ -48,15 +49,17 @@ def every_provider_type_chats_whole_and_streamed_alike(world):
         text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
         equal(text, answer.choices[0].message.content, f"streamed text of {model}")
         check(any(chunk.usage and chunk.usage.total_tokens for chunk in chunks), f"no usage in the stream of {model}")
-        equal({chunk.model for chunk in chunks}, {model}, "model in every chunk")
-        equal(len({chunk.id for chunk in chunks}), 1, f"ids in the stream of {model}")
+        # GitHub opens with a chunk about its prompt filter, which has neither.
+        equal({chunk.model for chunk in chunks if chunk.id}, {answer.model}, f"the model's name in every chunk of {model}")
+        equal(len({chunk.id for chunk in chunks if chunk.id}), 1, f"ids in the stream of {model}")
 
 
 @suite.case
 def nobody_gets_a_usage_chunk_unasked(world):
     for model in models_that(world, "completion_chat").values():
         for chunk in world.client.chat.completions.create(model=model, messages=HELLO, stream=True):
-            check(chunk.choices, f"a chunk without choices from {model}")
+            # A chunk without choices is taken out only if it is the usage that we asked for: GitHub has another.
+            check(chunk.choices or not chunk.usage, f"usage that nobody asked for from {model}")
 
 
 @suite.case

@@ -49,6 +49,12 @@ fn an_empty_key_is_no_key_and_nothing_found_is_said() {
 }
 
 #[test]
+fn the_key_of_one_account_is_no_reason_to_serve_another() {
+    let config = Case::empty().env("MISTRAL_API_KEY", "k").env("GROQ_API_KEY", "k").config();
+    assert_eq!(ids(&config), ["mistral"]);
+}
+
+#[test]
 fn discovery_stops_at_a_file_or_a_provider_in_the_environment_and_at_nothing_else() {
     let keys =
         || with_keys().env("DEMUXAI__LOG__LEVEL", "debug").option("listeners.<first>.address", "127.0.0.1:0");
@@ -89,7 +95,7 @@ fn the_starting_configuration_of_nothing_loads_also_with_its_comments_taken_away
     let all: String = text.lines().map(|line| format!("{}\n", is_option(line).unwrap_or(line))).collect();
     let case = ALL_KEYS.iter().fold(Case::of(&all), |case, name| case.env(name, "k"));
     let config = case.env("DEMUXAI_IDE_KEY", "ide").config();
-    assert_eq!(ids(&config), ["ollama", "ollama-cloud", "mistral", "codestral", "fireworks", "openai"]);
+    assert_eq!(ids(&config), ["ollama", "ollama-cloud", "mistral", "codestral", "fireworks", "other"]);
     assert_eq!(config.keys.len(), 1);
 }
 

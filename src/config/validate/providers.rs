@@ -8,7 +8,6 @@ use std::time::Duration;
 use http::header::HeaderName;
 
 use super::super::Kind;
-use super::super::base_url::BaseUrl;
 use super::super::place::{index_step, spot_of};
 use super::super::read;
 use super::super::reference::{Surroundings, located};
@@ -17,6 +16,7 @@ use super::super::secret::Secret;
 use super::super::settings::{ProviderConfig, StaticModel, Timeouts};
 use super::super::spec::{ModelSpec, ProviderSpec, SecretSpec, Spec, TimeoutsSpec};
 use super::{Check, limits};
+use crate::base_url::BaseUrl;
 
 /// What a static model may be said to do.
 const CAPABILITIES: &[&str] =

@@ -136,6 +136,15 @@ fn a_stream_with_a_finish_reason_needs_no_done() {
 }
 
 #[test]
+fn a_stream_in_which_one_of_two_choices_never_finished_is_truncated() {
+    let other = chunk("{\"content\":\"b\"}", "null").replace("\"index\":0", "\"index\":1");
+    let both = [chunk("{\"content\":\"a\"}", "null"), other.clone(), chunk("{}", "\"stop\"")].concat();
+    assert_eq!(failure(&both).kind, ErrorKind::Truncated);
+    let finished = both + &other.replace("null", "\"length\"");
+    assert!(downstream(&plan(), &finished).0.ends_with("<done>"));
+}
+
+#[test]
 fn done_without_a_finish_reason_is_done() {
     let (steps, rewriter) = steps_of(&plan(), &[b"data: [DONE]"]);
     assert_eq!(steps, [Step::Done]);
@@ -255,13 +264,13 @@ fn a_text_stream_becomes_chat_with_one_role_for_each_choice() {
     let to_chat = Rewrite { upstream: Shape::Text, ..plan() };
     let source = concat!(
         "data: {\"id\":\"c\",\"object\":\"text_completion\",\"model\":\"m\",\"choices\":[{\"text\":\"a\",\"index\":0,\"finish_reason\":null}],\"usage\":{\"prompt_tokens\":0}}\n\n",
-        "data: {\"object\":\"text_completion\",\"choices\":[{\"text\":\"b\",\"index\":0,\"finish_reason\":null},{\"text\":\"c\",\"index\":1}]}\n\n",
+        "data: {\"object\":\"text_completion\",\"choices\":[{\"text\":\"b\",\"index\":0,\"finish_reason\":null},{\"text\":\"c\",\"index\":1,\"finish_reason\":\"stop\"}]}\n\n",
         "data: {\"object\":\"text_completion\",\"choices\":[{\"text\":\"\",\"index\":0,\"finish_reason\":\"stop\"}]}\n\n",
         "data: {\"object\":\"text_completion\",\"choices\":[],\"usage\":{\"prompt_tokens\":3}}\n\n",
     );
     let expected = concat!(
         "data: {\"id\":\"c@prov\",\"object\":\"chat.completion.chunk\",\"model\":\"prov/m\",\"choices\":[{\"delta\":{\"role\":\"assistant\",\"content\":\"a\"},\"index\":0,\"finish_reason\":null}],\"usage\":{\"prompt_tokens\":0}}\n\n",
-        "data: {\"object\":\"chat.completion.chunk\",\"choices\":[{\"delta\":{\"content\":\"b\"},\"index\":0,\"finish_reason\":null},{\"delta\":{\"role\":\"assistant\",\"content\":\"c\"},\"index\":1,\"finish_reason\":null}]}\n\n",
+        "data: {\"object\":\"chat.completion.chunk\",\"choices\":[{\"delta\":{\"content\":\"b\"},\"index\":0,\"finish_reason\":null},{\"delta\":{\"role\":\"assistant\",\"content\":\"c\"},\"index\":1,\"finish_reason\":\"stop\"}]}\n\n",
         "data: {\"object\":\"chat.completion.chunk\",\"choices\":[{\"delta\":{\"content\":\"\"},\"index\":0,\"finish_reason\":\"stop\"}]}\n\n",
         "data: {\"object\":\"chat.completion.chunk\",\"choices\":[],\"usage\":{\"prompt_tokens\":3}}\n\n",
         "<done>",

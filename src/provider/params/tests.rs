@@ -4,6 +4,7 @@ use super::*;
 use crate::dialect::{self, CHAT_COMPLETIONS, COMPLETIONS, EMBEDDINGS, Endpoint, FIM_COMPLETIONS};
 use crate::provider::prepare::{Prepared, prepare};
 use crate::provider::registry::Registry;
+use bytes::Bytes;
 
 fn attempt(kind: &str, model: &str, endpoint: &Endpoint, body: &str) -> Result<Prepared, ProxyError> {
     let kind = Registry::builtin().kind(kind).unwrap();
@@ -14,7 +15,7 @@ fn attempt(kind: &str, model: &str, endpoint: &Endpoint, body: &str) -> Result<P
 /// What is sent for this body, and the names of the edits.
 fn sent(kind: &str, endpoint: &Endpoint, body: &str) -> (String, Vec<String>) {
     let prepared = attempt(kind, "m", endpoint, body).unwrap();
-    (String::from_utf8(prepared.body.to_vec()).unwrap(), prepared.edits)
+    (String::from_utf8(prepared.body.to_bytes().to_vec()).unwrap(), prepared.edits)
 }
 
 #[test]
@@ -200,7 +201,7 @@ fn reasoning_models_of_openai_get_their_own_words_and_others_do_not() {
     for model in ["o3", "o4-mini", "gpt-5", "gpt-5.1-codex"] {
         let prepared = attempt("openai", model, &CHAT_COMPLETIONS, body).unwrap();
         let expected = format!(r#"{{"model":"{model}","messages":[],"max_completion_tokens":5}}"#);
-        assert_eq!(prepared.body, expected.as_bytes());
+        assert_eq!(prepared.body.to_bytes(), expected.as_bytes());
         assert_eq!(prepared.edits, ["rename:max_tokens", "drop:temperature", "drop:top_p"]);
     }
     for model in ["gpt-4o", "gpt-5-chat-latest", "gpt-oss-120b", "olmo", "o3x", "openai/o3"] {

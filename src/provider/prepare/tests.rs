@@ -1,5 +1,6 @@
 //! Requests byte for byte as they go upstream, for real kinds with their real data.
 
+use bytes::Bytes;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -32,8 +33,8 @@ fn with(name: &str, endpoint: &Endpoint, body: &str) -> Prepared {
     try_with(name, endpoint, body, &[]).unwrap()
 }
 
-fn text(prepared: &Prepared) -> &str {
-    std::str::from_utf8(&prepared.body).unwrap()
+fn text(prepared: &Prepared) -> String {
+    String::from_utf8(prepared.body.to_bytes().to_vec()).unwrap()
 }
 
 #[test]
@@ -68,7 +69,7 @@ fn usage_is_asked_for_and_stripped_only_when_the_client_did_not_ask() {
     let own =
         r#"{"model":"upstream-model","messages":[],"stream":true,"stream_options":{"include_usage":true}}"#;
     let prepared = with("openai", &CHAT_COMPLETIONS, own);
-    assert_eq!((text(&prepared), prepared.strip_usage), (own, false));
+    assert_eq!((text(&prepared), prepared.strip_usage), (own.to_owned(), false));
     assert!(!with("openai", &CHAT_COMPLETIONS, r#"{"model":"p/m","messages":[]}"#).strip_usage);
 }
 
@@ -190,7 +191,7 @@ fn a_suffix_never_goes_to_a_server_that_would_ignore_it() {
     let plain = with("vllm", &FIM_COMPLETIONS, r#"{"model":"l/m","prompt":"a","suffix":""}"#);
     assert_eq!(
         (plain.path.as_str(), text(&plain)),
-        ("/v1/completions", r#"{"model":"upstream-model","prompt":"a"}"#)
+        ("/v1/completions", r#"{"model":"upstream-model","prompt":"a"}"#.to_owned())
     );
 }
 
@@ -269,7 +270,7 @@ proptest! {
         let Ok(prepared) = prepare(&request, "m", kind.adapter, &kind.facts, &[]) else {
             return Ok(());
         };
-        let sent: Value = serde_json::from_slice(&prepared.body).unwrap();
+        let sent: Value = serde_json::from_slice(&prepared.body.to_bytes()).unwrap();
         prop_assert_eq!(&sent["model"], "m");
         for (key, value) in body.as_object().unwrap().iter().filter(|(key, _)| *key != "model") {
             let named = |edit: &String| edit.split_once(':').is_some_and(|(_, field)| {

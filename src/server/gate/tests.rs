@@ -112,7 +112,20 @@ fn blank_keys_in_one_header_do_not_hide_a_key_in_another() {
 #[test]
 fn a_restricted_key_is_held_to_its_models() {
     let ide = key("ide", "k", Some("ollama/*"));
-    assert!(check_model(Some(&ide), "ollama/qwen3").is_ok());
-    assert!(check_model(Some(&ide), "mistral/large").is_err());
-    assert!(check_model(None, "mistral/large").is_ok());
+    assert!(check_model(Some(&ide), "ollama", "qwen3").is_ok());
+    assert!(check_model(Some(&ide), "mistral", "large").is_err());
+    assert!(check_model(None, "mistral", "large").is_ok());
+}
+
+#[test]
+fn a_restricted_key_hears_no_names_of_other_models() {
+    let error = || {
+        ProxyError::new(ErrorKind::ModelNotFound, "no model `x`; nearest: `mistral/large`")
+            .with_param("model")
+    };
+    assert_eq!(veil(None, error()), error());
+    assert_eq!(veil(Some(&key("all", "k", None)), error()), error());
+    let veiled = veil(Some(&key("ide", "k", Some("ollama/*"))), error());
+    assert_eq!((veiled.kind, veiled.param.as_deref()), (ErrorKind::ModelNotFound, Some("model")));
+    assert!(!veiled.message.contains("mistral"), "{}", veiled.message);
 }

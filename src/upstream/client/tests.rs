@@ -34,11 +34,16 @@ fn client_of(address: SocketAddr) -> Client {
 }
 
 fn post(body: impl Into<Bytes>) -> Outgoing {
-    Outgoing { method: Method::POST, path: "/v1/chat".to_owned(), headers: Vec::new(), body: body.into() }
+    Outgoing {
+        method: Method::POST,
+        path: "/v1/chat".to_owned(),
+        headers: Vec::new(),
+        body: body.into().into(),
+    }
 }
 
 fn get(path: &str) -> Outgoing {
-    Outgoing { method: Method::GET, path: path.to_owned(), headers: Vec::new(), body: Bytes::new() }
+    Outgoing { method: Method::GET, path: path.to_owned(), headers: Vec::new(), body: Bytes::new().into() }
 }
 
 /// A server that plays `script` with each connection and its number, starting with 0; returns its address and count.
@@ -198,7 +203,7 @@ async fn what_no_header_or_path_may_hold_is_refused() {
 fn a_url_that_cannot_be_used_is_an_error_that_says_so() {
     for (url, said) in [
         ("localhost:1234", "url"),
-        ("/v1", "has no host"),
+        ("/v1", "not a whole URL"),
         ("ftp://host", "http:// or https://"),
         ("http://host?key=1", "query"),
         ("http://user:secret@host", "user or password"),

@@ -62,7 +62,7 @@ async fn an_address_that_is_silent_is_a_timeout_that_says_so() {
     let (silent, _held) = silent();
     let failure = target(silent, Duration::from_millis(50)).dial().await.unwrap_err();
     assert_eq!(failure.kind, FailureKind::TimedOut);
-    assert_eq!(failure.cause, "within 50ms: tcp was not connected yet");
+    assert_eq!(failure.cause, "within 50ms (timeouts.connect): tcp was not connected yet");
 }
 
 #[actix_rt::test]

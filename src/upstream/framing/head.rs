@@ -7,6 +7,9 @@ use super::FramingError;
 /// What every head we can follow starts with.
 const VERSION: &[u8] = b"HTTP/1.";
 
+/// Most fields that a `Connection` field can name: each is looked for among all lines.
+const MAX_NAMED: usize = 16;
+
 /// How a head says that its body is framed.
 pub(super) struct HeadFields {
     pub(super) version: u8,
@@ -79,6 +82,8 @@ pub(super) fn copy_head(head: &[u8], out: &mut BytesMut) -> Result<HeadFields, F
     out.extend_from_slice(status_line.get(VERSION.len() + 1..).unwrap_or_default());
     out.extend_from_slice(b"\r\n");
 
+    let fields_start = out.len();
+    let mut named: Vec<&[u8]> = Vec::new();
     let mut length_line: Option<&[u8]> = None;
     for line in lines.take_while(|line| !line.is_empty()) {
         let Some(colon) = memchr::memchr(b':', line) else {
@@ -108,9 +113,13 @@ pub(super) fn copy_head(head: &[u8], out: &mut BytesMut) -> Result<HeadFields, F
                 }
             }
             name if name.eq_ignore_ascii_case(b"connection") => {
-                fields.close |= value
-                    .split(|byte| *byte == b',')
-                    .any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close"));
+                for option in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+                    if option.eq_ignore_ascii_case(b"close") {
+                        fields.close = true;
+                    } else if !option.eq_ignore_ascii_case(b"keep-alive") && named.len() < MAX_NAMED {
+                        named.push(option);
+                    }
+                }
             }
             name if is_hop_by_hop(name) => {}
             _ => {
@@ -119,6 +128,10 @@ pub(super) fn copy_head(head: &[u8], out: &mut BytesMut) -> Result<HeadFields, F
             }
         }
     }
+    if !named.is_empty() {
+        let copied = out.split_off(fields_start);
+        leave_out(&named, &copied, out);
+    }
     // Kept only where it is the framing, so that it can contradict nothing.
     if let Some(line) = length_line.filter(|_| !fields.chunked && !matches!(fields.status, 204 | 304)) {
         out.extend_from_slice(line);
@@ -126,6 +139,18 @@ pub(super) fn copy_head(head: &[u8], out: &mut BytesMut) -> Result<HeadFields, F
     }
     out.extend_from_slice(b"\r\n");
     Ok(fields)
+}
+
+/// Copies the lines but for the fields of these names: a `Connection` field may name others that concern only this
+/// connection (RFC 9110 §7.6.1). Hardly any answer has one.
+fn leave_out(named: &[&[u8]], lines: &[u8], out: &mut BytesMut) {
+    for line in (Lines { rest: lines }) {
+        let name = line.split(|byte| *byte == b':').next().unwrap_or_default().trim_ascii_end();
+        if !named.iter().any(|hop| name.eq_ignore_ascii_case(hop)) {
+            out.extend_from_slice(line);
+            out.extend_from_slice(b"\r\n");
+        }
+    }
 }
 
 /// The lines of a head, without their ends.

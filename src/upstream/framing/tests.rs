@@ -71,6 +71,14 @@ fn a_head_becomes_http_1_0_without_what_concerns_the_connection() {
 }
 
 #[test]
+fn fields_that_the_connection_field_names_stay_here() {
+    let (out, outcome) =
+        whole(b"HTTP/1.1 200 OK\r\nX-Hop: 1\r\nA: 1\r\nConnection: X-hop, content-length\r\ncontent-length: 2\r\n\r\nok");
+    assert_eq!(out, "HTTP/1.0 200 OK\r\nA: 1\r\ncontent-length: 2\r\n\r\nok");
+    assert_eq!(outcome, good(200, true));
+}
+
+#[test]
 fn lines_may_end_with_lf_alone_and_the_reason_may_be_missing() {
     let (out, outcome) = whole(b"HTTP/1.1 404\ncontent-length: 1\n\nx");
     assert_eq!(out, "HTTP/1.0 404\r\ncontent-length: 1\r\n\r\nx");

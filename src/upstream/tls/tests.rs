@@ -95,8 +95,12 @@ fn options(url: String, ca_file: Option<PathBuf>) -> ClientOptions {
 }
 
 async fn get(client: &Client) -> Result<Bytes, ProxyError> {
-    let request =
-        Outgoing { method: Method::GET, path: "/".to_owned(), headers: Vec::new(), body: Bytes::new() };
+    let request = Outgoing {
+        method: Method::GET,
+        path: "/".to_owned(),
+        headers: Vec::new(),
+        body: Bytes::new().into(),
+    };
     client.send(request).await?.body.collect(100).await
 }
 
@@ -187,8 +191,9 @@ async fn a_handshake_that_nobody_answers_is_a_timeout() {
     let options = ClientOptions { connect_timeout: timeout, ..options(url, Some(ca.path().to_owned())) };
     let error = get(&Client::new(&options).unwrap()).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Timeout);
-    let expected =
-        format!("no connection to 127.0.0.1:{port} within 50ms: the tls handshake was not answered yet");
+    let expected = format!(
+        "no connection to 127.0.0.1:{port} within 50ms (timeouts.connect): the tls handshake was not answered yet"
+    );
     assert_eq!(error.message, expected);
 }
 

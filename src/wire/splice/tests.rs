@@ -251,3 +251,22 @@ proptest! {
         prop_assert_eq!(result, expected);
     }
 }
+
+#[test]
+fn a_long_buffer_is_shared_and_comes_out_the_same() {
+    let long = format!("{{\"model\":\"a\",\"text\":\"{}\",\"seed\":1}}", "x".repeat(WORTH_SHARING));
+    let source = Bytes::from(long);
+    let members = crate::wire::json::scan_object(&source).unwrap();
+    let edits = || {
+        let mut object = ObjectEdit::top(&source, &members);
+        object.set("model", &b"\"up/longer\""[..]);
+        object.remove("seed");
+        let mut edits = Edits::new();
+        edits.object(object);
+        edits
+    };
+    let shared = edits().apply_shared(&source);
+    assert_eq!(shared.to_bytes(), edits().apply(&source));
+    let stretch = shared.into_pieces(usize::MAX).find(|piece| piece.len() > 1000).unwrap();
+    assert!(source.as_ptr_range().contains(&stretch.as_ptr()), "the long stretch is not copied");
+}

@@ -98,6 +98,15 @@ pub fn post(address: SocketAddr, path: &str, body: &str) -> Answer {
     open(address, "POST", path, &[("content-type", "application/json")], body.as_bytes()).finish()
 }
 
+/// Sends these bytes, exactly, on a fresh connection and reads the head of the answer.
+pub fn exchange(address: SocketAddr, bytes: &[u8]) -> Reading {
+    let mut stream = TcpStream::connect(address).expect("daemon accepts");
+    stream.set_read_timeout(Some(PATIENCE)).expect("timeout is set");
+    // A server that refuses a body may close before it is all sent.
+    let _ = stream.write_all(bytes);
+    Reading::head(stream)
+}
+
 /// Sends raw bytes on a fresh connection and reads whatever comes until it is closed.
 pub fn raw(address: SocketAddr, bytes: &[u8]) -> Vec<u8> {
     let mut stream = TcpStream::connect(address).expect("daemon accepts");

@@ -1,8 +1,11 @@
 //! What all integration tests share: the whole daemon on port 0 in its own thread, and a client that shows bytes.
 
 pub mod client;
+pub mod edge;
+pub mod program;
 pub mod proxy;
 pub mod stage;
+pub mod upstreams;
 
 use std::time::{Duration, Instant};
 

@@ -1,102 +1,152 @@
-//! Stages for tests of single providers: an upstream that lists models and answers, the daemon in front of it, and
-//! what arrived upstream.
+//! A daemon in front of one fake upstream, and what tests of the relay ask of the two.
 
-use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use demuxai::demo::{Answer, Fake, Received, Script, Setup, Upstream};
-use serde_json::{Value, json};
+use demuxai::demo::{Answer, Fake, Received, Script};
+use serde_json::json;
 
+use super::client::{self, Reading};
 use super::eventually;
 use super::proxy::{Proxy, provider};
 
-/// The key that [`provider`] configures for a provider of this id.
-pub fn key_of(id: &str) -> String {
-    format!("test-key-{id}")
+/// Provider `up` of type `openai`, whose list has the model `m`.
+pub struct Stage {
+    pub proxy: Proxy,
+    pub fake: Fake,
 }
 
-/// A fake of this kind that wants the key of the provider named like the kind; and that provider's table.
-pub fn playing(kind: Upstream) -> (Fake, String) {
-    let key = kind.wants_key().then(|| key_of(kind.label()));
-    let fake = kind.start(Setup { key, ..Setup::default() }).expect("fake upstream starts");
-    let table = provider(kind.label(), kind.label(), &format!("{}{}", fake.url(), kind.base_path()));
-    (fake, table)
-}
+/// A request for a streamed chat answer.
+pub const STREAM: &str = r#"{"model":"up/m","stream":true,"messages":[{"role":"user","content":"hi"}]}"#;
+/// A request for a plain chat answer.
+pub const CHAT: &str = r#"{"model":"up/m","messages":[{"role":"user","content":"hi"}]}"#;
+/// Where both go.
+pub const PATH: &str = "/v1/chat/completions";
 
-/// The daemon with this configuration, once it has heard of every provider, good or bad.
-pub fn heard(text: &str) -> Proxy {
-    let proxy = Proxy::start(text);
-    wait_until_heard(&proxy);
-    proxy
-}
+const LIST: &str = r#"{"object":"list","data":[{"id":"m","object":"model"}]}"#;
 
-/// Waits until every provider was heard of, good or bad.
-pub fn wait_until_heard(proxy: &Proxy) {
-    let health = || -> Vec<String> {
-        let status = proxy.get("/demuxai/status").json();
-        let providers = status["providers"].as_array().expect("providers").clone();
-        providers.iter().map(|one| one["health"].as_str().expect("health").to_owned()).collect()
-    };
-    eventually("every provider was heard of", health, |all| all.iter().all(|one| one != "unknown"));
-}
-
-/// An upstream that lists these entries wherever a list is asked for, and lets `answer` do the rest.
-pub fn listing(entries: Value, answer: impl Fn(&Received) -> Script + Send + Sync + 'static) -> Fake {
-    let list = Arc::new(Mutex::new(json!({"object": "list", "data": entries}).to_string()));
-    listing_from(list, answer)
-}
-
-/// An upstream whose list is what the text says at the moment; an empty one is refused with a 500.
-pub fn listing_from(
-    list: Arc<Mutex<String>>,
-    answer: impl Fn(&Received) -> Script + Send + Sync + 'static,
-) -> Fake {
-    let handler = move |received: &Received| {
-        if !is_list(received) {
-            return answer(received);
+/// An upstream that lists `m`, and then closes that connection, and answers everything else with this.
+pub fn upstream(answer: impl Fn(&Received) -> Script + Send + Sync + 'static) -> Fake {
+    Fake::start(move |received| {
+        if received.path().ends_with("/models") {
+            return Answer::json(200).header("connection", "close").body(LIST).close();
         }
-        let text = list.lock().unwrap().clone();
-        if text.is_empty() { Answer::json(500).body("{}") } else { Answer::json(200).body(text) }
-    };
-    Fake::start(handler).expect("fake upstream starts")
+        answer(received)
+    })
+    .expect("fake upstream starts")
 }
 
-/// Whether this asks for a list of models.
-pub fn is_list(received: &Received) -> bool {
-    received.method == "GET"
-        && ["/models", "/api/tags", "/catalog/models"].iter().any(|end| received.path().ends_with(end))
+impl Stage {
+    /// With all defaults.
+    pub fn new(answer: impl Fn(&Received) -> Script + Send + Sync + 'static) -> Stage {
+        Stage::with("", "", answer)
+    }
+
+    /// With more options for the provider (`timeouts = { … }`) and for the listener (`keep_alive = …`).
+    pub fn with(
+        of_provider: &str,
+        of_listener: &str,
+        answer: impl Fn(&Received) -> Script + Send + Sync + 'static,
+    ) -> Stage {
+        Stage::before(upstream(answer), "openai", of_provider, of_listener)
+    }
+
+    /// In front of this upstream, spoken to as a provider of this type.
+    pub fn before(fake: Fake, kind: &str, of_provider: &str, of_listener: &str) -> Stage {
+        let text = format!(
+            "{}{of_provider}\n[listeners.test]\naddress = \"127.0.0.1:0\"\nworkers = 1\ndrain = 1\n{of_listener}\n",
+            provider("up", kind, &fake.url())
+        );
+        let stage = Stage { proxy: Proxy::start(&text), fake };
+        eventually("the provider is up", || stage.proxy.status_of("up"), |status| status["health"] == "up");
+        stage
+    }
+
+    /// Asks for a plain chat answer.
+    pub fn chat(&self) -> client::Answer {
+        self.proxy.post(PATH, CHAT)
+    }
+
+    /// Asks for a streamed chat answer and reads all of it.
+    pub fn stream(&self) -> client::Answer {
+        self.open_stream().finish()
+    }
+
+    /// Asks for a streamed chat answer; its body is read step by step.
+    pub fn open_stream(&self) -> Reading {
+        self.proxy.open(PATH, STREAM)
+    }
+
+    /// The inference requests that reached the upstream.
+    pub fn asked(&self) -> Vec<Received> {
+        self.fake.received().into_iter().filter(|received| !received.path().ends_with("/models")).collect()
+    }
+
+    /// How many streams ended so.
+    pub fn stream_ends(&self, reason: &str) -> f64 {
+        let series = format!("demuxai_stream_ends_total{{provider=\"up\",reason=\"{reason}\"}}");
+        self.proxy.find_metric(&series).unwrap_or(0.0)
+    }
+
+    /// How many chat requests ended so.
+    pub fn outcomes(&self, outcome: &str) -> f64 {
+        let series = format!(
+            "demuxai_requests_total{{backend=\"up\",endpoint=\"chat\",listener=\"test\",model=\"m\",outcome=\"{outcome}\",provider=\"up\"}}"
+        );
+        self.proxy.find_metric(&series).unwrap_or(0.0)
+    }
+
+    /// How many calls to the upstream ended so.
+    pub fn attempts(&self, outcome: &str, reason: &str) -> f64 {
+        let series = format!(
+            "demuxai_upstream_attempts_total{{model=\"m\",outcome=\"{outcome}\",provider=\"up\",reason=\"{reason}\"}}"
+        );
+        self.proxy.find_metric(&series).unwrap_or(0.0)
+    }
+
+    /// How many tokens of this type were counted.
+    pub fn tokens(&self, kind: &str) -> f64 {
+        let series = format!(
+            "demuxai_tokens_total{{model=\"m\",provider=\"up\",source=\"upstream\",type=\"{kind}\"}}"
+        );
+        self.proxy.find_metric(&series).unwrap_or(0.0)
+    }
+
+    /// Nothing is left of any request: no seat, no stream; and the provider is held for well.
+    #[track_caller]
+    pub fn assert_settled(&self) {
+        eventually(
+            "no seat is taken",
+            || self.proxy.status_of("up")["in_flight"].clone(),
+            |seats| *seats == 0,
+        );
+        let active = "demuxai_streams_active{provider=\"up\"}";
+        eventually(
+            "no stream is active",
+            || self.proxy.find_metric(active).unwrap_or(0.0),
+            |count| *count == 0.0,
+        );
+        assert_eq!(self.proxy.status_of("up")["health"], "up");
+    }
 }
 
-/// How often the list was asked for.
-pub fn lists(fake: &Fake) -> usize {
-    fake.received().iter().filter(|received| is_list(received)).count()
+/// One chunk of a streamed chat answer, as it is upstream.
+pub fn chunk(text: &str) -> String {
+    json!({"id": "c1", "object": "chat.completion.chunk", "model": "m",
+        "choices": [{"index": 0, "delta": {"content": text}, "finish_reason": null}]})
+    .to_string()
 }
 
-/// What arrived apart from lists, oldest first.
-pub fn calls(fake: &Fake) -> Vec<Received> {
-    fake.received().into_iter().filter(|received| received.method == "POST").collect()
+/// The chunk that ends a streamed chat answer.
+pub fn finish() -> String {
+    json!({"id": "c1", "object": "chat.completion.chunk", "model": "m",
+        "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
+    .to_string()
 }
 
-/// The last call that arrived.
-#[track_caller]
-pub fn last_call(fake: &Fake) -> Received {
-    calls(fake).pop().expect("a call arrived")
+/// A payload as the client gets it from provider `up`: the origin behind the id, the prefix before the model.
+pub fn named(payload: &str) -> String {
+    payload.replace("\"c1\"", "\"c1@up\"").replace("\"m\"", "\"up/m\"")
 }
 
-/// A chat answer in OpenAI's shape that says `ok`.
-pub fn ok_chat() -> Script {
-    Answer::json(200).body(
-        r#"{"id":"chatcmpl-1","object":"chat.completion","created":1,"model":"m","choices":[{"index":0,"message":{"role":"assistant","content":"ok"},"finish_reason":"stop"}],"usage":{"prompt_tokens":1,"completion_tokens":1,"total_tokens":2}}"#,
-    )
-}
-
-/// The body of a chat request.
-pub fn chat(model: &str) -> String {
-    json!({"model": model, "messages": [{"role": "user", "content": "hi"}]}).to_string()
-}
-
-/// The ids of `GET /v1/models`, in its order.
-pub fn ids(proxy: &Proxy) -> Vec<String> {
-    let list = proxy.get("/v1/models").json();
-    let entries = list["data"].as_array().expect("data is an array").clone();
-    entries.iter().map(|entry| entry["id"].as_str().expect("id").to_owned()).collect()
-}
+/// Longer than anything here takes, shorter than anybody waits.
+pub const SOON: Duration = Duration::from_secs(1);

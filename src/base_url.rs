@@ -16,17 +16,34 @@ pub(crate) struct BaseUrl {
     pub(crate) port: u16,
     /// Whether it is https.
     pub(crate) encrypted: bool,
+    /// Without a slash at its end.
+    pub(crate) path: String,
 }
 
 /// Ends of URLs that name one route instead of the base.
 const ROUTES: &[&str] = &["/chat/completions", "/completions", "/embeddings", "/models", "/responses"];
 
 impl BaseUrl {
-    /// Parses a URL.
+    /// Parses a URL as a person writes it: one `/v1` at its end is trimmed.
     ///
     /// # Errors
     /// A sentence when it is no http or https URL, or has a user, a query, a fragment or a route in it.
     pub(crate) fn parse(written: &str) -> Result<Self, String> {
+        let mut url = BaseUrl::parse_trimmed(written)?;
+        let path = url.path.strip_suffix("/v1").unwrap_or(&url.path).trim_end_matches('/').to_owned();
+        if let Some(route) = ROUTES.iter().find(|route| path.ends_with(*route)) {
+            return Err(format!("is the URL of one route; leave `{route}` out"));
+        }
+        url.text.truncate(url.text.len() - url.path.len() + path.len());
+        url.path = path;
+        Ok(url)
+    }
+
+    /// Parses a URL that was trimmed before: its path stays.
+    ///
+    /// # Errors
+    /// A sentence when it is no http or https URL, or has a user, a query or a fragment in it.
+    pub(crate) fn parse_trimmed(written: &str) -> Result<Self, String> {
         let example = "write it like \"http://localhost:11434\"";
         if written.contains('#') || written.contains('?') {
             return Err("must not have a query or fragment; headers can carry more".to_owned());
@@ -56,13 +73,14 @@ impl BaseUrl {
             None => 80,
         };
         let path = uri.path().trim_end_matches('/');
-        let path = path.strip_suffix("/v1").unwrap_or(path).trim_end_matches('/');
-        if let Some(route) = ROUTES.iter().find(|route| path.ends_with(*route)) {
-            return Err(format!("is the URL of one route; leave `{route}` out"));
-        }
         let place = authority.as_str().to_ascii_lowercase();
         let text = format!("{}://{place}{path}", if encrypted { "https" } else { "http" });
-        Ok(BaseUrl { text, host, port, encrypted })
+        Ok(BaseUrl { text, host, port, encrypted, path: path.to_owned() })
+    }
+
+    /// The host as a URL writes it: an IPv6 address has its brackets.
+    pub(crate) fn host_in_url(&self) -> String {
+        if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() }
     }
 
     /// The IP address, when the host is one.
