@@ -354,7 +354,8 @@ fn what_only_openai_knows_never_makes_another_provider_fail() {
             Upstream::Github | Upstream::Fireworks | Upstream::Openai => Vec::new(),
         };
         let mut told = edits.clone();
-        (told.sort_unstable(), expected.sort_unstable());
+        told.sort_unstable();
+        expected.sort_unstable();
         assert_eq!(told, expected, "{full}");
 
         let sent = last_call(fake).json();
