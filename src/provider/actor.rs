@@ -212,26 +212,28 @@ impl ProviderActor {
     /// The refresh is over, with a list or without.
     fn finish(&mut self, fetched: Result<Vec<Model>, ProxyError>, now: Instant) {
         self.refresh.running = false;
-        let config = &self.about.config;
-        let (fresh, next) = match fetched {
+        self.refresh.ended = Some(now);
+        let lifetime = self.about.config.cache;
+        let next = match fetched {
             Ok(models) => {
                 self.refresh.failures = 0;
-                let changed = self.vitals.answered();
-                let level_up = changed || self.vitals.models.load().fetched().is_none();
-                if level_up {
-                    info!(provider = &*self.about.id, models = models.len(), "provider is up");
+                let count = models.len();
+                let first = self.vitals.models.load().fetched().is_none();
+                // Before it counts as up, so that nobody finds it up and its models missing.
+                self.publish(Some(models), now);
+                if self.vitals.answered() || first {
+                    info!(provider = &*self.about.id, models = count, "provider is up");
                 }
-                (Some(models), config.cache)
+                lifetime
             }
             Err(error) => {
                 self.note_list_failure(&error);
                 self.refresh.failures = self.refresh.failures.saturating_add(1);
-                (None, retry_after(self.refresh.failures, config.cache))
+                self.publish(None, now);
+                retry_after(self.refresh.failures, lifetime)
             }
         };
-        self.refresh.ended = Some(now);
         self.refresh.next = Some(now + next);
-        self.publish(fresh, now);
         self.about.metrics.set_up(&self.about.id, self.vitals.health() == Health::Up);
         self.tell_waiters();
     }
