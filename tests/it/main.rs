@@ -13,6 +13,7 @@ mod disconnect;
 mod embeddings;
 mod errors;
 mod fim;
+mod metrics;
 mod models;
 mod original;
 mod params;
