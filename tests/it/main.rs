@@ -21,6 +21,7 @@ mod original;
 mod params;
 mod provider_contract;
 mod relay;
+mod sdk;
 mod security;
 mod shutdown;
 mod streams;

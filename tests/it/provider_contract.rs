@@ -1,13 +1,13 @@
 //! The contract that every kind of provider keeps: each row of the registry in front of the fake of its name.
 //! What is peculiar to one of them is tested elsewhere.
 
-use demuxai::demo::{Fake, Upstream};
+use demuxai::demo::{Answer as Script, Fake, Upstream};
 use demuxai::dialect::Task;
 use demuxai::provider::registry::{PROVIDERS, Registry};
 use serde_json::{Value, json};
 
 use crate::support::client::{self, Answer};
-use crate::support::proxy::Proxy;
+use crate::support::proxy::{Proxy, provider};
 use crate::support::upstreams::{calls, heard, ids, key_of, last_call, playing};
 
 /// What one kind can do, and where it is asked for it.
@@ -354,7 +354,8 @@ fn what_only_openai_knows_never_makes_another_provider_fail() {
             Upstream::Github | Upstream::Fireworks | Upstream::Openai => Vec::new(),
         };
         let mut told = edits.clone();
-        (told.sort_unstable(), expected.sort_unstable());
+        told.sort_unstable();
+        expected.sort_unstable();
         assert_eq!(told, expected, "{full}");
 
         let sent = last_call(fake).json();
@@ -415,6 +416,83 @@ fn the_clients_key_and_cookies_reach_no_upstream() {
         assert_eq!(received.bearer(), bearer);
         assert_eq!(received.header("openai-organization"), Some("org-1"));
         assert!(!format!("{:?}", received.headers).contains("client-secret"), "{:?}", received.headers);
+    }
+}
+
+#[test]
+fn a_model_that_the_plan_may_not_call_is_neither_our_key_at_fault_nor_the_providers_illness() {
+    let (fake, table) = playing(Upstream::OllamaCloud);
+    let proxy = heard(&table);
+    let body = r#"{"model":"ollama-cloud/qwen3-coder:480b","messages":[{"role":"user","content":"x"}]}"#;
+    let answer = proxy.post("/v1/chat/completions", body);
+    assert_eq!(answer.status, 403, "{}", answer.text());
+    assert!(answer.text().contains("requires a subscription"), "{}", answer.text());
+    assert_eq!((proxy.status_of("ollama-cloud")["health"].as_str(), calls(&fake).len()), (Some("up"), 1));
+    assert_eq!(proxy.get("/readyz").status, 200);
+}
+
+/// A server that answers every endpoint in OpenAI's shape, whatever stands before it in the path.
+fn compatible() -> Fake {
+    Fake::start(|received| {
+        let sent = received.json();
+        let body = match received.path().rsplit('/').next() {
+            Some("models") => json!({"data": [{"id": "m"}]}),
+            Some("embeddings") => json!({"data": [{"index": 0, "embedding": [1.0]}], "model": "m"}),
+            _ if sent.get("messages").is_some() => {
+                json!({"id": "c", "object": "chat.completion", "model": "m", "choices": [{"index": 0,
+                    "message": {"role": "assistant", "content": "ok"}, "finish_reason": "stop"}]})
+            }
+            _ => {
+                json!({"id": "c", "object": "text_completion", "model": "m", "choices": [{"index": 0,
+                    "text": "ok", "finish_reason": "stop"}]})
+            }
+        };
+        Script::json(200).value(&body)
+    })
+    .expect("fake upstream starts")
+}
+
+#[test]
+fn every_preset_serves_what_its_table_says_and_refuses_the_rest_itself() {
+    let registry = Registry::builtin();
+    let presets: Vec<&str> =
+        registry.names().into_iter().filter(|name| PROVIDERS.iter().all(|row| row.name != *name)).collect();
+    assert!(presets.len() >= 15, "{presets:?}");
+    for name in presets {
+        let kind = registry.kind(name).expect("a preset");
+        let fake = compatible();
+        let proxy = heard(&provider("up", name, &fake.url()));
+        let requests = [
+            (Task::Chat, "chat/completions", json!({"messages": [{"role": "user", "content": "x"}]})),
+            (Task::Completion, "completions", json!({"prompt": "x"})),
+            (Task::Fim, "completions", json!({"prompt": "x", "suffix": "y"})),
+            (Task::Fim, "fim/completions", json!({"prompt": "x", "suffix": "y"})),
+            (Task::Embedding, "embeddings", json!({"input": "x"})),
+        ];
+        for (task, endpoint, mut body) in requests {
+            body["model"] = json!("up/m");
+            let before = calls(&fake).len();
+            let answer = proxy.post(&format!("/v1/{endpoint}"), &body.to_string());
+            let what = format!("{name}, {endpoint}: {}", answer.text());
+            match kind.facts.route(kind.adapter, task) {
+                Some(route) => {
+                    assert_eq!(answer.status, 200, "{what}");
+                    assert_eq!(last_call(&fake).path(), route.path, "{what}");
+                    let shape = &answer.json()["object"];
+                    let wanted = match endpoint {
+                        "completions" => json!("text_completion"),
+                        "embeddings" => Value::Null,
+                        _ => json!("chat.completion"),
+                    };
+                    assert_eq!(*shape, wanted, "{what}");
+                }
+                None => {
+                    assert_eq!(answer.status, 400, "{what}");
+                    assert!(answer.error().contains("has no"), "{what}");
+                    assert_eq!(calls(&fake).len(), before, "{what}");
+                }
+            }
+        }
     }
 }
 

@@ -69,7 +69,8 @@ fn one(
 ) -> Option<ProviderConfig> {
     let at = |key: &'static str| ["providers", id, key];
     let kind = kind(check, id, entry);
-    if let Some(why) = kind.and_then(|kind| kind.retired) {
+    // Where it has a url of its own, what answers there will tell.
+    if let Some(why) = kind.and_then(|kind| kind.retired).filter(|_| entry.url.is_none()) {
         check.note(&["providers", id], why);
     }
     let url = url(check, id, entry, kind, listeners);
