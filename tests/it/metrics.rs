@@ -11,8 +11,8 @@ use demuxai::demo::server::Fake;
 use demuxai::demo::upstream::{Setup, Upstream};
 
 use crate::support::edge::{self, CHAT, STREAM, Stage, refusal, stage, until_up};
-use crate::support::eventually;
 use crate::support::proxy::{Proxy, provider};
+use crate::support::{eventually, nowhere};
 
 const PATH: &str = "/v1/chat/completions";
 
@@ -241,8 +241,7 @@ fn a_request_that_fails_is_counted_where_it_failed() {
     stage.proxy.post(PATH, &CHAT.replace("up/m", "up/none"));
     stage.proxy.get("/nothing");
     stage.proxy.get("/v1/embeddings");
-    let dead =
-        Proxy::start(&format!("{}models = [\"m\"]\n", provider("dead", "openai", "http://127.0.0.1:1")));
+    let dead = Proxy::start(&format!("{}models = [\"m\"]\n", provider("dead", "openai", &nowhere())));
     dead.post(PATH, &CHAT.replace("up/", "dead/"));
     let text = stage.proxy.get("/metrics").text();
     for (endpoint, outcome) in [
@@ -331,7 +330,7 @@ fn a_thousand_unknown_models_paths_and_methods_make_no_series_of_their_own() {
 
 #[test]
 fn the_first_scrape_has_every_provider_the_build_and_the_process() {
-    let down = Proxy::start(&provider("down", "openai", "http://127.0.0.1:1"));
+    let down = Proxy::start(&provider("down", "openai", &nowhere()));
     let text = down.get("/metrics").text();
     assert_eq!(value(&text, "demuxai_provider_up", &[("provider", "down")]), 0.0);
     assert_eq!(value(&text, "demuxai_actor_restarts_total", &[("provider", "down")]), 0.0);
@@ -349,11 +348,7 @@ fn it_is_alive_at_once_and_ready_when_a_provider_is_up() {
         Plain::json(200).chunked().gate("list").chunk(r#"{"object":"list","data":[]}"#).last_chunk()
     })
     .unwrap();
-    let text = format!(
-        "{}{}",
-        provider("up", "openai", &fake.url()),
-        provider("down", "openai", "http://127.0.0.1:1")
-    );
+    let text = format!("{}{}", provider("up", "openai", &fake.url()), provider("down", "openai", &nowhere()));
     let proxy = Proxy::start(&text);
     eventually("its list is asked for", || fake.counts().requests, |requests| *requests == 1);
     assert_eq!((proxy.get("/healthz").status, proxy.get("/readyz").status), (200, 503));
