@@ -25,7 +25,7 @@ use crate::backend::Call;
 use crate::backend::seats::Generation;
 use crate::error::{ErrorKind, ProxyError};
 use crate::metrics::ModelMeters;
-use crate::upstream::{Client, ClientOptions};
+use crate::upstream::Client;
 
 /// What a client that met `max_in_flight` is told to wait.
 const OVERLOAD_RETRY: Duration = Duration::from_secs(1);
@@ -94,13 +94,7 @@ impl ProviderActor {
         generation: Generation,
         gone: watch::Receiver<bool>,
     ) -> Self {
-        let options = ClientOptions {
-            url: about.config.url.clone(),
-            connect_timeout: about.config.timeouts.connect,
-            ca_file: about.config.ca_file.clone(),
-            user_agent: concat!("demuxai/", env!("CARGO_PKG_VERSION")).to_owned(),
-        };
-        let client = Client::new(&options).map(Rc::new).map_err(|error| error.at(&about.id));
+        let client = about.client().map(Rc::new).map_err(|error| error.at(&about.id));
         if let Err(error) = &client {
             warn!(provider = &*about.id, error = error.message, "provider has no client");
             vitals.set_health(Health::Unreachable, Some(error.message.clone()));

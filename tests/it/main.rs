@@ -9,6 +9,8 @@
 )]
 
 mod base_url;
+mod cli;
+mod config_examples;
 mod disconnect;
 mod embeddings;
 mod errors;
@@ -21,6 +23,7 @@ mod provider_contract;
 mod relay;
 mod sdk;
 mod security;
+mod shutdown;
 mod streams;
 mod supervision;
 mod support;
