@@ -9,6 +9,7 @@ use config::{FileFormat, Format, Value, ValueKind};
 use super::interpolate::expand;
 use super::place::{Places, Tree};
 use super::report::did_you_mean;
+use super::validate::free_id;
 
 /// Largest such file.
 const MOST_BYTES: usize = 1024 * 1024;
@@ -205,7 +206,11 @@ impl Conversion<'_> {
             let host = if host.contains(':') && !host.starts_with('[') { format!("[{host}]") } else { host };
             let address = format!("{host}:{}", port.unwrap_or_else(|| "6041".to_owned()));
             let listener = self.table([("address", self.value(ValueKind::String(address)))]);
-            let listeners = self.table([("local", listener)]);
+            let id = free_id(|id| {
+                matches!(top.get("providers").map(|value| &value.kind),
+                    Some(ValueKind::Table(providers)) if providers.contains_key(id))
+            });
+            let listeners = self.table([(id, listener)]);
             self.tree.insert("listeners".to_owned(), listeners);
         }
         if let Some(key) = self.text(&mut top, "demuxai", "api_key").filter(|key| !key.is_empty()) {

@@ -176,11 +176,16 @@ impl Loading {
             Some(ValueKind::Table(listeners)) => listeners.keys().next().map(String::as_str),
             _ => None,
         };
+        let taken = |id: &str| {
+            ["providers", "groups", "routers"].iter().any(|section| {
+                matches!(below.get(*section).map(|value| &value.kind),
+                    Some(ValueKind::Table(table)) if table.contains_key(id))
+            })
+        };
+        let first = first.unwrap_or_else(|| validate::free_id(taken));
         for (path, value) in overrides {
-            let steps: Vec<&str> = path
-                .split('.')
-                .map(|step| if step == FIRST { first.unwrap_or("local") } else { step })
-                .collect();
+            let steps: Vec<&str> =
+                path.split('.').map(|step| if step == FIRST { first } else { step }).collect();
             set(&mut tree, &steps, read::value_of(value, place), place);
         }
         tree

@@ -69,7 +69,7 @@ impl Parts {
                     continue;
                 }
                 b"model" => {
-                    if is_filled_string(raw) && !marks.is_prefixed(raw) {
+                    if is_filled_string(raw) {
                         edits.insert(span.value.start + 1, marks.prefix.as_slice());
                     }
                     continue;
@@ -141,11 +141,6 @@ impl Marks {
     pub(super) fn new(provider: &str) -> Self {
         Marks { prefix: format!("{provider}/").into_bytes(), suffix: format!("@{provider}").into_bytes() }
     }
-
-    /// Whether the string, given with its quotes, begins with the prefix already.
-    fn is_prefixed(&self, raw: &[u8]) -> bool {
-        json::key_bytes(raw).starts_with(&self.prefix)
-    }
 }
 
 fn is_filled_string(raw: &[u8]) -> bool {
@@ -214,17 +209,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_prefixed_empty_or_no_string_stays() {
-        for payload in [
-            r#"{"model":"mistral/a"}"#,
-            r#"{"model":"mistr\u0061l\/a"}"#,
-            r#"{"model":"","id":""}"#,
-            r#"{"model":null,"id":7}"#,
-            r#"{"models":"a"}"#,
-        ] {
+    fn what_is_empty_or_no_string_stays() {
+        for payload in [r#"{"model":"","id":""}"#, r#"{"model":null,"id":7}"#, r#"{"models":"a"}"#] {
             assert_eq!(named(payload), payload);
         }
         assert_eq!(named(r#"{"model":"mistral-large"}"#), r#"{"model":"mistral/mistral-large"}"#);
+        // A model may be called like a provider; the client's id of it has the prefix twice.
+        assert_eq!(named(r#"{"model":"mistral/large"}"#), r#"{"model":"mistral/mistral/large"}"#);
     }
 
     #[test]

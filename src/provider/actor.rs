@@ -17,15 +17,15 @@ use tracing::{debug, info, warn};
 use super::Model;
 use super::about::About;
 use super::call::{Job, ReplySender, carry};
-use super::headers;
-use super::models::{ModelList, with_static};
+use super::fetch;
+use super::models::{FRESH, ModelList, with_static};
 use super::prepare::check_route;
 use super::vitals::{Health, Vitals};
 use crate::backend::Call;
 use crate::backend::seats::Generation;
 use crate::error::{ErrorKind, ProxyError};
 use crate::metrics::ModelMeters;
-use crate::upstream::{Client, ClientOptions, Outgoing};
+use crate::upstream::{Client, ClientOptions};
 
 /// What a client that met `max_in_flight` is told to wait.
 const OVERLOAD_RETRY: Duration = Duration::from_secs(1);
@@ -34,12 +34,8 @@ const TICK: Duration = Duration::from_secs(1);
 /// A list that failed is tried again after this long at first, doubled up to the list's lifetime or ten minutes.
 const FIRST_RETRY: Duration = Duration::from_secs(5);
 const LONGEST_RETRY: Duration = Duration::from_secs(600);
-/// Fetching a list takes no longer than this, details included.
+/// Fetching a list takes no longer than this, and neither does completing it.
 const LIST_TIMEOUT: Duration = Duration::from_secs(60);
-/// Largest list that is read.
-const MAX_LIST: usize = 32 * 1024 * 1024;
-/// At most so many follow-up requests complete a list.
-const MAX_DETAILS: usize = 500;
 
 /// One upstream account's actor.
 pub struct ProviderActor {
@@ -56,6 +52,8 @@ pub struct ProviderActor {
 struct Refresh {
     running: bool,
     failures: u32,
+    /// When the last one ended, well or not.
+    ended: Option<Instant>,
     next: Option<Instant>,
     waiters: Vec<oneshot::Sender<()>>,
 }
@@ -156,30 +154,39 @@ impl ProviderActor {
             return;
         };
         self.refresh.running = true;
-        let fetch = async move { ask(&client, &about, Method::GET, &path, Vec::new()).await };
-        self.then(ctx, fetch, |actor, ctx, list| actor.read_list(ctx, list));
+        let fetch = async move { fetch::ask(&client, &about, Method::GET, &path, Vec::new()).await };
+        self.then(ctx, fetch, |actor, ctx, list| actor.read_list(ctx, list, Instant::now()));
     }
 
-    /// Reads the list; entries that need more are completed before it counts.
-    fn read_list(&mut self, ctx: &mut Context<Self>, list: Result<Bytes, ProxyError>) {
+    /// Reads the list and puts it out; entries that need more are completed behind that.
+    fn read_list(&mut self, ctx: &mut Context<Self>, list: Result<Bytes, ProxyError>, now: Instant) {
         let about = Arc::clone(&self.about);
-        let models = list.and_then(|body| {
+        let read = |body: Bytes| {
             about.adapter.models(&body).map_err(|reason| {
-                ProxyError::new(
-                    ErrorKind::UpstreamProtocol,
-                    format!("the model list of `{}`: {reason}", about.id),
-                )
+                let text = format!("the model list of `{}`: {reason}", about.id);
+                ProxyError::new(ErrorKind::UpstreamProtocol, text)
             })
-        });
-        let incomplete =
-            |models: &Vec<Model>| models.iter().any(|model| about.adapter.detail(model).is_some());
-        match (models, self.client.as_ref().map(Rc::clone)) {
-            (Ok(models), Ok(client)) if incomplete(&models) => {
-                let details = async move { Ok(complete(&client, &about, models).await) };
-                self.then(ctx, details, |actor, _ctx, models| actor.finish(models, Instant::now()));
-            }
-            (models, _) => self.finish(models, Instant::now()),
+        };
+        let known = self.vitals.models.load_full();
+        let models = match list.and_then(read) {
+            Ok(models) => fetch::recall(models, &known, about.adapter),
+            Err(error) => return self.finish(Err(error), now),
+        };
+        let incomplete = fetch::incomplete(&models, &known, about.adapter);
+        self.finish(Ok(models.clone()), now);
+        let Ok(client) = self.client.as_ref().map(Rc::clone) else { return };
+        if !incomplete {
+            return;
         }
+        self.refresh.running = true;
+        let details = async move { Ok(fetch::complete(&client, &about, models, &known).await) };
+        self.then(ctx, details, move |actor, _ctx, models| {
+            actor.refresh.running = false;
+            if let Ok(models) = models {
+                actor.publish(Some(models), now);
+            }
+            actor.tell_waiters();
+        });
     }
 
     /// Runs I/O as a task of the arbiter; only what is done with its result belongs to the actor.
@@ -222,9 +229,14 @@ impl ProviderActor {
                 (None, retry_after(self.refresh.failures, config.cache))
             }
         };
+        self.refresh.ended = Some(now);
         self.refresh.next = Some(now + next);
         self.publish(fresh, now);
         self.about.metrics.set_up(&self.about.id, self.vitals.health() == Health::Up);
+        self.tell_waiters();
+    }
+
+    fn tell_waiters(&mut self) {
         for waiter in self.refresh.waiters.drain(..) {
             // A request that left does not care.
             let _ = waiter.send(());
@@ -251,12 +263,16 @@ impl ProviderActor {
         self.vitals.models.store(Arc::new(list));
     }
 
+    fn has_static_models(&self) -> bool {
+        !self.about.facts.models.is_empty() || !self.about.config.models.is_empty()
+    }
+
     fn note_list_failure(&self, error: &ProxyError) {
         let id = &*self.about.id;
         let health = match error.kind {
             ErrorKind::ProviderRetired => Health::Retired,
             ErrorKind::UpstreamAuthentication => Health::Refused,
-            ErrorKind::UpstreamStatus if !self.about.facts.models.is_empty() => {
+            ErrorKind::UpstreamStatus if self.has_static_models() => {
                 // Some hosts serve models but no list of them.
                 debug!(provider = id, error = error.message, "no model list, the static one serves");
                 self.vitals.set_health(Health::Up, None);
@@ -274,39 +290,7 @@ impl ProviderActor {
 
 fn retry_after(failures: u32, lifetime: Duration) -> Duration {
     let doublings = failures.saturating_sub(1).min(10);
-    FIRST_RETRY.saturating_mul(1 << doublings).min(LONGEST_RETRY).min(lifetime.max(FIRST_RETRY))
-}
-
-/// Completes the entries that need it. An entry without its details is better than no list.
-async fn complete(client: &Client, about: &About, mut models: Vec<Model>) -> Vec<Model> {
-    let adapter = about.adapter;
-    let incomplete =
-        models.iter_mut().filter_map(|model| adapter.detail(model).map(|detail| (model, detail)));
-    for (model, detail) in incomplete.take(MAX_DETAILS) {
-        if let Ok(body) = ask(client, about, Method::POST, detail.path, detail.body).await {
-            adapter.apply_detail(model, &body);
-        }
-    }
-    models
-}
-
-async fn ask(
-    client: &Client,
-    about: &About,
-    method: Method,
-    path: &str,
-    body: Vec<u8>,
-) -> Result<Bytes, ProxyError> {
-    let headers = headers::going_up(&about.headers, &[], false);
-    let outgoing = Outgoing { method, path: path.to_owned(), headers, body: Bytes::from(body).into() };
-    let answer = client.send(outgoing).await?;
-    let (status, head) = (answer.status, answer.headers);
-    let body = answer.body.collect(MAX_LIST).await?;
-    if (200..300).contains(&status) {
-        return Ok(body);
-    }
-    let now = std::time::SystemTime::now();
-    Err(about.scrub.error(about.refusal(status, &head, &body, now)))
+    FIRST_RETRY.saturating_mul(1 << doublings).min(LONGEST_RETRY).min(lifetime)
 }
 
 impl Actor for ProviderActor {
@@ -352,6 +336,12 @@ impl Handler<RefreshModels> for ProviderActor {
     type Result = ();
 
     fn handle(&mut self, message: RefreshModels, ctx: &mut Self::Context) {
+        let now = Instant::now();
+        if !self.refresh.running && self.refresh.ended.is_some_and(|ended| now < ended + FRESH) {
+            // A list that cannot be had is not asked for with every request.
+            let _ = message.done.send(());
+            return;
+        }
         self.refresh.waiters.retain(|waiter| !waiter.is_closed());
         self.refresh.waiters.push(message.done);
         self.start_refresh(ctx);

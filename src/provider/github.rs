@@ -46,6 +46,7 @@ fn catalogue_entry(entry: &Value) -> Option<Model> {
     let known = &mut mapped.capabilities;
     known.completion = Some(false);
     known.fim = Some(false);
+    known.embedding = Some(mapped.output_modalities.iter().any(|word| word == "embeddings"));
     known.tools = Some(has("tool-calling"));
     known.streaming = Some(has("streaming"));
     known.reasoning = Some(has("reasoning") || tags.iter().any(|tag| tag == "reasoning"));

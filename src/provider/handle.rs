@@ -16,7 +16,7 @@ use tracing::{error, warn};
 
 use super::about::About;
 use super::actor::{Forward, Ping, ProviderActor, RefreshModels};
-use super::models::Lookup;
+use super::models::{FRESH, Lookup};
 use super::prepare::check_capability;
 use super::supervisor::{Intensity, Observer, supervise};
 use super::vitals::{Health, Vitals};
@@ -28,9 +28,7 @@ use crate::metrics::events::AttemptEnded;
 
 /// An arbiter that does not answer a [`Ping`] for this long is given up.
 pub const PING_TIMEOUT: Duration = Duration::from_secs(5);
-/// A model missing from a list older than this makes the list be fetched anew before it is denied.
-const FRESH: Duration = Duration::from_secs(2);
-/// How long a request waits for that.
+/// How long a request waits for a list that is fetched anew before it denies a model.
 const REFRESH_WAIT: Duration = Duration::from_secs(10);
 
 /// One configured provider.
@@ -108,6 +106,11 @@ impl Provider {
         &self.vitals
     }
 
+    /// Whether its owner shut it down for good: it is not asked, and what it listed is not there any more.
+    pub fn retired(&self) -> bool {
+        self.vitals.health() == Health::Retired
+    }
+
     /// Whether requests can be sent to it: nothing speaks against it, and something for it.
     pub fn usable(&self) -> bool {
         self.vitals.health() == Health::Up && self.replica().is_some()
@@ -118,6 +121,10 @@ impl Provider {
     /// # Errors
     /// `model_not_found` when it is excluded, or absent from a complete and fresh list.
     pub async fn resolve(&self, id: &str) -> Result<Arc<str>, ProxyError> {
+        if self.retired() {
+            // It says so itself when it is asked.
+            return Ok(Arc::from(id));
+        }
         for last in [false, true] {
             let models = self.vitals.models.load_full();
             match models.look_up(id, Instant::now(), FRESH) {
@@ -196,7 +203,7 @@ impl Provider {
     /// What speaks against sending this call at all.
     fn objection(&self, call: &Call) -> Option<ProxyError> {
         let id = &*self.about.id;
-        if self.vitals.health() == Health::Retired {
+        if self.retired() {
             let text = self.vitals.remark().unwrap_or_else(|| format!("`{id}` was shut down by its owner"));
             return Some(ProxyError::new(ErrorKind::ProviderRetired, text).at(id));
         }

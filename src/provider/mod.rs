@@ -11,6 +11,7 @@ mod call;
 pub mod capability;
 pub mod catalogue;
 mod codestral;
+mod fetch;
 mod fireworks;
 mod github;
 pub mod handle;

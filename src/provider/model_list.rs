@@ -115,7 +115,8 @@ fn capabilities(entry: &Value, model: &Model) -> Capabilities {
     let mut known = Capabilities::default();
     let outputs = &model.output_modalities;
     if !outputs.is_empty() {
-        known.embedding = Some(outputs.iter().any(|word| word.starts_with("embedding")));
+        // llama.cpp says `text` of a server that embeds (PyPI: xllamacpp, 2026-11-22), so its absence says nothing.
+        known.embedding = outputs.iter().any(|word| word.starts_with("embedding")).then_some(true);
         known.chat = Some(outputs.iter().any(|word| word == "text"));
     }
     if !model.input_modalities.is_empty() {

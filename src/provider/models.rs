@@ -1,6 +1,7 @@
 //! A provider's model list as it stands: what is listed, how old it is, and whether it can be trusted to be complete.
 //! Pure; the actor fetches, this decides.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
@@ -9,11 +10,16 @@ use globset::GlobSet;
 use super::{Model, capability};
 use crate::config::settings::StaticModel;
 
+/// A list older than this is fetched anew before it denies a model, and no list is asked for twice within it.
+pub const FRESH: Duration = Duration::from_secs(2);
+
 /// The models of one provider, after filters. Immutable: a refresh makes a new one.
 #[derive(Default)]
 pub struct ModelList {
     models: Vec<Model>,
     by_id: HashMap<String, usize>,
+    /// Other ids that the upstream has for them, as far as they are no ids of their own.
+    by_alias: HashMap<String, usize>,
     /// When the upstream last gave its list; `None`: it never did.
     fetched: Option<Instant>,
     /// The upstream serves models that it does not list.
@@ -53,6 +59,11 @@ impl ModelList {
                 list.models.push(model);
             }
         }
+        for (index, model) in list.models.iter().enumerate() {
+            for alias in model.aliases.iter().filter(|alias| !list.by_id.contains_key(*alias)) {
+                list.by_alias.entry(alias.clone()).or_insert(index);
+            }
+        }
         list
     }
 
@@ -66,19 +77,26 @@ impl ModelList {
         self.fetched
     }
 
-    /// Whether the configuration's globs allow this id. Exclusion wins.
+    /// Whether the configuration's globs allow this id. Exclusion wins. A name without a tag and the same with
+    /// `:latest` are one model.
     pub fn allows(&self, id: &str) -> bool {
-        self.include.as_ref().is_none_or(|globs| globs.is_match(id))
-            && !self.exclude.as_ref().is_some_and(|globs| globs.is_match(id))
+        if self.include.is_none() && self.exclude.is_none() {
+            return true;
+        }
+        let other = twin(id);
+        let matches = |globs: &GlobSet| {
+            globs.is_match(id) || other.as_deref().is_some_and(|other| globs.is_match(other))
+        };
+        self.include.as_ref().is_none_or(matches) && !self.exclude.as_ref().is_some_and(matches)
     }
 
-    /// The listed model of this id. Ollama's clients append `:latest` at will, and its server does too.
+    /// The listed model of this id or alias. Ollama's clients append `:latest` at will, and its server does too.
     pub fn find(&self, id: &str) -> Option<&Model> {
         let exact = self.by_id.get(id).or_else(|| match id.strip_suffix(":latest") {
             Some(bare) => self.by_id.get(bare),
             None => self.by_id.get(&format!("{id}:latest")),
         });
-        exact.and_then(|index| self.models.get(*index))
+        exact.or_else(|| self.by_alias.get(id)).and_then(|index| self.models.get(*index))
     }
 
     /// What this list says of a model id at `now`. A denial needs a list not older than `fresh`.
@@ -95,6 +113,15 @@ impl ModelList {
             Some(at) if now.saturating_duration_since(at) > fresh => Lookup::Stale,
             Some(_) => Lookup::Absent,
         }
+    }
+}
+
+/// The other spelling of an id with or without the tag `:latest`; none for an id with another tag.
+fn twin(id: &str) -> Option<Cow<'_, str>> {
+    match id.strip_suffix(":latest") {
+        Some(bare) => Some(Cow::Borrowed(bare)),
+        None if id.contains(':') => None,
+        None => Some(Cow::Owned(format!("{id}:latest"))),
     }
 }
 
@@ -135,8 +162,6 @@ mod tests {
         let glob = Glob::new(pattern).ok()?;
         GlobSetBuilder::new().add(glob).build().ok()
     }
-
-    const FRESH: Duration = Duration::from_secs(2);
 
     #[test]
     fn exclusion_wins_over_inclusion_and_hides_what_the_upstream_lists() {
@@ -180,5 +205,33 @@ mod tests {
         assert_eq!(list.find("qwen3").map(|found| found.id.as_str()), Some("qwen3:latest"));
         assert_eq!(list.find("bare:latest").map(|found| found.id.as_str()), Some("bare"));
         assert_eq!(list.find("qwen3:8b"), None);
+    }
+
+    #[test]
+    fn an_exclusion_covers_both_spellings_of_the_latest_tag_and_no_other_tag() {
+        for pattern in ["qwen3", "qwen3:latest"] {
+            let list = ModelList::new(Vec::new(), None, false, None, globs(pattern));
+            assert!(!list.allows("qwen3") && !list.allows("qwen3:latest") && list.allows("qwen3:8b"));
+            let list = ModelList::new(Vec::new(), None, false, globs(pattern), None);
+            assert!(list.allows("qwen3") && list.allows("qwen3:latest") && !list.allows("qwen3:8b"));
+        }
+    }
+
+    #[test]
+    fn an_alias_means_its_model_unless_it_is_an_id() {
+        let aliased = |id: &str, aliases: &[&str]| Model {
+            aliases: aliases.iter().map(|alias| (*alias).to_owned()).collect(),
+            ..model(id)
+        };
+        let list = ModelList::new(
+            vec![aliased("a-2508", &["a", "b"]), aliased("b", &["a-2508"])],
+            None,
+            false,
+            None,
+            None,
+        );
+        assert_eq!(list.find("a").map(|found| found.id.as_str()), Some("a-2508"));
+        assert_eq!(list.find("b").map(|found| found.id.as_str()), Some("b"));
+        assert_eq!(list.find("a-2508").map(|found| found.id.as_str()), Some("a-2508"));
     }
 }

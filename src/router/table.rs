@@ -45,6 +45,11 @@ impl Table {
         &self.providers
     }
 
+    /// The providers whose lists mean something: not those that are gone.
+    fn serving(&self) -> impl Iterator<Item = &Arc<Provider>> {
+        self.providers.iter().filter(|provider| !provider.retired())
+    }
+
     /// The provider of this id.
     pub fn provider(&self, id: &str) -> Option<&Arc<Provider>> {
         self.by_id.get(id).and_then(|index| self.providers.get(*index))
@@ -72,7 +77,7 @@ impl Table {
 
     /// A bare name means the provider that lists it, if it is exactly one. No list is waited for.
     fn resolve_bare(&self, name: &str) -> Result<Target, ProxyError> {
-        let mut listing = self.providers.iter().filter_map(|provider| {
+        let mut listing = self.serving().filter_map(|provider| {
             let models = provider.vitals().models.load();
             models.find(name).map(|model| (provider, Arc::<str>::from(model.id.as_str())))
         });
@@ -92,10 +97,12 @@ impl Table {
     /// The model of this full or bare id as listed, with its provider.
     pub fn find_listed(&self, text: &str) -> Option<(Arc<Provider>, Model)> {
         let (provider, id) = match model_id::parse(text, |id| self.by_id.contains_key(id)) {
-            ModelId::Of { backend, model } => (self.provider(backend)?, model),
+            ModelId::Of { backend, model } => {
+                (self.provider(backend).filter(|provider| !provider.retired())?, model)
+            }
             ModelId::Bare(name) => {
                 let lists = |provider: &&Arc<Provider>| provider.vitals().models.load().find(name).is_some();
-                (self.providers.iter().find(lists)?, name)
+                (self.serving().find(lists)?, name)
             }
             ModelId::Backend(_) => return None,
         };
@@ -105,8 +112,7 @@ impl Table {
 
     fn unknown(&self, text: &str) -> ProxyError {
         let ids: Vec<String> = self
-            .providers
-            .iter()
+            .serving()
             .flat_map(|provider| {
                 let models = provider.vitals().models.load();
                 let full = |model: &Model| format!("{}/{}", provider.id(), model.id);

@@ -22,7 +22,7 @@ pub fn list(request: &HttpRequest, edge: &Edge, client: Option<&ClientKey>) -> H
     for provider in table.providers() {
         let models = provider.vitals().models.load();
         for model in models.models() {
-            let visible = may_use(client, provider.id(), &model.id);
+            let visible = !provider.retired() && may_use(client, provider.id(), &model.id);
             if visible {
                 entries.push(provider_entry(provider.id(), model, kind));
             }

@@ -171,7 +171,7 @@ fn a_request_that_was_cut_off_in_its_body_reaches_no_upstream() {
     let head = format!("POST {PATH} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1000\r\n\r\n{CHAT}");
     client.write_all(head.as_bytes()).unwrap();
     drop(client);
-    let refused = "demuxai_requests_total{backend=\"none\",endpoint=\"none\",listener=\"test\",model=\"none\",outcome=\"invalid_request\",provider=\"none\"}";
+    let refused = "demuxai_requests_total{backend=\"none\",endpoint=\"chat\",listener=\"test\",model=\"none\",outcome=\"invalid_request\",provider=\"none\"}";
     eventually("it is counted", || stage.proxy.get("/metrics").text(), |text| text.contains(refused));
     assert!(stage.asked().is_empty());
     stage.assert_settled();

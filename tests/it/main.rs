@@ -20,6 +20,7 @@ mod original;
 mod params;
 mod provider_contract;
 mod relay;
+mod sdk;
 mod security;
 mod streams;
 mod supervision;

@@ -108,10 +108,10 @@ fn a_stream_keeps_every_byte_of_its_payloads() {
 }
 
 #[test]
-fn a_prefix_that_is_there_already_is_not_put_there_twice_and_no_id_is_invented() {
-    let body = r#"{"model":"up/m","id":"","choices":[]}"#;
-    let stage = Stage::new(move |_| Answer::json(200).body(body));
-    assert_eq!(stage.chat().text(), body);
+fn a_model_whose_own_name_begins_like_the_provider_gets_its_prefix_too_and_no_id_is_invented() {
+    // `up/m` at provider `up` is listed as `up/up/m`: what is answered must be what can be asked for again.
+    let stage = Stage::new(|_| Answer::json(200).body(r#"{"model":"up/m","id":"","choices":[]}"#));
+    assert_eq!(stage.chat().text(), r#"{"model":"up/up/m","id":"","choices":[]}"#);
     let bare = r#"{"choices":[{"message":{"content":"x"}}]}"#;
     let stage = Stage::new(move |_| Answer::json(200).body(bare));
     assert_eq!(stage.chat().text(), bare);

@@ -110,6 +110,14 @@ fn little_is_needed() {
 }
 
 #[test]
+fn a_provider_may_be_called_as_our_listener_would_be() {
+    let text = "demuxai:\n  port: 6042\n  providers:\n    local: {type: ollama}\n";
+    let config = Case::empty().file("config.yml", text).config();
+    assert_eq!((config.listeners[0].id.as_str(), config.listeners[0].address.port()), ("listener", 6042));
+    assert_eq!(config.providers[0].id, "local");
+}
+
+#[test]
 fn it_loads_beside_toml_and_by_the_variable() {
     let case = whole().file("more.toml", "[providers.mistral]\nname = 'M'\n[providers.box]\ntype = 'ollama'");
     let config = case.config();

@@ -37,6 +37,14 @@ fn the_command_line_names_the_first_listener_of_the_file() {
 }
 
 #[test]
+fn the_command_lines_listener_takes_no_providers_id() {
+    let text = "[providers.local]\ntype = 'ollama'";
+    let config = Case::of(text).option("listeners.<first>.address", "127.0.0.1:4").config();
+    let listeners: Vec<_> = config.listeners.iter().map(|l| (l.id.as_str(), l.address.port())).collect();
+    assert_eq!(listeners, [("listener", 4)]);
+}
+
+#[test]
 fn variables_find_keys_that_exist_whatever_their_case_and_dashes() {
     let config =
         Case::of("[providers.my_big-box]\ntype = 'ollama'\n[providers.my_big-box.headers]\nX-Title = 'a'")

@@ -27,7 +27,9 @@ pub(super) fn all(check: &mut Check<'_>, spec: &Spec) -> Vec<Listener> {
     let mut listeners: Vec<Listener> = Vec::new();
     let mut entries = check.entries::<ListenerSpec>("listeners", &spec.listeners);
     if spec.listeners.is_empty() {
-        entries.push((free_id(spec), ListenerSpec::default()));
+        let tables = [&spec.providers, &spec.groups, &spec.routers];
+        let id = free_id(|id| tables.iter().any(|table| table.contains_key(id)));
+        entries.push((id.to_owned(), ListenerSpec::default()));
     }
     // Keys that were taken out as wrong are meant to be there.
     let keys_in_doubt =
@@ -54,12 +56,10 @@ pub(super) fn all(check: &mut Check<'_>, spec: &Spec) -> Vec<Listener> {
     listeners
 }
 
-/// `local`, unless a provider or another thing has that id.
-fn free_id(spec: &Spec) -> String {
-    let taken =
-        |id: &str| [&spec.providers, &spec.groups, &spec.routers].iter().any(|table| table.contains_key(id));
+/// The id of the listener that nobody named: `local`, unless a provider or another thing has that id.
+pub(crate) fn free_id(taken: impl Fn(&str) -> bool) -> &'static str {
     let candidates = ["local", "listener", "default-listener"];
-    candidates.into_iter().find(|id| !taken(id)).unwrap_or("local").to_owned()
+    candidates.into_iter().find(|id| !taken(id)).unwrap_or("local")
 }
 
 fn one(check: &mut Check<'_>, id: String, entry: &ListenerSpec) -> Listener {

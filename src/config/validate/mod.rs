@@ -16,6 +16,8 @@ use http::header::HeaderValue;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
+pub(super) use listeners::free_id;
+
 use super::Kind;
 use super::place::{KeyPath, Places, Tree, show, spot_of};
 use super::quantity;
