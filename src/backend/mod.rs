@@ -1,6 +1,7 @@
 //! The one seam: anything that answers a [`Call`] is a [`Backend`], be it one provider or a group of them.
 //! A reply is handed over at the commit point (design §6): until then a failure may still go elsewhere.
 
+pub mod frames;
 pub mod seats;
 
 use std::sync::Arc;
@@ -10,16 +11,14 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::header::{HeaderName, HeaderValue};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
 use crate::dialect::{Request, Usage};
 use crate::error::{ErrorKind, ProxyError};
 use crate::metrics::stream::StreamMeter;
 use crate::metrics::{EndReason, ModelMeters};
+use frames::{FrameReceiver, FrameSender};
 use seats::Lease;
-
-/// Frames between upstream and client: with chunks of at most 8–16 KB, some 200 KB for a client that does not read.
-const FRAMES: usize = 16;
 
 /// One client request on its way to a backend. Cheap to clone: a group gives a copy to each member it tries.
 #[derive(Clone)]
@@ -97,11 +96,13 @@ pub enum ReplyBody {
 /// The downstream end of a streamed answer, from its first semantic event on.
 pub struct ReplyStream {
     /// Whole SSE events, then exactly one [`Frame::End`]. A channel that closes without it is an error, never an end.
-    frames: mpsc::Receiver<Frame>,
+    frames: FrameReceiver,
     /// Ready when the arbiter that feeds the channel was given up.
     gone: BoxFuture<'static, ()>,
     /// Settles what is measured of the stream when it is dropped.
     meter: StreamMeter,
+    /// A reader that takes nothing for this long is given up.
+    patience: Duration,
     /// Request fully read → first semantic event.
     pub time_to_first_token: Duration,
 }
@@ -131,20 +132,22 @@ impl ReplyStream {
     pub(crate) fn channel(
         meter: StreamMeter,
         mut gone: watch::Receiver<bool>,
-    ) -> (Self, mpsc::Sender<Frame>) {
-        let (sender, frames) = mpsc::channel(FRAMES);
+        patience: Duration,
+    ) -> (Self, FrameSender) {
+        let (sender, frames) = frames::channel();
         let time_to_first_token = meter.time_to_first_token();
         let gone = Box::pin(async move {
             // A sender that is dropped was given up, too.
             let _ = gone.wait_for(|given_up| *given_up).await;
         });
-        (ReplyStream { frames, gone, meter, time_to_first_token }, sender)
+        (ReplyStream { frames, gone, meter, patience, time_to_first_token }, sender)
     }
 
     /// The next frame. After [`Frame::End`] it must not be called again.
     pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Frame> {
-        let frame = match self.frames.poll_recv(cx) {
+        let frame = match self.frames.poll_next(cx) {
             Poll::Ready(Some(frame)) => frame,
+            Poll::Ready(None) if self.frames.stalled() => stalled(),
             Poll::Ready(None) => fell(),
             Poll::Pending => match self.gone.as_mut().poll(cx) {
                 Poll::Ready(()) => fell(),
@@ -157,6 +160,23 @@ impl ReplyStream {
         }
         Poll::Ready(frame)
     }
+}
+
+impl Drop for ReplyStream {
+    fn drop(&mut self) {
+        // A client that takes nothing is not there to be told the end. Mostly the kernel is the first to give it up,
+        // and then its connection just goes; half of the time tells it from one that leaves of its own will.
+        let takes_nothing = || self.frames.waiting() && self.meter.quiet() >= self.patience / 2;
+        if !self.meter.has_ended() && (self.frames.stalled() || takes_nothing()) {
+            self.meter.ended(EndReason::StalledReader, Usage::default());
+        }
+    }
+}
+
+/// The end of a stream whose client took nothing for too long, and now does.
+fn stalled() -> Frame {
+    let error = ProxyError::new(ErrorKind::Timeout, "the client took nothing for too long (stalled_reader)");
+    Frame::End(StreamEnd { reason: EndReason::StalledReader, error: Some(error), usage: Usage::default() })
 }
 
 /// The end of a stream whose provider fell without a word.

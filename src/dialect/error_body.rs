@@ -20,6 +20,9 @@ const MAX_PLAIN: usize = 500;
 /// The largest error body of an upstream that is passed on as it is.
 const MAX_PASSED: usize = 8 * 1024;
 
+/// The longest error code that is taken for a word.
+const MAX_WORD: usize = 64;
+
 /// How many entries of a list of errors are told.
 const MAX_ENTRIES: usize = 5;
 
@@ -75,6 +78,12 @@ fn upstream_code(body: &[u8]) -> Option<String> {
     let text = string_value(raw)
         .map_or_else(|| json::as_u64(raw).map(|code| code.to_string()), |text| Some(text.into()));
     text.filter(|code| !code.is_empty() && code.len() <= 100)
+}
+
+/// The code of an upstream's error, if it is one word: that can be told in a log, a sentence may hold anything.
+pub(super) fn error_word(body: &[u8]) -> Option<String> {
+    let is_part = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
+    upstream_code(body).filter(|code| code.len() <= MAX_WORD && code.bytes().all(is_part))
 }
 
 /// The upstream's own body and its error object, where that has OpenAI's shape and may be shown.

@@ -6,7 +6,7 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use super::choices::{Form, chat_to_text, text_to_chat};
-use super::error_body::upstream_message;
+use super::error_body::{error_word, upstream_message};
 use super::{Shape, Usage};
 use crate::error::{ErrorKind, ProxyError, UpstreamAnswer};
 use crate::wire::json::{self, Span, elements_of, is_empty, members_of, string_is, string_value};
@@ -147,11 +147,21 @@ fn is_filled_string(raw: &[u8]) -> bool {
     raw.starts_with(b"\"") && raw.len() > 2
 }
 
-/// The error for an error that came inside a successful answer. `payload` is kept with it unless it is huge.
+/// The error for an error that came inside a successful answer. `payload` is kept with it for the client, of a huge one
+/// the message. What the upstream says may repeat the prompt: it is not in the error's own message, which is logged.
 pub(super) fn in_band_error(plan: &Rewrite, payload: &Bytes) -> ProxyError {
-    let message = upstream_message(payload)
-        .unwrap_or_else(|| format!("`{}` reported an error without a message", plan.provider));
-    let body = if payload.len() <= MAX_KEPT { payload.clone() } else { Bytes::new() };
+    let reported = format!("`{}` reported an error inside its answer", plan.provider);
+    let message = match error_word(payload) {
+        Some(word) => format!("{reported} ({word})"),
+        None => reported,
+    };
+    let body = match upstream_message(payload) {
+        Some(said) if payload.len() > MAX_KEPT => {
+            Bytes::from([b"{\"error\":{\"message\":", json::quoted(&said).as_slice(), b"}}"].concat())
+        }
+        None if payload.len() > MAX_KEPT => Bytes::new(),
+        _ => payload.clone(),
+    };
     let status = stated_status(payload).unwrap_or(502);
     let mut error = ProxyError::new(ErrorKind::UpstreamInBand, message).at(&plan.provider);
     error.upstream = Some(Box::new(UpstreamAnswer { status, body, retry_after: None }));
@@ -231,7 +241,20 @@ mod tests {
     fn a_huge_error_is_not_kept() {
         let payload = Bytes::from(format!(r#"{{"error":{{"message":"{}"}}}}"#, "x".repeat(MAX_KEPT)));
         let error = in_band_error(&Rewrite::new("p", Shape::Chat), &payload);
-        assert!(error.upstream.unwrap().body.is_empty());
-        assert_eq!(error.message.len(), 2000);
+        assert_eq!(upstream_message(&error.upstream.unwrap().body).unwrap(), "x".repeat(2000));
+    }
+
+    #[test]
+    fn what_the_upstream_says_is_not_in_the_message_that_is_logged() {
+        let message = |payload: &'static str| {
+            in_band_error(&Rewrite::new("p", Shape::Chat), &Bytes::from_static(payload.as_bytes())).message
+        };
+        let said = "`p` reported an error inside its answer";
+        assert_eq!(
+            message(r#"{"error":{"message":"you said hello","code":"bad_word"}}"#),
+            format!("{said} (bad_word)")
+        );
+        assert_eq!(message(r#"{"error":{"message":"you said hello","code":"hello you"}}"#), said);
+        assert_eq!(message(r#"{"error":"you said hello"}"#), said);
     }
 }

@@ -37,6 +37,16 @@ impl StreamMeter {
         self.last = Instant::now();
     }
 
+    /// How long ago the last event passed.
+    pub(crate) fn quiet(&self) -> Duration {
+        self.last.elapsed()
+    }
+
+    /// Whether it is known how the stream ended.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.end.is_some()
+    }
+
     /// Notes how the stream ended.
     pub(crate) fn ended(&mut self, reason: EndReason, usage: Usage) {
         self.end = Some((reason, usage));

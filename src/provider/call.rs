@@ -91,7 +91,7 @@ pub(super) async fn carry(job: Job, mut reply: ReplySender) {
         }
         Content::Stream(pump) => {
             let meter = StreamMeter::start(Arc::clone(&job.meters), job.call.received);
-            let (stream, sender) = ReplyStream::channel(meter, job.gone.clone());
+            let (stream, sender) = ReplyStream::channel(meter, job.gone.clone(), job.call.stalled_reader);
             (ReplyBody::Stream(stream), Some((pump, sender)))
         }
     };

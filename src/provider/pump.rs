@@ -4,10 +4,10 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::scrub::Scrub;
+use crate::backend::frames::{FrameSender, Sent};
 use crate::backend::{Frame, StreamEnd};
 use crate::config::settings::Timeouts;
 use crate::dialect::{DONE_EVENT, Rewrite, Step, StreamRewriter};
@@ -127,7 +127,7 @@ impl Pump {
     /// Feeds the channel until the stream ends, the client leaves, or a deadline passes.
     pub(super) async fn run(
         mut self: Box<Self>,
-        frames: mpsc::Sender<Frame>,
+        frames: FrameSender,
         timeouts: &Timeouts,
         stalled_reader: Duration,
         scrub: &Scrub,
@@ -135,21 +135,10 @@ impl Pump {
         let total = timeouts.total_stream.map(|limit| self.sent + limit);
         loop {
             if let Some(bytes) = self.release() {
-                match send(&frames, Frame::Data(bytes), stalled_reader).await {
+                match frames.send(Frame::Data(bytes), stalled_reader).await {
                     Sent::Yes => {}
-                    Sent::Left => return,
-                    Sent::Stalled => {
-                        let text = "the client took nothing for too long";
-                        let error = ProxyError::new(ErrorKind::Timeout, text);
-                        let end = StreamEnd {
-                            reason: EndReason::StalledReader,
-                            error: Some(error),
-                            usage: self.rewriter.usage(),
-                        };
-                        // There is no room for it now; the relay learns it from the closed channel if not from this.
-                        let _ = frames.try_send(Frame::End(end));
-                        return;
-                    }
+                    // The other end knows why.
+                    Sent::Left | Sent::Stalled => return,
                 }
             }
             if let Some(ended) = self.ended.take() {
@@ -174,14 +163,14 @@ impl Pump {
         }
     }
 
-    async fn end(&mut self, ended: Ended, frames: &mpsc::Sender<Frame>, stalled_reader: Duration) {
+    async fn end(&mut self, ended: Ended, frames: &FrameSender, stalled_reader: Duration) {
         let (reason, error) = match ended {
             Ok(()) => (EndReason::Done, None),
             Err(error) => (reason_of(&error), Some(error)),
         };
         let done = error.is_none();
         let end = StreamEnd { reason, error, usage: self.rewriter.usage() };
-        let _ = send(frames, Frame::End(end), stalled_reader).await;
+        let _ = frames.send(Frame::End(end), stalled_reader).await;
         if done {
             // Read the terminator, so that the connection can be used again.
             let _ = timeout(TAIL, async { while let Some(Ok(_)) = self.body.chunk().await {} }).await;
@@ -202,25 +191,5 @@ fn reason_of(error: &ProxyError) -> EndReason {
         ErrorKind::Truncated => EndReason::Truncated,
         ErrorKind::Timeout => EndReason::Idle,
         _ => EndReason::UpstreamError,
-    }
-}
-
-enum Sent {
-    Yes,
-    Left,
-    Stalled,
-}
-
-async fn send(frames: &mpsc::Sender<Frame>, frame: Frame, stalled_reader: Duration) -> Sent {
-    match frames.try_send(frame) {
-        Ok(()) => Sent::Yes,
-        Err(mpsc::error::TrySendError::Closed(_)) => Sent::Left,
-        Err(mpsc::error::TrySendError::Full(frame)) => {
-            match timeout(stalled_reader, frames.send(frame)).await {
-                Ok(Ok(())) => Sent::Yes,
-                Ok(Err(_)) => Sent::Left,
-                Err(_) => Sent::Stalled,
-            }
-        }
     }
 }

@@ -69,6 +69,11 @@ impl Record {
         self.outcome = "ok";
     }
 
+    /// Notes that it was the client that let the answer down.
+    pub fn left(&mut self) {
+        self.outcome = "cancelled";
+    }
+
     /// Notes the error that ends the request.
     pub fn failed(&mut self, error: &ProxyError) {
         self.outcome = error.kind.label();

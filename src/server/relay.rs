@@ -17,6 +17,7 @@ use crate::backend::seats::Lease;
 use crate::backend::{Frame, Reply, ReplyBody, ReplyStream};
 use crate::dialect::error_event;
 use crate::error::{ErrorKind, ProxyError};
+use crate::metrics::EndReason;
 
 /// A comment and ONE newline: more breaks clients (clients.md §0.6).
 const KEEP_ALIVE: &[u8] = b": keep-alive\n";
@@ -172,7 +173,13 @@ impl MessageBody for StreamBody {
                                 this.record.finished();
                                 this.state = State::Finished;
                             }
-                            Some(error) => return Poll::Ready(Some(Ok(this.fail(&error)))),
+                            Some(error) => {
+                                let event = this.fail(&error);
+                                if end.reason == EndReason::StalledReader {
+                                    this.record.left();
+                                }
+                                return Poll::Ready(Some(Ok(event)));
+                            }
                         }
                     }
                     Poll::Pending => return this.poll_keep_alive(cx).map(|comment| Some(Ok(comment))),

@@ -8,7 +8,9 @@
     reason = "a test that cannot go on fails"
 )]
 
+mod backpressure;
 mod base_url;
+mod canonical_line;
 mod cli;
 mod config_examples;
 mod disconnect;

@@ -392,6 +392,44 @@ fn bodies_that_need_no_edit_pass_byte_for_byte_but_for_the_model() {
 }
 
 #[test]
+fn a_completion_id_carries_its_origin_and_no_other_id_does() {
+    let whole = r#"{"id":"ID","object":"chat.completion","model":"m","system_fingerprint":"fp@x","choices":[{"index":0,"message":{"role":"assistant","content":null,"tool_calls":[{"id":"call_1","type":"function","function":{"name":"f","arguments":"{\"id\":\"ID\",\"model\":\"m\"}"}}]},"finish_reason":"tool_calls"}]}"#;
+    let chunk = whole.replace("message", "delta").replace("chat.completion", "chat.completion.chunk");
+    for id in ["chatcmpl-1", "a@b", "a@up", "0", "é"] {
+        let (plain, event) = (
+            whole.replace("\"ID\"", &json!(id).to_string()),
+            chunk.replace("\"ID\"", &json!(id).to_string()),
+        );
+        let (answer, streamed) = (plain.clone(), event.clone());
+        let fake = Fake::start(move |received| {
+            if received.json()["stream"] == true {
+                return Script::events().chunked().event(streamed.clone()).event("[DONE]").last_chunk();
+            }
+            Script::json(200).body(answer.clone())
+        })
+        .expect("fake upstream starts");
+        let proxy = heard(&provider("up", "openai", &fake.url()));
+        // The quoted ones inside the arguments are text of the model.
+        let marked = |text: &str| {
+            let id = json!(id).to_string();
+            text.replacen(
+                &format!("\"id\":{id}"),
+                &format!("\"id\":{}", json!(format!("{}@up", id.trim_matches('"')))),
+                1,
+            )
+            .replacen("\"model\":\"m\"", "\"model\":\"up/m\"", 1)
+        };
+        for stream in [false, true] {
+            let body = format!(r#"{{"model":"up/m","messages":[],"stream":{stream}}}"#);
+            let got = proxy.post("/v1/chat/completions", &body);
+            let wanted =
+                if stream { format!("data: {}\n\ndata: [DONE]\n\n", marked(&event)) } else { marked(&plain) };
+            assert_eq!((got.status, got.text()), (200, wanted), "{id}");
+        }
+    }
+}
+
+#[test]
 fn the_clients_key_and_cookies_reach_no_upstream() {
     let (fake, table) = playing(Upstream::Ollama);
     let keyless = table.lines().filter(|line| !line.starts_with("api_key")).collect::<Vec<_>>().join("\n");

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::dialect::Shape;
+use crate::dialect::{Shape, openai_error};
 
 fn plan() -> Rewrite {
     Rewrite::new("prov", Shape::Chat)
@@ -206,12 +206,14 @@ fn an_error_inside_the_stream_ends_it() {
         ),
         (
             "data: {\"choices\":[{\"delta\":{\"content\":\"\"},\"finish_reason\":\"error\"}]}\n\n",
-            "`prov` reported an error without a message",
+            "`prov` reported an error inside its answer",
             502,
         ),
     ] {
         let error = failure(&format!("{source}data: [DONE]\n\n"));
-        assert_eq!((error.kind, error.message.as_str()), (ErrorKind::UpstreamInBand, message), "{source}");
+        assert_eq!(error.kind, ErrorKind::UpstreamInBand, "{source}");
+        let shown = String::from_utf8(openai_error(&error)).unwrap();
+        assert!(shown.contains(&format!("\"message\":\"{message}\"")), "{source}: {shown}");
         let upstream = error.upstream.unwrap();
         assert_eq!(upstream.status, status);
         assert!(source.contains(std::str::from_utf8(&upstream.body).unwrap()));

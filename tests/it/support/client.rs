@@ -170,6 +170,14 @@ impl Reading {
         }
     }
 
+    /// Reads until the body has so many bytes.
+    pub fn until_length(&mut self, length: usize) {
+        while self.body.len() < length {
+            assert!(!self.done && !self.cut, "ended after {} bytes, before {length}", self.body.len());
+            self.step();
+        }
+    }
+
     /// Reads to the end.
     pub fn finish(mut self) -> Answer {
         while !self.done && !self.cut {

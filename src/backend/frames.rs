@@ -1,0 +1,179 @@
+//! The channel between the upstream half of a stream and its downstream half: bounded in frames and in bytes, so that
+//! a client that does not read costs bounded memory whatever the size of the events. It knows nothing of what frames say.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::timeout;
+
+use super::Frame;
+
+/// Most frames on their way.
+const MAX_FRAMES: usize = 16;
+/// Most bytes on their way; a single larger frame travels alone.
+const MAX_BYTES: u32 = 256 * 1024;
+
+/// The upstream end.
+pub struct FrameSender {
+    frames: mpsc::Sender<Travelling>,
+    room: Arc<Semaphore>,
+    stalled: Arc<AtomicBool>,
+}
+
+/// The downstream end.
+pub(super) struct FrameReceiver {
+    frames: mpsc::Receiver<Travelling>,
+    stalled: Arc<AtomicBool>,
+}
+
+/// A frame and the room it takes until it is received.
+struct Travelling {
+    frame: Frame,
+    _room: Option<OwnedSemaphorePermit>,
+}
+
+/// What became of a frame that was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sent {
+    /// It is on its way.
+    Yes,
+    /// The receiver is gone.
+    Left,
+    /// The receiver took nothing for too long, and is told so when it comes back.
+    Stalled,
+}
+
+/// A channel.
+pub(super) fn channel() -> (FrameSender, FrameReceiver) {
+    let (sender, frames) = mpsc::channel(MAX_FRAMES);
+    let stalled = Arc::new(AtomicBool::new(false));
+    let room = Arc::new(Semaphore::new(MAX_BYTES as usize));
+    (FrameSender { frames: sender, room, stalled: Arc::clone(&stalled) }, FrameReceiver { frames, stalled })
+}
+
+// === impl FrameSender ===
+
+impl FrameSender {
+    /// Sends a frame as soon as there is room for it; gives up when the receiver makes none for so long.
+    pub async fn send(&self, frame: Frame, patience: Duration) -> Sent {
+        let size = match &frame {
+            Frame::Data(bytes) => u32::try_from(bytes.len()).unwrap_or(MAX_BYTES).min(MAX_BYTES),
+            Frame::End(_) => 0,
+        };
+        // Nearly always there is room, and no timer is needed.
+        let Ok(room) = Arc::clone(&self.room).try_acquire_many_owned(size) else {
+            return self.wait(frame, size, patience).await;
+        };
+        match self.frames.try_send(Travelling { frame, _room: Some(room) }) {
+            Ok(()) => Sent::Yes,
+            Err(mpsc::error::TrySendError::Closed(_)) => Sent::Left,
+            Err(mpsc::error::TrySendError::Full(full)) => self.wait(full.frame, size, patience).await,
+        }
+    }
+
+    async fn wait(&self, frame: Frame, size: u32, patience: Duration) -> Sent {
+        let sending = async {
+            // When the receiver goes, what it left gives its room back, and sending tells.
+            let room = Arc::clone(&self.room).acquire_many_owned(size).await.ok();
+            self.frames.send(Travelling { frame, _room: room }).await
+        };
+        match timeout(patience, sending).await {
+            Ok(Ok(())) => Sent::Yes,
+            Ok(Err(_)) => Sent::Left,
+            Err(_) => {
+                self.stalled.store(true, Ordering::Relaxed);
+                Sent::Stalled
+            }
+        }
+    }
+
+    /// Ready when the receiver is gone.
+    pub async fn closed(&self) {
+        self.frames.closed().await;
+    }
+}
+
+// === impl FrameReceiver ===
+
+impl FrameReceiver {
+    /// The next frame; `None` when the sender is gone.
+    pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Frame>> {
+        self.frames.poll_recv(cx).map(|travelling| Some(travelling?.frame))
+    }
+
+    /// Whether a frame is there that was not taken.
+    pub(super) fn waiting(&self) -> bool {
+        !self.frames.is_empty()
+    }
+
+    /// Whether the sender gave up because nothing was taken for too long.
+    pub(super) fn stalled(&self) -> bool {
+        self.stalled.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use futures_util::future::poll_fn;
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    fn data(size: usize) -> Frame {
+        Frame::Data(Bytes::from(vec![b'x'; size]))
+    }
+
+    async fn sent_at_once(sender: &FrameSender, size: usize) -> bool {
+        sender.send(data(size), Duration::ZERO).await == Sent::Yes
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn frames_and_bytes_are_bounded() {
+        let (sender, mut receiver) = channel();
+        for _ in 0..MAX_FRAMES {
+            assert!(sent_at_once(&sender, 1).await);
+        }
+        assert!(!sent_at_once(&sender, 1).await);
+        assert!(receiver.stalled());
+        assert!(poll_fn(|cx| receiver.poll_next(cx)).await.is_some());
+        assert!(sent_at_once(&sender, 1).await);
+
+        let (sender, mut receiver) = channel();
+        let half = MAX_BYTES as usize / 2;
+        assert!(sent_at_once(&sender, half).await && sent_at_once(&sender, half).await);
+        assert!(!sent_at_once(&sender, 1).await, "the bytes are bounded");
+        assert!(poll_fn(|cx| receiver.poll_next(cx)).await.is_some());
+        assert!(sent_at_once(&sender, 1).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_frame_larger_than_the_bound_travels_alone() {
+        let (sender, mut receiver) = channel();
+        let huge = MAX_BYTES as usize * 4;
+        assert!(sent_at_once(&sender, huge).await);
+        assert!(!sent_at_once(&sender, 1).await);
+        assert!(poll_fn(|cx| receiver.poll_next(cx)).await.is_some());
+        assert!(sent_at_once(&sender, 1).await);
+        assert!(!sent_at_once(&sender, huge).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_sender_that_waits_goes_on_when_the_receiver_does_and_learns_when_it_leaves() {
+        let (sender, mut receiver) = channel();
+        let full = MAX_BYTES as usize;
+        assert!(sent_at_once(&sender, full).await);
+        let (sent, taken) =
+            tokio::join!(sender.send(data(full), PATIENCE), poll_fn(|cx| receiver.poll_next(cx)));
+        assert!(sent == Sent::Yes && taken.is_some());
+        assert!(!receiver.stalled());
+        let (sent, ()) = tokio::join!(sender.send(data(full), PATIENCE), async { drop(receiver) });
+        assert_eq!(sent, Sent::Left);
+        sender.closed().await;
+        assert_eq!(sender.send(data(1), PATIENCE).await, Sent::Left);
+    }
+}
