@@ -80,6 +80,11 @@ fn obedient() -> Fake {
             "error" => faults::error_mid_stream(stream(), 3),
             "hang" => faults::hang_mid_stream(stream(), 3),
             "gated" => faults::gated_mid_stream(stream(), 3, "rest"),
+            "flood" => {
+                let frame = format!("data: {}\n\n", edge::delta(&"x".repeat(60_000)));
+                let chunk = format!("{:x}\r\n{frame}\r\n", frame.len());
+                Plain::events().chunked().repeat(chunk, 10_000).hang()
+            }
             "refused" => Plain::json(429).body(r#"{"error":{"message":"slow down","type":"rate_limit"}}"#),
             other => panic!("nobody told me about {other}"),
         }
@@ -102,7 +107,7 @@ fn impatient(fake: &Fake) -> Proxy {
     proxy
 }
 
-/// Every way a stream can end (but for a reader that takes nothing), each once.
+/// Every way a stream can end, each once.
 fn end_in_every_way(proxy: &Proxy) {
     assert!(proxy.post(PATH, &ask("done", true)).complete);
     for content in ["truncated", "error", "hang"] {
@@ -111,6 +116,10 @@ fn end_in_every_way(proxy: &Proxy) {
     let mut left = proxy.open(PATH, &ask("gated", true));
     left.until("two");
     left.leave();
+    let stalled = proxy.open(PATH, &ask("flood", true));
+    let ends = "demuxai_stream_ends_total{provider=\"up\",reason=\"stalled_reader\"}";
+    eventually("the reader that takes nothing is dropped", || proxy.find_metric(ends), Option::is_some);
+    stalled.leave();
 }
 
 #[test]
@@ -118,7 +127,7 @@ fn every_reason_for_a_stream_s_end_is_counted_as_what_it_is() {
     let fake = obedient();
     let proxy = impatient(&fake);
     end_in_every_way(&proxy);
-    for reason in ["done", "cancelled", "truncated", "upstream_error", "idle"] {
+    for reason in ["done", "cancelled", "truncated", "upstream_error", "idle", "stalled_reader"] {
         let series = format!("demuxai_stream_ends_total{{provider=\"up\",reason=\"{reason}\"}}");
         eventually(reason, || proxy.find_metric(&series), |count| *count == Some(1.0));
     }
