@@ -164,8 +164,8 @@ impl ReplyStream {
 
 impl Drop for ReplyStream {
     fn drop(&mut self) {
-        // A client that takes nothing is not there to be told the end. Mostly the kernel is the first to give it up,
-        // and then its connection just goes; half of the time tells it from one that leaves of its own will.
+        // A client that takes nothing is not there to be told the end. Should the kernel be the first to give it up,
+        // its connection just goes; half of the time tells it from one that leaves of its own will.
         let takes_nothing = || self.frames.waiting() && self.meter.quiet() >= self.patience / 2;
         if !self.meter.has_ended() && (self.frames.stalled() || takes_nothing()) {
             self.meter.ended(EndReason::StalledReader, Usage::default());
