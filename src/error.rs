@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::header::{HeaderName, HeaderValue};
 
 /// What went wrong. Closed and small: every kind is a metric label and a log field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -112,6 +113,8 @@ pub struct UpstreamAnswer {
     pub body: Bytes,
     /// `Retry-After` as it came, if any.
     pub retry_after: Option<String>,
+    /// The headers that may come down.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 /// An error on the way of one request.

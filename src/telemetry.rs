@@ -45,7 +45,7 @@ impl RootSpanBuilder for RootSpan {
 pub fn filter(level: &str) -> Result<Targets, String> {
     // The server library tells at `info` what our own lines tell already.
     let quiet =
-        Targets::new().with_target("actix_server", Level::WARN).with_target("actix_http", Level::WARN);
+        Targets::new().with_target("actix_server", Level::WARN).with_target("actix_http", LevelFilter::OFF);
     let named =
         Targets::from_str(level).map_err(|error| format!("log level `{level}` cannot be read: {error}"))?;
     let mut filter = quiet.with_default(named.default_level().unwrap_or(LevelFilter::OFF));

@@ -43,6 +43,7 @@ impl Scrub {
                 answer.body = Bytes::from(clean);
             }
             answer.retry_after.as_mut().map(|text| self.text(text));
+            self.headers(&mut answer.headers);
         }
         error
     }
@@ -94,6 +95,7 @@ mod tests {
             status: 400,
             body: Bytes::from("sk-0123456789 and team-secret-1sk-0123456789!"),
             retry_after: Some("sk-0123456789".to_owned()),
+            headers: Vec::new(),
         }));
         let clean = scrub.error(error);
         assert_eq!((clean.message.as_str(), clean.code.as_deref()), ("bad key (secret)", Some("(secret)")));

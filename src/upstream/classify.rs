@@ -127,6 +127,7 @@ pub fn classify(
         status,
         body: body.slice(..body.len().min(MAX_KEPT_BODY)),
         retry_after: headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()).map(str::to_owned),
+        headers: Vec::new(),
     }));
     error
 }

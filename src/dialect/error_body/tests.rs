@@ -12,6 +12,7 @@ fn with_answer(kind: ErrorKind, status: u16, body: &str) -> ProxyError {
         status,
         body: Bytes::copy_from_slice(body.as_bytes()),
         retry_after: None,
+        headers: Vec::new(),
     }));
     error
 }
