@@ -37,12 +37,16 @@ impl Scrub {
     /// The same error without secrets.
     pub fn error(&self, mut error: ProxyError) -> ProxyError {
         self.text(&mut error.message);
-        error.code.as_mut().map(|code| self.text(code));
+        if let Some(code) = &mut error.code {
+            self.text(code);
+        }
         if let Some(answer) = &mut error.upstream {
             if let Some(clean) = self.clean(&answer.body) {
                 answer.body = Bytes::from(clean);
             }
-            answer.retry_after.as_mut().map(|text| self.text(text));
+            if let Some(text) = &mut answer.retry_after {
+                self.text(text);
+            }
             self.headers(&mut answer.headers);
         }
         error
