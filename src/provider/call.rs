@@ -82,7 +82,9 @@ pub(super) async fn carry(job: Job, mut reply: ReplySender) {
             return;
         }
     };
-    job.vitals.answered();
+    if job.vitals.answered() {
+        job.about.metrics.set_up(&job.about.id, true);
+    }
     let (body, pumping) = match committed.content {
         Content::Whole(plain) => {
             AttemptEnded { meters: &job.meters, failure: None }.emit();
@@ -236,7 +238,10 @@ async fn refusal(job: &Job, prepared: &Prepared, answer: Answer) -> Failed {
     let sent: Vec<&str> = sent.iter().map(|field| &**field).collect();
     let fields = rejected_fields(status, &body, &sent);
     let now = std::time::SystemTime::now();
-    let error = job.about.refusal(status, &headers, &body, now);
+    let mut error = job.about.refusal(status, &headers, &body, now);
+    if let Some(answer) = &mut error.upstream {
+        answer.headers = headers::coming_down(&headers);
+    }
     Failed { error, fields }
 }
 

@@ -349,10 +349,27 @@ fn an_upstreams_own_error_passes_unchanged() {
     let body =
         "{\"error\": {\"type\":\"rate_limit\",\"message\":\"Slow down é\",\"code\":null, \"param\":1.10}}\n";
     for path in [CHAT, STREAM] {
-        let stage = Stage::new(move |_| Answer::json(429).header("retry-after", "7").body(body));
+        let stage = Stage::new(move |_| {
+            Answer::json(429)
+                .header("retry-after", "7")
+                .header("x-ratelimit-remaining-tokens", "0")
+                .header("x-request-id", "req_7")
+                .header("set-cookie", "a=b")
+                .body(body)
+        });
         let answer = stage.proxy.post(PATH, path);
         assert_eq!((answer.status, answer.text().as_str()), (429, body));
-        assert_eq!(answer.header("retry-after"), Some("7"));
+        let values = |name: &str| -> Vec<&str> {
+            let named = answer.headers.iter().filter(|(key, _)| key == name);
+            named.map(|(_, value)| value.as_str()).collect()
+        };
+        assert_eq!(values("retry-after"), ["7"]);
+        assert_eq!(values("x-ratelimit-remaining-tokens"), ["0"]);
+        assert_eq!(values("x-demuxai-upstream-request-id"), ["req_7"]);
+        assert_eq!(values("x-demuxai-provider"), ["up"]);
+        assert_eq!(values("x-demuxai-attempts"), ["up upstream_status"]);
+        assert_eq!(values("content-type"), ["application/json"]);
+        assert!(values("x-request-id").len() == 1 && values("set-cookie").is_empty());
         stage.assert_settled();
     }
 }
