@@ -29,10 +29,10 @@ pub fn run(args: &ConfigArgs) -> Exit {
     actix_rt::System::new().block_on(async move {
         let providers = plan.start_providers();
         if providers.is_empty() {
+            // Among them what to do about it.
             for note in notes {
                 complain(&note);
             }
-            complain("no provider is configured");
             return Exit::Configuration;
         }
         join_all(providers.iter().map(|provider| provider.refresh())).await;

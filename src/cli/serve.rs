@@ -15,6 +15,9 @@ use crate::notify::ServiceManager;
 use crate::router::{RoundTrip, RouterActor};
 use crate::telemetry;
 
+/// After an actor did not answer, it is asked again this soon.
+const WATCHDOG_RETRY: Duration = Duration::from_secs(1);
+
 /// Serves what the configuration says.
 pub fn run(args: &ServeArgs) -> Exit {
     match load::load(&args.files, args.listen) {
@@ -137,12 +140,21 @@ impl Signals {
 }
 
 /// Feeds systemd's watchdog from a round trip through the router and every provider's actor, never from a bare timer.
-async fn feed_watchdog(manager: ServiceManager, router: Addr<RouterActor>, interval: Duration) {
+/// After one that failed it soon tries again: a provider whose thread hangs is replaced within seconds, and that is no
+/// reason for systemd to end the others' streams.
+pub async fn feed_watchdog(manager: ServiceManager, router: Addr<RouterActor>, interval: Duration) {
+    let mut pause = interval;
     loop {
-        tokio::time::sleep(interval).await;
-        match timeout(interval, router.send(RoundTrip)).await {
-            Ok(Ok(true)) => manager.tell("WATCHDOG=1"),
-            _ => warn!("an actor did not answer in time; the watchdog goes hungry"),
-        }
+        tokio::time::sleep(pause).await;
+        pause = match timeout(interval, router.send(RoundTrip)).await {
+            Ok(Ok(true)) => {
+                manager.tell("WATCHDOG=1");
+                interval
+            }
+            _ => {
+                warn!("an actor did not answer in time; the watchdog goes hungry");
+                interval.min(WATCHDOG_RETRY)
+            }
+        };
     }
 }

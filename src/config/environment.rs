@@ -13,6 +13,18 @@ use super::schema::{Node, Type};
 /// What the variables' names begin with.
 pub(crate) const PREFIX: &str = "DEMUXAI__";
 
+/// Whether the variables name a provider of their own, one with a type or a whole table. Those that only adjust one
+/// (`DEMUXAI__PROVIDERS__MISTRAL__URL`) do not.
+pub(crate) fn names_providers(env: &BTreeMap<String, String>) -> bool {
+    let steps = env.keys().filter_map(|name| name.strip_prefix(PREFIX)).map(|name| name.split("__"));
+    steps.map(Iterator::collect::<Vec<_>>).any(|steps| match steps.as_slice() {
+        [table, rest @ ..] if fold(table) == "providers" => {
+            rest.len() < 2 || rest.get(1).is_some_and(|key| fold(key) == "type")
+        }
+        _ => false,
+    })
+}
+
 /// Builds the layer. `below` is what the files say: names in variables are matched against the keys there.
 pub(crate) fn layer(
     env: &BTreeMap<String, String>,

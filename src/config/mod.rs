@@ -95,7 +95,7 @@ pub fn platform_directory() -> Option<PathBuf> {
 ///
 /// Layers, lowest first: built in, the files in their order, `DEMUXAI__…` variables, overrides. Tables merge key by
 /// key, lists and secret references are replaced as a whole. What demuxai finds by itself is used only when there is
-/// neither a file nor a `DEMUXAI__PROVIDERS__…` variable. `probe` says whether a URL answers.
+/// neither a file nor a variable that names a provider's type; other variables adjust what is found. `probe` says whether a URL answers.
 ///
 /// # Errors
 /// All problems at once.
@@ -111,14 +111,15 @@ pub fn load(sources: &Sources, kinds: &[Kind<'_>], probe: &dyn Fn(&str) -> bool)
     for (name, text) in &sources.texts {
         layers.extend(loading.text(Path::new(name), text.clone(), root, &sources.env));
     }
+    let configured =
+        !files.is_empty() || !sources.texts.is_empty() || environment::names_providers(&sources.env);
+    if !configured && !loading.incomplete {
+        layers.push(loading.discovered(&sources.env, kinds, probe));
+    }
     let below = merged(&layers, &loading.whole);
     let mut variables =
         environment::layer(&sources.env, &below, root, &mut loading.places, &mut loading.findings);
     loading.walk(root, &mut variables);
-    let configured = !files.is_empty() || !sources.texts.is_empty();
-    if !configured && !loading.incomplete && !variables.contains_key("providers") {
-        layers.insert(0, loading.discovered(&sources.env, kinds, probe));
-    }
     layers.push(variables);
     let below = merged(&layers, &loading.whole);
     let mut command_line = loading.overrides(&sources.overrides, &below);

@@ -19,12 +19,8 @@ pub struct RequestEnded<'a> {
     pub client: Option<&'a str>,
     /// What it wanted, if it could be read.
     pub task: Option<Task>,
-    /// The backend that the model id means.
-    pub backend: Option<&'a str>,
-    /// Who answered.
+    /// Who answered, or should have.
     pub meters: Option<&'a ModelMeters>,
-    /// The provider that failed, when nobody answered.
-    pub provider: Option<&'a str>,
     /// The model id as the client wrote it.
     pub model: Option<&'a str>,
     /// The status that went to the client; 0 when it left before one was sent.
@@ -54,20 +50,14 @@ impl RequestEnded<'_> {
                     meters.overhead.observe(overhead.as_secs_f64());
                 }
             }
-            (_, task) => metrics.unanswered(
-                self.listener,
-                self.backend.unwrap_or("none"),
-                self.provider.unwrap_or("none"),
-                task.map_or("none", Task::label),
-                self.outcome,
-            ),
+            (_, task) => metrics.refused(self.listener, task.map_or("none", Task::label), self.outcome),
         }
         info!(
             request_id = self.request_id,
             listener = &**self.listener,
             client = self.client,
             endpoint = self.task.map(Task::label),
-            provider = self.meters.map(|meters| meters.provider.as_str()).or(self.provider),
+            provider = self.meters.map(|meters| meters.provider.as_str()),
             model = self.model,
             status = self.status,
             outcome = self.outcome,

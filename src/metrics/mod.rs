@@ -204,13 +204,8 @@ impl Metrics {
     }
 
     /// Counts a request that came no further than the edge.
-    pub fn refused(&self, listener: &str, outcome: &str) {
-        self.unanswered(listener, "none", "none", "none", outcome);
-    }
-
-    /// Counts a request that no provider answered; `backend` and `provider` say how far it came, else `none`.
-    pub fn unanswered(&self, listener: &str, backend: &str, provider: &str, endpoint: &str, outcome: &str) {
-        self.requests.with_label_values(&[listener, backend, provider, "none", endpoint, outcome]).inc();
+    pub fn refused(&self, listener: &str, endpoint: &str, outcome: &str) {
+        self.requests.with_label_values(&[listener, "none", "none", "none", endpoint, outcome]).inc();
     }
 
     /// Sets whether a provider is usable.

@@ -16,6 +16,7 @@ use crate::config::settings::ProviderConfig;
 use crate::error::{ErrorKind, ProxyError};
 use crate::metrics::Metrics;
 use crate::upstream::classify;
+use crate::upstream::{Client, ClientOptions};
 
 /// What is known of a provider before it is asked anything.
 pub struct About {
@@ -36,15 +37,31 @@ pub struct About {
 }
 
 impl About {
-    /// Puts the description together.
+    /// Puts the description together, and makes sure that a client can be made of it.
     ///
     /// # Errors
-    /// When the key or a configured header cannot be sent as a header; names the operand.
+    /// When the key or a configured header cannot be sent as a header, or there is no client: an unusable `ca_file`, a
+    /// host name that cannot be in a certificate. Names the operand.
     pub fn new(config: ProviderConfig, kind: &Kind, metrics: Arc<Metrics>) -> Result<Self, String> {
         let headers = headers::standing(&config, kind.adapter.headers())?;
         let (adapter, facts) = (kind.adapter, Arc::clone(&kind.facts));
         let (id, scrub) = (Arc::from(config.id.as_str()), Scrub::new(&config));
-        Ok(About { id, config, adapter, facts, headers, scrub, metrics })
+        let about = About { id, config, adapter, facts, headers, scrub, metrics };
+        about.client().map_err(|error| format!("provider `{}`: {}", about.id, error.message))?;
+        Ok(about)
+    }
+
+    /// An HTTP client for this provider; it cannot leave the thread where it is made. Opens no connection.
+    ///
+    /// # Errors
+    /// When the url or the `ca_file` cannot be used.
+    pub fn client(&self) -> Result<Client, ProxyError> {
+        Client::new(&ClientOptions {
+            url: self.config.url.clone(),
+            connect_timeout: self.config.timeouts.connect,
+            ca_file: self.config.ca_file.clone(),
+            user_agent: concat!("demuxai/", env!("CARGO_PKG_VERSION")).to_owned(),
+        })
     }
 
     /// What a refusal of this provider means, in words that name the provider and the setting to change.

@@ -25,7 +25,7 @@ use crate::backend::Call;
 use crate::backend::seats::Generation;
 use crate::error::{ErrorKind, ProxyError};
 use crate::metrics::ModelMeters;
-use crate::upstream::{Client, ClientOptions};
+use crate::upstream::Client;
 
 /// What a client that met `max_in_flight` is told to wait.
 const OVERLOAD_RETRY: Duration = Duration::from_secs(1);
@@ -94,13 +94,7 @@ impl ProviderActor {
         generation: Generation,
         gone: watch::Receiver<bool>,
     ) -> Self {
-        let options = ClientOptions {
-            url: about.config.url.clone(),
-            connect_timeout: about.config.timeouts.connect,
-            ca_file: about.config.ca_file.clone(),
-            user_agent: concat!("demuxai/", env!("CARGO_PKG_VERSION")).to_owned(),
-        };
-        let client = Client::new(&options).map(Rc::new).map_err(|error| error.at(&about.id));
+        let client = about.client().map(Rc::new).map_err(|error| error.at(&about.id));
         if let Err(error) = &client {
             warn!(provider = &*about.id, error = error.message, "provider has no client");
             vitals.set_health(Health::Unreachable, Some(error.message.clone()));
@@ -212,26 +206,28 @@ impl ProviderActor {
     /// The refresh is over, with a list or without.
     fn finish(&mut self, fetched: Result<Vec<Model>, ProxyError>, now: Instant) {
         self.refresh.running = false;
-        let config = &self.about.config;
-        let (fresh, next) = match fetched {
+        self.refresh.ended = Some(now);
+        let lifetime = self.about.config.cache;
+        let next = match fetched {
             Ok(models) => {
                 self.refresh.failures = 0;
-                let changed = self.vitals.answered();
-                let level_up = changed || self.vitals.models.load().fetched().is_none();
-                if level_up {
-                    info!(provider = &*self.about.id, models = models.len(), "provider is up");
+                let count = models.len();
+                let first = self.vitals.models.load().fetched().is_none();
+                // Before it counts as up, so that nobody finds it up and its models missing.
+                self.publish(Some(models), now);
+                if self.vitals.answered() || first {
+                    info!(provider = &*self.about.id, models = count, "provider is up");
                 }
-                (Some(models), config.cache)
+                lifetime
             }
             Err(error) => {
                 self.note_list_failure(&error);
                 self.refresh.failures = self.refresh.failures.saturating_add(1);
-                (None, retry_after(self.refresh.failures, config.cache))
+                self.publish(None, now);
+                retry_after(self.refresh.failures, lifetime)
             }
         };
-        self.refresh.ended = Some(now);
         self.refresh.next = Some(now + next);
-        self.publish(fresh, now);
         self.about.metrics.set_up(&self.about.id, self.vitals.health() == Health::Up);
         self.tell_waiters();
     }

@@ -170,3 +170,6 @@ where
         self.pause = Some(Box::pin(tokio::time::sleep(wait)));
     }
 }
+
+#[cfg(test)]
+mod tests;

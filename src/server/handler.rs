@@ -85,7 +85,6 @@ async fn answer(
     let target = edge.routes.table().resolve(&request.model).await;
     let target = target.map_err(|error| gate::veil(client, error))?;
     gate::check_model(client, target.backend.id(), &target.model)?;
-    record.backend = Some(target.backend.id().to_owned());
     record.meters = Some(target.backend.meters(&target.model));
     let stream = request.stream;
     let call = Call {

@@ -58,7 +58,7 @@ pub async fn serve(request: HttpRequest, payload: web::Payload, edge: web::Data<
 /// The answer to a request that goes no further than the edge: one metric, one line.
 fn refuse(edge: &Edge, request_id: &str, error: &ProxyError) -> HttpResponse {
     info!(request_id, listener = &*edge.id, outcome = error.kind.label(), error = error.message, "refused");
-    edge.metrics.refused(&edge.id, error.kind.label());
+    edge.metrics.refused(&edge.id, "none", error.kind.label());
     error_response(error)
 }
 
@@ -91,17 +91,19 @@ async fn dispatch(request: &HttpRequest, payload: web::Payload, edge: &Edge, id:
         Route::Root => return root(),
         Route::Health => return status::health(),
         Route::Ready => return status::ready(edge),
-        Route::Metrics => return status::metrics(edge).await,
         Route::Status => return status(request, edge, &id),
         Route::WrongMethod(allowed) => return allow(refuse(edge, &id, &wrong_method(allowed)), allowed),
         Route::Unknown => return refuse(edge, &id, &unknown(request)),
-        Route::Models | Route::Model(_) | Route::Infer(_) => {}
+        // Prometheus on this machine needs no key; what is measured is not for everyone in the network.
+        Route::Metrics if local(request) => return status::metrics(edge).await,
+        Route::Metrics | Route::Models | Route::Model(_) | Route::Infer(_) => {}
     }
     let client = match gate::authenticate(&edge.keys, gate::given_key(|name| header(request, name))) {
         Ok(client) => client,
         Err(error) => return refuse(edge, &id, &error),
     };
     match route {
+        Route::Metrics => status::metrics(edge).await,
         Route::Models => models::list(request, edge, client),
         Route::Model(model) => models::one(request, edge, client, &model),
         Route::Infer(endpoint) => handler::infer(request, payload, edge, client, endpoint, id).await,
@@ -144,10 +146,14 @@ fn unknown(request: &HttpRequest) -> ProxyError {
     ProxyError::new(ErrorKind::NotFound, format!("nothing is served at {method} {shown}; {remedy}"))
 }
 
+/// Whether the request comes from this machine.
+fn local(request: &HttpRequest) -> bool {
+    request.peer_addr().is_some_and(|peer| peer.ip().to_canonical().is_loopback())
+}
+
 /// Reading the status is open on loopback, but not to pages in a browser (design §11).
 fn status(request: &HttpRequest, edge: &Edge, id: &str) -> HttpResponse {
-    let local = request.peer_addr().is_some_and(|peer| peer.ip().to_canonical().is_loopback());
-    if !local || request.headers().contains_key(ORIGIN) {
+    if !local(request) || request.headers().contains_key(ORIGIN) {
         let text = "the status is open to local programs only";
         return refuse(edge, id, &ProxyError::new(ErrorKind::Forbidden, text));
     }

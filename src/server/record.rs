@@ -23,9 +23,6 @@ pub struct Record {
     pub received: Instant,
     /// The model id as the client wrote it, shortened, once that is read.
     pub model: Option<String>,
-    /// The backend that it means, once that is known.
-    pub backend: Option<String>,
-    provider: Option<String>,
     /// Who answers, once that is known.
     pub meters: Option<Arc<ModelMeters>>,
     /// demuxai's own share of the time.
@@ -51,8 +48,6 @@ impl Record {
             client: None,
             task: None,
             model: None,
-            backend: None,
-            provider: None,
             received: Instant::now(),
             meters: None,
             overhead: None,
@@ -83,7 +78,6 @@ impl Record {
     pub fn failed(&mut self, error: &ProxyError) {
         self.outcome = error.kind.label();
         self.error = Some(error.message.clone());
-        self.provider.clone_from(&error.provider);
     }
 }
 
@@ -94,9 +88,7 @@ impl Drop for Record {
             listener: &self.listener,
             client: self.client.as_deref(),
             task: self.task,
-            backend: self.backend.as_deref(),
             meters: self.meters.as_deref(),
-            provider: self.provider.as_deref(),
             model: self.model.as_deref(),
             status: self.status,
             outcome: self.outcome,

@@ -1,6 +1,8 @@
 //! Model lists and model ids: what is listed and in which shape, what an id means, and that one provider's trouble with
 //! its list is nobody else's.
 
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -707,6 +709,67 @@ fn a_provider_that_is_gone_says_so_once_and_is_not_asked_for_each_request() {
     assert_eq!(ids(&proxy), ["good/m"]);
     assert_eq!(proxy.get("/readyz").status, 200, "the others serve");
     assert_eq!(proxy.metric("demuxai_provider_up{provider=\"gh\"}"), 0.0);
+}
+
+/// A program that ends with the test, however that ends.
+struct Ended(Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_provider_that_is_gone_is_one_line_in_the_log() {
+    let fake = retired();
+    let folder = tempfile::tempdir().expect("folder");
+    let path = folder.path().join("config.toml");
+    let text = format!(
+        "{}cache_seconds = 1\n[listeners.test]\naddress = \"127.0.0.1:0\"\n",
+        provider("gh", "github", &fake.url())
+    );
+    std::fs::write(&path, text).expect("file is written");
+    let child = Command::new(env!("CARGO_BIN_EXE_demuxai"))
+        .args(["serve", "--config"])
+        .arg(&path)
+        .env_clear()
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn();
+    let Ended(child) = &mut Ended(child.expect("demuxai runs"));
+    let (sender, lines) = std::sync::mpsc::channel();
+    let stderr = BufReader::new(child.stderr.take().expect("stderr"));
+    let reading = std::thread::spawn(move || {
+        stderr.lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
+    });
+    let mut log: Vec<String> = Vec::new();
+    let address = loop {
+        let line = lines.recv_timeout(client::PATIENCE).expect("it says where it listens");
+        let found = line.split_once("address=").map(|(_, address)| address.trim().parse().expect("address"));
+        log.push(line);
+        if let Some(address) = found {
+            break address;
+        }
+    };
+    eventually("the list was asked for again and again", || lists(&fake), |count| *count >= 3);
+    for _ in 0..5 {
+        assert_eq!(
+            client::post(address, "/v1/chat/completions", &chat("gh/openai/gpt-4.1-mini")).status,
+            410
+        );
+    }
+    child.kill().expect("it is ended");
+    child.wait().expect("it ends");
+    let _ = reading.join();
+    log.extend(lines.iter());
+    let loud: Vec<&String> =
+        log.iter().filter(|line| line.contains("WARN") || line.contains("ERROR")).collect();
+    assert_eq!(loud.len(), 1, "{log:#?}");
+    assert!(
+        loud[0].contains("shut down by its owner on 2026-07-30") && loud[0].contains("remove this provider")
+    );
 }
 
 #[test]

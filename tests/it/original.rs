@@ -276,7 +276,8 @@ fn fault_4_mistrals_embedding_and_reasoning_models_extras_fim_and_aliases_are_no
     let magistral = proxy.get("/v1/models/mistral/magistral-medium-latest").json();
     assert!(magistral["features"].as_array().unwrap().contains(&json!("reasoning")));
     let mut unique = listed.clone();
-    (unique.sort(), unique.dedup());
+    unique.sort();
+    unique.dedup();
     assert_eq!(unique.len(), listed.len(), "no model is listed twice");
     let body = json!({"model": "mistral/mistral-small-latest", "messages": [{"role": "user", "content": "x"}],
         "user": "u", "store": true, "stream": true, "stream_options": {"include_usage": true}});

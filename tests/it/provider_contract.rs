@@ -1,13 +1,13 @@
 //! The contract that every kind of provider keeps: each row of the registry in front of the fake of its name.
 //! What is peculiar to one of them is tested elsewhere.
 
-use demuxai::demo::{Fake, Upstream};
+use demuxai::demo::{Answer as Script, Fake, Upstream};
 use demuxai::dialect::Task;
 use demuxai::provider::registry::{PROVIDERS, Registry};
 use serde_json::{Value, json};
 
 use crate::support::client::{self, Answer};
-use crate::support::proxy::Proxy;
+use crate::support::proxy::{Proxy, provider};
 use crate::support::upstreams::{calls, heard, ids, key_of, last_call, playing};
 
 /// What one kind can do, and where it is asked for it.
@@ -354,7 +354,8 @@ fn what_only_openai_knows_never_makes_another_provider_fail() {
             Upstream::Github | Upstream::Fireworks | Upstream::Openai => Vec::new(),
         };
         let mut told = edits.clone();
-        (told.sort_unstable(), expected.sort_unstable());
+        told.sort_unstable();
+        expected.sort_unstable();
         assert_eq!(told, expected, "{full}");
 
         let sent = last_call(fake).json();
@@ -391,6 +392,44 @@ fn bodies_that_need_no_edit_pass_byte_for_byte_but_for_the_model() {
 }
 
 #[test]
+fn a_completion_id_carries_its_origin_and_no_other_id_does() {
+    let whole = r#"{"id":"ID","object":"chat.completion","model":"m","system_fingerprint":"fp@x","choices":[{"index":0,"message":{"role":"assistant","content":null,"tool_calls":[{"id":"call_1","type":"function","function":{"name":"f","arguments":"{\"id\":\"ID\",\"model\":\"m\"}"}}]},"finish_reason":"tool_calls"}]}"#;
+    let chunk = whole.replace("message", "delta").replace("chat.completion", "chat.completion.chunk");
+    for id in ["chatcmpl-1", "a@b", "a@up", "0", "é"] {
+        let (plain, event) = (
+            whole.replace("\"ID\"", &json!(id).to_string()),
+            chunk.replace("\"ID\"", &json!(id).to_string()),
+        );
+        let (answer, streamed) = (plain.clone(), event.clone());
+        let fake = Fake::start(move |received| {
+            if received.json()["stream"] == true {
+                return Script::events().chunked().event(streamed.clone()).event("[DONE]").last_chunk();
+            }
+            Script::json(200).body(answer.clone())
+        })
+        .expect("fake upstream starts");
+        let proxy = heard(&provider("up", "openai", &fake.url()));
+        // The quoted ones inside the arguments are text of the model.
+        let marked = |text: &str| {
+            let id = json!(id).to_string();
+            text.replacen(
+                &format!("\"id\":{id}"),
+                &format!("\"id\":{}", json!(format!("{}@up", id.trim_matches('"')))),
+                1,
+            )
+            .replacen("\"model\":\"m\"", "\"model\":\"up/m\"", 1)
+        };
+        for stream in [false, true] {
+            let body = format!(r#"{{"model":"up/m","messages":[],"stream":{stream}}}"#);
+            let got = proxy.post("/v1/chat/completions", &body);
+            let wanted =
+                if stream { format!("data: {}\n\ndata: [DONE]\n\n", marked(&event)) } else { marked(&plain) };
+            assert_eq!((got.status, got.text()), (200, wanted), "{id}");
+        }
+    }
+}
+
+#[test]
 fn the_clients_key_and_cookies_reach_no_upstream() {
     let (fake, table) = playing(Upstream::Ollama);
     let keyless = table.lines().filter(|line| !line.starts_with("api_key")).collect::<Vec<_>>().join("\n");
@@ -415,6 +454,83 @@ fn the_clients_key_and_cookies_reach_no_upstream() {
         assert_eq!(received.bearer(), bearer);
         assert_eq!(received.header("openai-organization"), Some("org-1"));
         assert!(!format!("{:?}", received.headers).contains("client-secret"), "{:?}", received.headers);
+    }
+}
+
+#[test]
+fn a_model_that_the_plan_may_not_call_is_neither_our_key_at_fault_nor_the_providers_illness() {
+    let (fake, table) = playing(Upstream::OllamaCloud);
+    let proxy = heard(&table);
+    let body = r#"{"model":"ollama-cloud/qwen3-coder:480b","messages":[{"role":"user","content":"x"}]}"#;
+    let answer = proxy.post("/v1/chat/completions", body);
+    assert_eq!(answer.status, 403, "{}", answer.text());
+    assert!(answer.text().contains("requires a subscription"), "{}", answer.text());
+    assert_eq!((proxy.status_of("ollama-cloud")["health"].as_str(), calls(&fake).len()), (Some("up"), 1));
+    assert_eq!(proxy.get("/readyz").status, 200);
+}
+
+/// A server that answers every endpoint in OpenAI's shape, whatever stands before it in the path.
+fn compatible() -> Fake {
+    Fake::start(|received| {
+        let sent = received.json();
+        let body = match received.path().rsplit('/').next() {
+            Some("models") => json!({"data": [{"id": "m"}]}),
+            Some("embeddings") => json!({"data": [{"index": 0, "embedding": [1.0]}], "model": "m"}),
+            _ if sent.get("messages").is_some() => {
+                json!({"id": "c", "object": "chat.completion", "model": "m", "choices": [{"index": 0,
+                    "message": {"role": "assistant", "content": "ok"}, "finish_reason": "stop"}]})
+            }
+            _ => {
+                json!({"id": "c", "object": "text_completion", "model": "m", "choices": [{"index": 0,
+                    "text": "ok", "finish_reason": "stop"}]})
+            }
+        };
+        Script::json(200).value(&body)
+    })
+    .expect("fake upstream starts")
+}
+
+#[test]
+fn every_preset_serves_what_its_table_says_and_refuses_the_rest_itself() {
+    let registry = Registry::builtin();
+    let presets: Vec<&str> =
+        registry.names().into_iter().filter(|name| PROVIDERS.iter().all(|row| row.name != *name)).collect();
+    assert!(presets.len() >= 15, "{presets:?}");
+    for name in presets {
+        let kind = registry.kind(name).expect("a preset");
+        let fake = compatible();
+        let proxy = heard(&provider("up", name, &fake.url()));
+        let requests = [
+            (Task::Chat, "chat/completions", json!({"messages": [{"role": "user", "content": "x"}]})),
+            (Task::Completion, "completions", json!({"prompt": "x"})),
+            (Task::Fim, "completions", json!({"prompt": "x", "suffix": "y"})),
+            (Task::Fim, "fim/completions", json!({"prompt": "x", "suffix": "y"})),
+            (Task::Embedding, "embeddings", json!({"input": "x"})),
+        ];
+        for (task, endpoint, mut body) in requests {
+            body["model"] = json!("up/m");
+            let before = calls(&fake).len();
+            let answer = proxy.post(&format!("/v1/{endpoint}"), &body.to_string());
+            let what = format!("{name}, {endpoint}: {}", answer.text());
+            match kind.facts.route(kind.adapter, task) {
+                Some(route) => {
+                    assert_eq!(answer.status, 200, "{what}");
+                    assert_eq!(last_call(&fake).path(), route.path, "{what}");
+                    let shape = &answer.json()["object"];
+                    let wanted = match endpoint {
+                        "completions" => json!("text_completion"),
+                        "embeddings" => Value::Null,
+                        _ => json!("chat.completion"),
+                    };
+                    assert_eq!(*shape, wanted, "{what}");
+                }
+                None => {
+                    assert_eq!(answer.status, 400, "{what}");
+                    assert!(answer.error().contains("has no"), "{what}");
+                    assert_eq!(calls(&fake).len(), before, "{what}");
+                }
+            }
+        }
     }
 }
 

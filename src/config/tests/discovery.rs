@@ -65,6 +65,17 @@ fn discovery_stops_at_a_file_or_a_provider_in_the_environment_and_at_nothing_els
 }
 
 #[test]
+fn a_variable_adjusts_what_was_found() {
+    let case = with_keys()
+        .env("DEMUXAI__PROVIDERS__OLLAMA_CLOUD__URL", "http://127.0.0.1:1")
+        .env("DEMUXAI__PROVIDERS__MISTRAL__MAX_IN_FLIGHT", "3");
+    let config = case.config();
+    assert_eq!(ids(&config), ["ollama-cloud", "mistral", "codestral", "fireworks"]);
+    assert_eq!(provider(&config, "ollama-cloud").url, "http://127.0.0.1:1");
+    assert_eq!(provider(&config, "mistral").max_in_flight, Some(3));
+}
+
+#[test]
 fn the_starting_configuration_loads_and_serves_what_was_found() {
     // An odd address, to see that the text quotes it.
     let case = with_keys().env("OLLAMA_HOST", "https://nas/a\"b$");

@@ -69,11 +69,15 @@ fn one(
 ) -> Option<ProviderConfig> {
     let at = |key: &'static str| ["providers", id, key];
     let kind = kind(check, id, entry);
-    if let Some(why) = kind.and_then(|kind| kind.retired) {
+    // Where it has a url of its own, what answers there will tell.
+    if let Some(why) = kind.and_then(|kind| kind.retired).filter(|_| entry.url.is_none()) {
         check.note(&["providers", id], why);
     }
     let url = url(check, id, entry, kind, listeners);
     let api_key = api_key(check, id, entry, kind, url.as_ref());
+    if api_key.is_none() && entry.headers.is_empty() && entry.url.is_none() {
+        not_elsewhere(check, &at("url"), kind);
+    }
     let headers = headers(check, id, entry, api_key.is_some());
     let local = entry.local.unwrap_or_else(|| kind.is_some_and(|kind| kind.local));
     let include_models = check.globs(&at("include_models"), entry.include_models.as_ref());
@@ -108,6 +112,15 @@ fn one(
         limits,
         local,
     })
+}
+
+/// Who forgot the url of a server of their own must not send their prompts to the company that the type is named after.
+fn not_elsewhere(check: &mut Check<'_>, path: &[&str], kind: Option<&Kind<'_>>) {
+    let Some(Kind { url: Some(url), local: false, requires_key: false, retired: None, .. }) = kind else {
+        return;
+    };
+    let example = "write url = \"http://localhost:8080\" for a server of your own, or set api_key";
+    check.missing(path, format!("is missing: without it this is {url}, which wants a key; {example}"));
 }
 
 fn kind<'a>(check: &mut Check<'a>, id: &str, entry: &ProviderSpec) -> Option<&'a Kind<'a>> {

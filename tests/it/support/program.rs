@@ -159,10 +159,6 @@ impl Program {
         kilobytes * 1024
     }
 
-    pub fn running(&mut self) -> bool {
-        self.child.try_wait().expect("a child").is_none()
-    }
-
     /// Waits for its end.
     #[track_caller]
     pub fn ended(mut self) -> Ended {

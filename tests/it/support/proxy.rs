@@ -27,11 +27,6 @@ impl Proxy {
         Proxy::with_registry(text, Registry::builtin())
     }
 
-    /// In front of one upstream that speaks plain OpenAI, as provider `up`, with this much patience.
-    pub fn before(url: &str) -> Proxy {
-        Proxy::start(&provider("up", "openai", url))
-    }
-
     /// With kinds of the test's own.
     pub fn with_registry(text: &str, registry: Registry) -> Proxy {
         let text = if text.contains("[listeners.") {

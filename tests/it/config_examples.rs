@@ -1,0 +1,147 @@
+//! Every file in `config/` is good: the program checks it, serves it, and every provider in it answers.
+#![cfg(unix)]
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use demuxai::demo::server::Fake;
+use demuxai::demo::upstream::{Setup, Upstream};
+use serde_json::Value;
+
+use crate::support::client;
+use crate::support::eventually;
+use crate::support::program::{Home, Program};
+
+/// The variables that the files name.
+const VARIABLES: [&str; 9] = [
+    "OLLAMA_API_KEY",
+    "MISTRAL_API_KEY",
+    "CODESTRAL_API_KEY",
+    "FIREWORKS_API_KEY",
+    "GATEWAY_API_KEY",
+    "LAB_API_KEY",
+    "DEMUXAI_IDE_KEY",
+    "DEMUXAI_PHONE_KEY",
+    "DEMUXAI_AGENT_KEY",
+];
+
+fn examples() -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
+    let mut files: Vec<PathBuf> = folder
+        .join("examples")
+        .read_dir()
+        .expect("examples")
+        .map(|entry| entry.expect("a file").path())
+        .collect();
+    files.push(folder.join("demuxai.toml"));
+    files.sort();
+    files
+}
+
+/// A home with all that the files expect to be there.
+fn furnished() -> Home {
+    let home = VARIABLES.iter().fold(Home::new(), |home, name| home.with(name, &format!("value-of-{name}")));
+    home.write(".config/demuxai/fireworks.key", "from-file\n");
+    let pass = home.write("bin/pass", "#!/bin/sh\necho \"$1 $2\"\n");
+    std::fs::set_permissions(&pass, std::fs::Permissions::from_mode(0o700)).expect("it may be run");
+    let path = format!("{}:/usr/bin:/bin", home.path().join("bin").display());
+    home.with("PATH", &path)
+}
+
+fn table(file: &Path) -> toml::Table {
+    std::fs::read_to_string(file).expect("text").parse().expect("TOML")
+}
+
+fn ids_of(tables: &toml::Table, section: &str) -> Vec<String> {
+    let section = tables.get(section).and_then(toml::Value::as_table);
+    section.into_iter().flat_map(|section| section.keys().cloned()).collect()
+}
+
+#[test]
+fn every_file_is_good_to_the_program_as_it_is() {
+    let files = examples();
+    assert!(files.len() >= 10, "{files:?}");
+    for file in files {
+        let ended = furnished().run(&["check", "--config", file.to_str().unwrap()]);
+        assert_eq!((ended.code, ended.stderr.as_str()), (0, ""), "{}: {}", file.display(), ended.stderr);
+        for id in ids_of(&table(&file), "providers") {
+            assert!(
+                ended.stdout.contains(&format!("provider {id} ")),
+                "{}: {}",
+                file.display(),
+                ended.stdout
+            );
+        }
+        for name in VARIABLES {
+            assert!(!ended.stdout.contains(&format!("value-of-{name}")), "{}", ended.stdout);
+        }
+    }
+}
+
+/// A fake upstream of the type that a provider has.
+fn fake_of(provider: &toml::Value) -> (Fake, &'static str) {
+    let kind = provider.get("type").and_then(toml::Value::as_str).expect("a type");
+    let upstream =
+        Upstream::ALL.into_iter().find(|upstream| upstream.label() == kind).expect("a fake of this type");
+    (upstream.start(Setup::default()).expect("fake upstream starts"), upstream.base_path())
+}
+
+#[test]
+fn every_file_is_served_and_all_its_providers_answer() {
+    for file in examples() {
+        let tables = table(&file);
+        let mut home = furnished();
+        for id in ids_of(&tables, "listeners").iter().chain(&["local".to_owned()]) {
+            if tables.get("listeners").is_none_or(|listeners| listeners.get(id).is_some()) {
+                home =
+                    home.with(&format!("DEMUXAI__LISTENERS__{}__ADDRESS", id.to_uppercase()), "127.0.0.1:0");
+            }
+        }
+        let mut fakes = Vec::new();
+        for (id, provider) in tables["providers"].as_table().expect("providers") {
+            let (fake, base) = fake_of(provider);
+            let variable = id.to_uppercase().replace('-', "_");
+            home =
+                home.with(&format!("DEMUXAI__PROVIDERS__{variable}__URL"), &format!("{}{base}", fake.url()));
+            fakes.push((id, fake));
+        }
+        let program = home.start(&["--config", file.to_str().unwrap()]);
+        let key =
+            ids_of(&tables, "keys").first().map(|id| format!("value-of-DEMUXAI_{}_KEY", id.to_uppercase()));
+        answers(&program, &file, key.as_deref(), &fakes);
+    }
+}
+
+fn answers(program: &Program, file: &Path, key: Option<&str>, fakes: &[(&String, Fake)]) {
+    let address = program.address();
+    let bearer = format!("Bearer {}", key.unwrap_or("any"));
+    let headers = [("authorization", bearer.as_str())];
+    for (id, fake) in fakes {
+        let listed = || client::open(address, "GET", "/v1/models", &headers, b"").finish().json();
+        let prefix = format!("{id}/");
+        let of_provider = |list: &Value| -> Vec<Value> {
+            let all = list["data"].as_array().expect("a list");
+            all.iter()
+                .filter(|entry| entry["id"].as_str().is_some_and(|full| full.starts_with(&prefix)))
+                .cloned()
+                .collect()
+        };
+        let what = format!("{id} of {} lists models", file.display());
+        let list = eventually(&what, listed, |list| !of_provider(list).is_empty());
+        let chats =
+            of_provider(&list).into_iter().find(|entry| entry["capabilities"]["completion_chat"] == true);
+        // The generic type knows nothing of what its models can do.
+        let model = chats
+            .map_or_else(|| format!("{id}/gpt-4.1-mini"), |entry| entry["id"].as_str().unwrap().to_owned());
+        let body =
+            format!(r#"{{"model":"{model}","stream":true,"messages":[{{"role":"user","content":"hi"}}]}}"#);
+        let answer =
+            client::open(address, "POST", "/v1/chat/completions", &headers, body.as_bytes()).finish();
+        assert!(
+            answer.complete && answer.text().ends_with("data: [DONE]\n\n"),
+            "{what}, {model}: {}",
+            answer.text()
+        );
+        assert!(fake.counts().requests >= 2, "{what}: it was this upstream");
+    }
+}
