@@ -16,6 +16,7 @@ use super::headers;
 use super::prepare::{Prepared, prepare};
 use super::pump::Pump;
 use super::vitals::{Health, Vitals};
+use crate::backend::frames::Sent;
 use crate::backend::seats::Lease;
 use crate::backend::{Call, Reply, ReplyBody, ReplyStream, Served};
 use crate::dialect::{Plain, rewrite_plain};
@@ -97,6 +98,7 @@ pub(super) async fn carry(job: Job, mut reply: ReplySender) {
             (ReplyBody::Stream(stream), Some((pump, sender)))
         }
     };
+    let seat = job.lease.recall();
     let answer = Reply {
         status: committed.status,
         headers: committed.headers,
@@ -115,7 +117,12 @@ pub(super) async fn carry(job: Job, mut reply: ReplySender) {
         return;
     }
     if let Some((pump, sender)) = pumping {
-        pump.run(sender, &job.about.config.timeouts, job.call.stalled_reader, &job.about.scrub).await;
+        let sent =
+            pump.run(sender, &job.about.config.timeouts, job.call.stalled_reader, &job.about.scrub).await;
+        if sent == Sent::Stalled {
+            // The client's connection may hang on for long, and nothing is done for it at the upstream any more.
+            seat.give_back();
+        }
     }
 }
 

@@ -105,8 +105,8 @@ fn readers_that_stop_cost_bounded_memory_however_large_the_events_are() {
 
 #[test]
 fn a_reader_that_takes_nothing_for_too_long_is_dropped_with_its_seat_and_its_upstream() {
-    let stage = Stage::with("max_in_flight = 2", "stalled_reader = \"400ms\"", flood_or_words(500));
-    let mut reading = stage.open_stream();
+    let stage = Stage::with("max_in_flight = 2", "stalled_reader = \"600ms\"", flood_or_words(500));
+    let mut reading = client::open_narrow(stage.proxy.address, "POST", PATH, STREAM.as_bytes());
     reading.until("xxx");
     let started = Instant::now();
     until_stalled(|| stage.fake.written());
