@@ -1,7 +1,7 @@
 //! What client and upstream say to each other passes byte for byte, but for the model's prefix and the origin behind
 //! the completion's id; headers pass as far as they concern the other side; and an answer that is none is an error.
 
-use demuxai::demo::{Answer, Fake, Options, faults};
+use demuxai::demo::{Answer, Fake, Options, Script, faults};
 
 use crate::support::client;
 use crate::support::stage::{CHAT, PATH, STREAM, Stage, chunk, finish, named};
@@ -287,7 +287,8 @@ const PLAIN: &str =
 
 #[test]
 fn a_plain_answer_is_whole_however_it_is_framed() {
-    let framings: [(&str, fn() -> demuxai::demo::Script, &str); 7] = [
+    type Framing = (&'static str, fn() -> Script, &'static str);
+    let framings: [Framing; 7] = [
         ("content-length", || Answer::json(200).body(PLAIN), ""),
         ("until close", || faults::close_delimited_json(PLAIN), ""),
         ("chunks of one byte", || faults::chunked_json(PLAIN, 1), ""),
@@ -308,7 +309,8 @@ fn a_plain_answer_is_whole_however_it_is_framed() {
 
 #[test]
 fn a_plain_answer_that_is_none_is_an_error_that_says_why() {
-    let cases: [(&str, fn() -> demuxai::demo::Script, u16, &str); 14] = [
+    type Case = (&'static str, fn() -> Script, u16, &'static str);
+    let cases: [Case; 14] = [
         ("cut by FIN", || faults::short_body(PLAIN, 5), 502, "broke off"),
         ("complete JSON, cut by FIN", || faults::short_body(PLAIN, 1), 502, "broke off"),
         ("half of it until close", || faults::close_delimited_json(&PLAIN[..40]), 502, "ends too early"),
