@@ -16,6 +16,7 @@ use super::headers;
 use super::prepare::{Prepared, prepare};
 use super::pump::Pump;
 use super::vitals::{Health, Vitals};
+use crate::backend::frames::Sent;
 use crate::backend::seats::Lease;
 use crate::backend::{Call, Reply, ReplyBody, ReplyStream, Served};
 use crate::dialect::{Plain, rewrite_plain};
@@ -95,6 +96,7 @@ pub(super) async fn carry(job: Job, mut reply: ReplySender) {
             (ReplyBody::Stream(stream), Some((pump, sender)))
         }
     };
+    let seat = job.lease.recall();
     let answer = Reply {
         status: committed.status,
         headers: committed.headers,
@@ -113,7 +115,12 @@ pub(super) async fn carry(job: Job, mut reply: ReplySender) {
         return;
     }
     if let Some((pump, sender)) = pumping {
-        pump.run(sender, &job.about.config.timeouts, job.call.stalled_reader, &job.about.scrub).await;
+        let sent =
+            pump.run(sender, &job.about.config.timeouts, job.call.stalled_reader, &job.about.scrub).await;
+        if sent == Sent::Stalled {
+            // The client's connection may hang on for long, and nothing is done for it at the upstream any more.
+            seat.give_back();
+        }
     }
 }
 
@@ -245,7 +252,10 @@ async fn refusal(job: &Job, prepared: &Prepared, answer: Answer) -> Failed {
     let sent: Vec<&str> = sent.iter().map(|field| &**field).collect();
     let fields = rejected_fields(status, &body, &sent);
     let now = std::time::SystemTime::now();
-    let error = job.about.refusal(status, &headers, &body, now);
+    let mut error = job.about.refusal(status, &headers, &body, now);
+    if let Some(answer) = &mut error.upstream {
+        answer.headers = headers::coming_down(&headers);
+    }
     Failed { error, fields }
 }
 

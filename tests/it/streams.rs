@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use crate::support::client;
 use crate::support::eventually;
+use crate::support::proxy::{Proxy, provider};
 use crate::support::stage::{PATH, STREAM, Stage, chunk, finish, named};
 
 const DONE: &str = "data: [DONE]\n\n";
@@ -252,6 +253,7 @@ fn every_framing_that_the_specification_allows_comes_out_the_same() {
         ("chunks of 7", || faults::cut_every(good(), 7), whole()),
         ("split characters", || faults::split_utf8(good()), whole()),
         ("byte by byte", || faults::byte_by_byte(good(), Duration::ZERO), whole()),
+        ("content-length", || Answer::events().body(good().frames.concat()), whole()),
         ("until close", || faults::close_delimited_stream(good()), whole()),
         ("103 first", || faults::early_hints(good().script()), whole()),
         ("100 first", || faults::unasked_continue(good().script()), whole()),
@@ -325,6 +327,54 @@ fn no_fault_of_the_fakes_is_left_untested() {
     for name in names {
         assert!(tests.contains(&format!("faults::{name}")), "nothing plays {name}");
     }
+}
+
+#[test]
+fn reasoning_and_tool_calls_commit_as_content_does() {
+    for delta in [
+        r#""reasoning_content":"hm""#,
+        r#""reasoning":"hm""#,
+        r#""role":"assistant","content":null,"tool_calls":[{"index":0,"id":"t","type":"function","function":{"name":"f","arguments":""}}]"#,
+        r#""refusal":"no""#,
+    ] {
+        let event = format!(
+            r#"{{"id":"c1","model":"m","choices":[{{"index":0,"delta":{{{delta}}},"finish_reason":null}}]}}"#
+        );
+        let sent = event.clone();
+        let stage = Stage::new(move |_| {
+            Answer::events().chunked().event(&sent).event(faults::error_object()).last_chunk()
+        });
+        let answer = stage.stream();
+        assert_eq!(answer.status, 200, "{delta}");
+        assert_eq!(answer.text(), format!("data: {}\n\ndata: {}\n\n", named(&event), faults::error_object()));
+    }
+}
+
+#[test]
+fn what_never_commits_is_held_back_only_up_to_a_bound() {
+    let role = good().frames[0].clone();
+    let frame = [format!("{:x}\r\n", role.len()).as_bytes(), &role, b"\r\n"].concat();
+    let stage = Stage::new(move |_| Answer::events().chunked().repeat(frame.clone(), u64::MAX));
+    let answer = stage.stream();
+    assert_eq!(answer.status, 502, "{}", answer.text());
+    assert!(answer.error().contains("events without content"), "{}", answer.error());
+    eventually("the upstream is left", || stage.fake.counts(), |counts| counts.cancelled == 1);
+    stage.assert_settled();
+}
+
+#[test]
+fn one_of_two_choices_that_never_finished_is_a_truncated_answer() {
+    let second = chunk("b").replace("\"index\":0", "\"index\":1");
+    let sent = second.clone();
+    let stage = Stage::new(move |_| {
+        Answer::events().chunked().event(chunk("a")).event(&sent).event(finish()).last_chunk()
+    });
+    let answer = stage.stream();
+    let relayed: String =
+        [chunk("a"), second, finish()].iter().map(|event| format!("data: {}\n\n", named(event))).collect();
+    let rest = answer.text().strip_prefix(&relayed).map(str::to_owned);
+    assert!(rest.is_some_and(|rest| rest.contains("before the answer was complete")), "{}", answer.text());
+    assert!(!answer.complete);
 }
 
 // --- what comes when ------------------------------------------------------------------------------------------------
@@ -636,6 +686,38 @@ fn mistral_is_never_asked_for_usage_and_its_own_is_kept() {
     assert!(answer.header("x-demuxai-edits").is_some_and(|edits| edits.contains("drop:stream_options")));
     let series = "demuxai_tokens_total{model=\"mistral-large-latest\",provider=\"up\",source=\"upstream\",type=\"output\"}";
     eventually("it is counted", || stage.proxy.find_metric(series).unwrap_or(0.0), |count| *count > 0.0);
+}
+
+#[test]
+fn daemons_behind_each_other_count_the_same_tokens_and_each_takes_out_what_it_asked_for() {
+    let inner = Stage::new(|received| {
+        assert_eq!(received.json()["stream_options"]["include_usage"], true);
+        with_usage(&[&chunk("a"), &finish(), USAGE])
+    });
+    let url = format!("http://{}", inner.proxy.address);
+    let outer = Proxy::start(&provider("outer", "openai", &url));
+    let request = STREAM.replace("up/m", "outer/up/m");
+    eventually("the inner one is known", || outer.status_of("outer"), |status| status["health"] == "up");
+    let twice =
+        |payload: &str| payload.replace("\"c1\"", "\"c1@up@outer\"").replace("\"m\"", "\"outer/up/m\"");
+    let expected = |payloads: &[&str]| -> String {
+        payloads
+            .iter()
+            .map(|payload| format!("data: {}\n\n", twice(payload)))
+            .chain([DONE.to_owned()])
+            .collect()
+    };
+    let answer = outer.post(PATH, &request);
+    assert_eq!(answer.text(), expected(&[&chunk("a"), &finish()]));
+    let asked = request.replace("\"stream\"", "\"stream_options\":{\"include_usage\":true},\"stream\"");
+    assert_eq!(outer.post(PATH, &asked).text(), expected(&[&chunk("a"), &finish(), USAGE]));
+    let series =
+        "demuxai_tokens_total{model=\"up/m\",provider=\"outer\",source=\"upstream\",type=\"output\"}";
+    eventually(
+        "both count",
+        || (outer.find_metric(series), inner.tokens("output")),
+        |both| *both == (Some(14.0), 14.0),
+    );
 }
 
 #[test]
