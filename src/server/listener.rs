@@ -17,6 +17,9 @@ const KEEP_ALIVE: Duration = Duration::from_secs(75);
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 const TCP_KEEP_ALIVE: Duration = Duration::from_secs(30);
 const BACKLOG: i32 = 1024;
+/// The kernel gives a reader up later than demuxai does, which knows what to count it as.
+#[cfg(target_os = "linux")]
+const KERNEL_MARGIN: Duration = Duration::from_secs(1);
 
 /// Opens the socket. Accepted connections inherit its options: a peer that vanished is noticed, and one that
 /// takes nothing for `stalled_reader` is dropped by the kernel.
@@ -31,7 +34,7 @@ pub fn bind(address: SocketAddr, stalled_reader: Duration) -> io::Result<TcpList
     }
     socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(TCP_KEEP_ALIVE).with_interval(TCP_KEEP_ALIVE))?;
     #[cfg(target_os = "linux")]
-    socket.set_tcp_user_timeout(Some(stalled_reader))?;
+    socket.set_tcp_user_timeout(Some(stalled_reader + stalled_reader / 2 + KERNEL_MARGIN))?;
     #[cfg(not(target_os = "linux"))]
     let _ = stalled_reader;
     socket.set_nonblocking(true)?;
