@@ -83,9 +83,7 @@ pub(super) async fn carry(job: Job, mut reply: ReplySender) {
             return;
         }
     };
-    if job.vitals.answered() {
-        job.about.metrics.set_up(&job.about.id, true);
-    }
+    job.vitals.answered();
     let (body, pumping) = match committed.content {
         Content::Whole(plain) => {
             AttemptEnded { meters: &job.meters, failure: None }.emit();
@@ -129,20 +127,24 @@ pub(super) async fn carry(job: Job, mut reply: ReplySender) {
 /// Counts a failed attempt and draws what it says about the provider's health.
 fn note_failure(job: &Job, error: &ProxyError) {
     AttemptEnded { meters: &job.meters, failure: Some((error.kind.label(), &error.message)) }.emit();
+    let status = error.upstream.as_ref().map(|answer| answer.status);
     let health = match error.kind {
         ErrorKind::Connect => Health::Unreachable,
         // Without a key of ours it is one model that wants one, or the list would have been refused.
-        ErrorKind::UpstreamAuthentication if job.about.config.api_key.is_some() => Health::Refused,
+        // And a 403 may be about one model or one operation.
+        ErrorKind::UpstreamAuthentication if job.about.config.api_key.is_some() && status == Some(401) => {
+            Health::Refused
+        }
         ErrorKind::ProviderRetired => Health::Retired,
         _ => return,
     };
     job.vitals.set_health(health, Some(error.message.clone()));
-    job.about.metrics.set_up(&job.about.id, false);
 }
 
 /// The exchange up to the commit point, with one repetition when fields are refused by name. What is refused then
 /// is remembered for the next call, so that no upstream can keep one call going round.
 async fn exchange(job: &Job) -> Result<Committed, ProxyError> {
+    let begun = Instant::now();
     let mut refused = job.vitals.refused_fields(&job.call.model);
     let Failed { error, fields } = match attempt(job, &refused).await {
         Ok(committed) => return Ok(committed),
@@ -152,12 +154,17 @@ async fn exchange(job: &Job) -> Result<Committed, ProxyError> {
     if fresh.is_empty() {
         return Err(error);
     }
+    AttemptEnded { meters: &job.meters, failure: Some((error.kind.label(), &error.message)) }.emit();
     remember(job, &fresh);
     refused.extend(fresh);
-    attempt(job, &refused).await.map_err(|Failed { error, fields }| {
-        remember(job, &fields);
-        error
-    })
+    match attempt(job, &refused).await {
+        // Both times were the upstream's.
+        Ok(committed) => Ok(Committed { waited: begun.elapsed(), ..committed }),
+        Err(Failed { error, fields }) => {
+            remember(job, &fields);
+            Err(error)
+        }
+    }
 }
 
 fn remember(job: &Job, refused: &[String]) {
@@ -245,10 +252,7 @@ async fn refusal(job: &Job, prepared: &Prepared, answer: Answer) -> Failed {
     let sent: Vec<&str> = sent.iter().map(|field| &**field).collect();
     let fields = rejected_fields(status, &body, &sent);
     let now = std::time::SystemTime::now();
-    let mut error = job.about.refusal(status, &headers, &body, now);
-    if let Some(answer) = &mut error.upstream {
-        answer.headers = headers::coming_down(&headers);
-    }
+    let error = job.about.refusal(status, &headers, &body, now);
     Failed { error, fields }
 }
 

@@ -1,5 +1,9 @@
 //! The downstream edge: listeners, the gate, and the way from a request to its route.
 //! Names no provider kind, no upstream client and no quota.
+//!
+//! What is no HTTP never gets here: the server library answers it with a bare status and closes, 400 for bytes that
+//! cannot be read, 431 for a head over 128 KB or 96 headers, 408 for one that is not complete in 10 s. Everything else
+//! is answered here, with an `x-request-id`, and every refusal in OpenAI's error shape.
 
 pub mod edge;
 pub mod gate;

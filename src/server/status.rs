@@ -68,6 +68,8 @@ fn picture(provider: &Provider) -> Value {
     json!({
         "id": provider.id(),
         "type": provider.about().config.kind,
+        "name": provider.about().config.name,
+        "description": provider.about().config.description,
         "url": provider.about().config.url,
         "health": vitals.health().label(),
         "remark": vitals.remark(),
@@ -79,4 +81,54 @@ fn picture(provider: &Provider) -> Value {
         "replicas": provider.about().config.replicas,
         "restarts": vitals.restarts(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicBool;
+    use std::time::Duration;
+
+    use actix_web::body::to_bytes;
+
+    use super::*;
+    use crate::config::settings::Listener;
+    use crate::metrics::Metrics;
+
+    fn edge(draining: bool) -> Edge {
+        let second = Duration::from_secs(1);
+        let listener = Listener {
+            id: "local".to_owned(),
+            address: SocketAddr::from(([127, 0, 0, 1], 0)),
+            api: true,
+            metrics: true,
+            admin: true,
+            hosts: Vec::new(),
+            origins: Vec::new(),
+            max_body: 1024,
+            workers: 1,
+            keep_alive: second,
+            stalled_reader: second,
+            drain: second,
+        };
+        Edge {
+            id: Arc::from("local"),
+            listener: Arc::new(listener),
+            keys: Arc::default(),
+            routes: Arc::default(),
+            metrics: Arc::new(Metrics::new().unwrap()),
+            draining: Arc::new(AtomicBool::new(draining)),
+        }
+    }
+
+    #[actix_rt::test]
+    async fn it_is_not_ready_without_a_provider_or_while_it_drains_and_says_which() {
+        for (draining, said) in [(false, "no provider is usable\n"), (true, "draining\n")] {
+            let response = ready(&edge(draining));
+            assert_eq!(response.status(), 503);
+            assert_eq!(to_bytes(response.into_body()).await.unwrap(), said);
+        }
+        assert_eq!(health().status(), 200, "alive it is nonetheless");
+    }
 }

@@ -11,9 +11,9 @@ use serde_json::Value;
 
 use crate::support::client;
 use crate::support::edge::{self, CHAT};
-use crate::support::eventually;
 use crate::support::program::{Ended, Home, Program};
 use crate::support::proxy::provider;
+use crate::support::{eventually, nowhere};
 
 /// A configuration in front of nobody, on a free port.
 const PLAIN: &str = "[listeners.local]\naddress = \"127.0.0.1:0\"\n[providers.box]\ntype = \"openai\"\nurl = \"http://127.0.0.1:1\"\n";
@@ -399,7 +399,7 @@ fn with_nothing_to_serve_it_says_what_to_do() {
 fn models_prints_ids_and_names_who_did_not_answer() {
     let mistral = Upstream::Mistral.start(Setup::default()).unwrap();
     let home = Home::new();
-    let dead = provider("dead", "openai", "http://127.0.0.1:1");
+    let dead = provider("dead", "openai", &nowhere());
     let path = home.write("c.toml", &format!("{}{dead}", provider("mistral", "mistral", &mistral.url())));
     let ended = home.run(&["models", "--config", path.to_str().unwrap()]);
     exits(&ended, 0);

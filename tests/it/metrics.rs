@@ -11,8 +11,8 @@ use demuxai::demo::server::Fake;
 use demuxai::demo::upstream::{Setup, Upstream};
 
 use crate::support::edge::{self, CHAT, STREAM, Stage, refusal, stage, until_up};
-use crate::support::eventually;
 use crate::support::proxy::{Proxy, provider};
+use crate::support::{eventually, nowhere};
 
 const PATH: &str = "/v1/chat/completions";
 
@@ -80,6 +80,11 @@ fn obedient() -> Fake {
             "error" => faults::error_mid_stream(stream(), 3),
             "hang" => faults::hang_mid_stream(stream(), 3),
             "gated" => faults::gated_mid_stream(stream(), 3, "rest"),
+            "flood" => {
+                let frame = format!("data: {}\n\n", edge::delta(&"x".repeat(60_000)));
+                let chunk = format!("{:x}\r\n{frame}\r\n", frame.len());
+                Plain::events().chunked().repeat(chunk, 10_000).hang()
+            }
             "refused" => Plain::json(429).body(r#"{"error":{"message":"slow down","type":"rate_limit"}}"#),
             other => panic!("nobody told me about {other}"),
         }
@@ -102,7 +107,7 @@ fn impatient(fake: &Fake) -> Proxy {
     proxy
 }
 
-/// Every way a stream can end (but for a reader that takes nothing), each once.
+/// Every way a stream can end, each once.
 fn end_in_every_way(proxy: &Proxy) {
     assert!(proxy.post(PATH, &ask("done", true)).complete);
     for content in ["truncated", "error", "hang"] {
@@ -111,6 +116,10 @@ fn end_in_every_way(proxy: &Proxy) {
     let mut left = proxy.open(PATH, &ask("gated", true));
     left.until("two");
     left.leave();
+    let stalled = proxy.open(PATH, &ask("flood", true));
+    let ends = "demuxai_stream_ends_total{provider=\"up\",reason=\"stalled_reader\"}";
+    eventually("the reader that takes nothing is dropped", || proxy.find_metric(ends), Option::is_some);
+    stalled.leave();
 }
 
 #[test]
@@ -118,7 +127,7 @@ fn every_reason_for_a_stream_s_end_is_counted_as_what_it_is() {
     let fake = obedient();
     let proxy = impatient(&fake);
     end_in_every_way(&proxy);
-    for reason in ["done", "cancelled", "truncated", "upstream_error", "idle"] {
+    for reason in ["done", "cancelled", "truncated", "upstream_error", "idle", "stalled_reader"] {
         let series = format!("demuxai_stream_ends_total{{provider=\"up\",reason=\"{reason}\"}}");
         eventually(reason, || proxy.find_metric(&series), |count| *count == Some(1.0));
     }
@@ -241,8 +250,7 @@ fn a_request_that_fails_is_counted_where_it_failed() {
     stage.proxy.post(PATH, &CHAT.replace("up/m", "up/none"));
     stage.proxy.get("/nothing");
     stage.proxy.get("/v1/embeddings");
-    let dead =
-        Proxy::start(&format!("{}models = [\"m\"]\n", provider("dead", "openai", "http://127.0.0.1:1")));
+    let dead = Proxy::start(&format!("{}models = [\"m\"]\n", provider("dead", "openai", &nowhere())));
     dead.post(PATH, &CHAT.replace("up/", "dead/"));
     let text = stage.proxy.get("/metrics").text();
     for (endpoint, outcome) in [
@@ -331,7 +339,7 @@ fn a_thousand_unknown_models_paths_and_methods_make_no_series_of_their_own() {
 
 #[test]
 fn the_first_scrape_has_every_provider_the_build_and_the_process() {
-    let down = Proxy::start(&provider("down", "openai", "http://127.0.0.1:1"));
+    let down = Proxy::start(&provider("down", "openai", &nowhere()));
     let text = down.get("/metrics").text();
     assert_eq!(value(&text, "demuxai_provider_up", &[("provider", "down")]), 0.0);
     assert_eq!(value(&text, "demuxai_actor_restarts_total", &[("provider", "down")]), 0.0);
@@ -349,11 +357,7 @@ fn it_is_alive_at_once_and_ready_when_a_provider_is_up() {
         Plain::json(200).chunked().gate("list").chunk(r#"{"object":"list","data":[]}"#).last_chunk()
     })
     .unwrap();
-    let text = format!(
-        "{}{}",
-        provider("up", "openai", &fake.url()),
-        provider("down", "openai", "http://127.0.0.1:1")
-    );
+    let text = format!("{}{}", provider("up", "openai", &fake.url()), provider("down", "openai", &nowhere()));
     let proxy = Proxy::start(&text);
     eventually("its list is asked for", || fake.counts().requests, |requests| *requests == 1);
     assert_eq!((proxy.get("/healthz").status, proxy.get("/readyz").status), (200, 503));

@@ -11,12 +11,12 @@ use demuxai::demo::{Answer, Fake, Received, Setup, Upstream, faults};
 use serde_json::{Value, json};
 
 use crate::support::client;
-use crate::support::eventually;
 use crate::support::proxy::{Proxy, provider};
 use crate::support::upstreams::{
     calls, chat, heard, ids, is_list, last_call, listing, listing_from, lists, ok_chat, playing,
     wait_until_heard,
 };
+use crate::support::{eventually, nowhere};
 
 /// A list of these ids as text, to be changed while the upstream runs.
 fn list_of(models: &[&str]) -> Arc<Mutex<String>> {
@@ -144,7 +144,7 @@ fn one_provider_that_fails_or_hangs_neither_fails_nor_delays_the_list() {
     for (id, fake) in &troubles {
         text.push_str(&provider(id, "openai", &fake.url()));
     }
-    text.push_str(&provider("nobody", "openai", "http://127.0.0.1:1"));
+    text.push_str(&provider("nobody", "openai", &nowhere()));
     let started = Instant::now();
     let proxy = Proxy::start(&text);
     eventually("the good one is listed", || ids(&proxy), |listed| *listed == ["good/m"]);

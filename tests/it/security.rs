@@ -263,6 +263,30 @@ fn a_client_is_in_the_log_by_its_name() {
 }
 
 #[test]
+fn a_client_cannot_write_lines_of_its_own_into_the_log() {
+    let fake = edge::upstream();
+    let program = Program::serve(&provider("up", "openai", &fake.url()));
+    program.until_ready();
+    let model = "x\\n2026-01-01T00:00:00Z  INFO forged\\r\\u001b[31m\\u0000\\u2028";
+    let body = CHAT.replace("up/m", model);
+    refusal(&client::post(program.address(), PATH, &body), 404, model);
+    let path = format!("{PATH}/%0aforged%1b%00");
+    assert_eq!(client::get(program.address(), &path).status, 404);
+    let log = eventually(
+        "both are told",
+        || program.stderr(),
+        |log| log.contains("refused") && log.contains("model_not_found"),
+    );
+    for line in log.lines() {
+        assert!(
+            !line.starts_with("2026-01-01") && line.get(4..5) == Some("-"),
+            "a line of the client's: {line}"
+        );
+    }
+    assert!(!log.contains(['\u{1b}', '\0', '\r', '\u{2028}']), "{log}");
+}
+
+#[test]
 fn a_redirect_of_an_upstream_is_not_followed() {
     let elsewhere = edge::upstream();
     let url = elsewhere.url();

@@ -7,7 +7,11 @@ pub mod proxy;
 pub mod stage;
 pub mod upstreams;
 
+use std::net::SocketAddr;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
+
+use socket2::{Domain, Socket, Type};
 
 /// Waits until something holds, looking often, and fails with what it was when it never does.
 #[track_caller]
@@ -25,4 +29,17 @@ pub fn eventually<T: std::fmt::Debug>(
         assert!(Instant::now() < deadline, "never: {what}; last seen {seen:?}");
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// A url where nobody listens and nobody else can begin to, for as long as the test runs: the port is taken, but
+/// never listened on.
+pub fn nowhere() -> String {
+    static TAKEN: OnceLock<(Socket, SocketAddr)> = OnceLock::new();
+    let (_, address) = TAKEN.get_or_init(|| {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a port");
+        let address = socket.local_addr().expect("an address").as_socket().expect("an IP address");
+        (socket, address)
+    });
+    format!("http://{address}")
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use super::client;
-use super::eventually;
+use super::{eventually, nowhere};
 
 /// How long a test waits for a process before it fails.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -43,8 +43,7 @@ impl Home {
     /// An empty home. Nothing of the surroundings is visible from there, not even a local Ollama.
     pub fn new() -> Home {
         let directory = TempDir::new().expect("a directory");
-        let nowhere = "http://127.0.0.1:1".to_owned();
-        Home { directory, environment: vec![("OLLAMA_HOST".to_owned(), nowhere)] }
+        Home { directory, environment: vec![("OLLAMA_HOST".to_owned(), nowhere())] }
     }
 
     /// The same home with this variable.
