@@ -111,10 +111,10 @@ pub struct UpstreamAnswer {
     pub status: u16,
     /// The body, bounded by the upstream client's limit for error bodies.
     pub body: Bytes,
+    /// Those of its headers that may come down.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
     /// `Retry-After` as it came, if any.
     pub retry_after: Option<String>,
-    /// The headers that may come down.
-    pub headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 /// An error on the way of one request.

@@ -9,7 +9,7 @@ use http::header::{HeaderName, HeaderValue};
 
 use super::Adapter;
 use super::catalogue::KindFacts;
-use super::headers::{self, coming_down};
+use super::headers;
 use super::registry::Kind;
 use super::scrub::Scrub;
 use crate::config::settings::ProviderConfig;
@@ -70,10 +70,7 @@ impl About {
     /// What a refusal of this provider means, in words that name the provider and the setting to change.
     pub fn refusal(&self, status: u16, headers: &HeaderMap, body: &Bytes, now: SystemTime) -> ProxyError {
         let sent_key = self.config.api_key.is_some();
-        let mut error = classify(status, headers, body, sent_key, now).at(&self.id);
-        if let Some(answer) = &mut error.upstream {
-            answer.headers = coming_down(headers);
-        }
+        let error = classify(status, headers, body, sent_key, now).at(&self.id);
         let id = &*self.id;
         let retired = self.facts.retired.as_ref().filter(|retired| retired.announced_by(status, body));
         let (kind, message) = match (retired, error.kind) {

@@ -252,7 +252,10 @@ async fn refusal(job: &Job, prepared: &Prepared, answer: Answer) -> Failed {
     let sent: Vec<&str> = sent.iter().map(|field| &**field).collect();
     let fields = rejected_fields(status, &body, &sent);
     let now = std::time::SystemTime::now();
-    let error = job.about.refusal(status, &headers, &body, now);
+    let mut error = job.about.refusal(status, &headers, &body, now);
+    if let Some(answer) = &mut error.upstream {
+        answer.headers = headers::coming_down(&headers);
+    }
     Failed { error, fields }
 }
 

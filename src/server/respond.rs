@@ -53,9 +53,22 @@ pub fn error_response(error: &ProxyError) -> HttpResponse {
         }
         _ => {}
     }
-    if let Some(answer) = &error.upstream {
-        let ours = |name: &HeaderName| *name == CONTENT_TYPE || *name == RETRY_AFTER;
-        for (name, value) in answer.headers.iter().filter(|(name, _)| !ours(name)) {
+    upstream_headers(&mut response, error);
+    if let Some(provider) = &error.provider {
+        response.insert_header(("x-demuxai-provider", provider.as_str()));
+        response.insert_header(("x-demuxai-attempts", format!("{provider} {}", error.kind.label())));
+    }
+    retry_headers(&mut response, error);
+    response.body(openai_error(error))
+}
+
+/// Who failed and how; and beside an upstream's own error its headers, such as what is left of a rate limit.
+fn upstream_headers(response: &mut HttpResponseBuilder, error: &ProxyError) {
+    if error.kind == ErrorKind::UpstreamStatus
+        && let Some(answer) = &error.upstream
+    {
+        let own = |name: &HeaderName| *name == CONTENT_TYPE || *name == RETRY_AFTER;
+        for (name, value) in answer.headers.iter().filter(|(name, _)| !own(name)) {
             response.append_header((name.clone(), value.clone()));
         }
     }
@@ -63,8 +76,6 @@ pub fn error_response(error: &ProxyError) -> HttpResponse {
         response.insert_header(("x-demuxai-provider", provider.as_str()));
         response.insert_header(("x-demuxai-attempts", format!("{provider} {}", error.kind.label())));
     }
-    retry_headers(&mut response, error);
-    response.body(openai_error(error))
 }
 
 fn retry_headers(response: &mut HttpResponseBuilder, error: &ProxyError) {

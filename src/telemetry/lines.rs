@@ -201,7 +201,8 @@ mod tests {
         drop(gate);
         let mut told = false;
         while let Ok(bytes) = written.recv_timeout(Duration::from_secs(10)) {
-            told |= String::from_utf8_lossy(&bytes).contains("log lines were dropped") || bytes.starts_with(b"dropped");
+            told |= String::from_utf8_lossy(&bytes).contains("log lines were dropped")
+                || bytes.starts_with(b"dropped");
             if told {
                 break;
             }

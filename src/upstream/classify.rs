@@ -126,8 +126,8 @@ pub fn classify(
     error.upstream = Some(Box::new(UpstreamAnswer {
         status,
         body: body.slice(..body.len().min(MAX_KEPT_BODY)),
-        retry_after: headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()).map(str::to_owned),
         headers: Vec::new(),
+        retry_after: headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()).map(str::to_owned),
     }));
     error
 }

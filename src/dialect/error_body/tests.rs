@@ -11,8 +11,8 @@ fn with_answer(kind: ErrorKind, status: u16, body: &str) -> ProxyError {
     error.upstream = Some(Box::new(UpstreamAnswer {
         status,
         body: Bytes::copy_from_slice(body.as_bytes()),
-        retry_after: None,
         headers: Vec::new(),
+        retry_after: None,
     }));
     error
 }
