@@ -190,9 +190,9 @@ fn two_hundred_streams_at_once_are_each_exactly_what_they_should_be() {
     let stage = Stage::new(move |received| {
         let json = received.json();
         let number = json["user"].as_str().expect("number");
-        let events = (0..EVENTS).fold(Answer::events().chunked(), |script, event| {
-            script.event(text(number, event)).pause(Duration::from_millis(20))
-        });
+        let begun = Answer::events().chunked().event(text(number, 0)).gate("all are there");
+        let events = (1..EVENTS)
+            .fold(begun, |script, event| script.pause(Duration::from_millis(20)).event(text(number, event)));
         events.event(finish()).event("[DONE]").last_chunk()
     });
     std::thread::scope(|scope| {
@@ -208,6 +208,7 @@ fn two_hundred_streams_at_once_are_each_exactly_what_they_should_be() {
             || stage.fake.counts(),
             |counts| counts.open_requests == STREAMS as u64,
         );
+        stage.fake.open_gate("all are there");
         for (number, stream) in streams.into_iter().enumerate() {
             let answer = stream.join().unwrap();
             let number = number.to_string();
