@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::header::{HeaderName, HeaderValue};
 
 /// What went wrong. Closed and small: every kind is a metric label and a log field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -110,6 +111,8 @@ pub struct UpstreamAnswer {
     pub status: u16,
     /// The body, bounded by the upstream client's limit for error bodies.
     pub body: Bytes,
+    /// Those of its headers that may come down.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
     /// `Retry-After` as it came, if any.
     pub retry_after: Option<String>,
 }

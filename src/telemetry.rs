@@ -1,6 +1,8 @@
 //! Logs: one subscriber, composed from the configuration, writing lines to stderr.
 //! The request's root span is quiet at the default level; the one line per request is an event of its own.
 
+mod lines;
+
 use std::io;
 use std::str::FromStr;
 
@@ -15,6 +17,8 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::{Layer, Registry};
 
 use crate::config::settings::Log;
+
+pub use lines::{Farewell, Lines};
 
 /// Builds the root span of a request: at debug level, so that it costs nothing by default.
 pub struct RootSpan;
@@ -45,7 +49,7 @@ impl RootSpanBuilder for RootSpan {
 pub fn filter(level: &str) -> Result<Targets, String> {
     // The server library tells at `info` what our own lines tell already.
     let quiet =
-        Targets::new().with_target("actix_server", Level::WARN).with_target("actix_http", Level::WARN);
+        Targets::new().with_target("actix_server", Level::WARN).with_target("actix_http", LevelFilter::OFF);
     let named =
         Targets::from_str(level).map_err(|error| format!("log level `{level}` cannot be read: {error}"))?;
     let mut filter = quiet.with_default(named.default_level().unwrap_or(LevelFilter::OFF));
@@ -76,12 +80,14 @@ where
     Ok(Box::new(Registry::default().with(layer)))
 }
 
-/// Makes the subscriber the process's own.
+/// Makes the subscriber the process's own. The last lines are written when the result is dropped.
 ///
 /// # Errors
 /// When the level cannot be read, or a subscriber is there already.
-pub fn install(log: &Log) -> Result<(), String> {
+pub fn install(log: &Log) -> Result<Farewell, String> {
     let colours = io::IsTerminal::is_terminal(&io::stderr());
-    let subscriber = subscriber(log, io::stderr, colours)?;
-    tracing::subscriber::set_global_default(subscriber).map_err(|error| error.to_string())
+    let (lines, farewell) = Lines::start(io::stderr()).map_err(|error| error.to_string())?;
+    let subscriber = subscriber(log, lines, colours)?;
+    tracing::subscriber::set_global_default(subscriber).map_err(|error| error.to_string())?;
+    Ok(farewell)
 }

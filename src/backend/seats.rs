@@ -2,7 +2,8 @@
 //! Lives in an `Arc` outside every actor, so that it outlasts panics, restarts and arbiters.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 /// Identifies one replica's incarnation: one arbiter with one actor and one client.
 pub type Generation = u64;
@@ -15,8 +16,19 @@ pub struct Seats {
 
 /// The admission of one request. Dropping it, on whatever way, gives the seat back exactly once.
 pub struct Lease {
+    seat: Arc<Seat>,
+}
+
+/// Gives a seat back though somebody still holds the lease, who may never let go of it. Keeps no seat taken itself.
+pub struct Recall {
+    seat: Weak<Seat>,
+}
+
+/// One taken seat.
+struct Seat {
     seats: Arc<Seats>,
     generation: Generation,
+    free: AtomicBool,
 }
 
 // === impl Seats ===
@@ -33,7 +45,8 @@ impl Seats {
             return Err(total);
         }
         *taken.entry(generation).or_default() += 1;
-        Ok(Lease { seats: Arc::clone(self), generation })
+        let seat = Seat { seats: Arc::clone(self), generation, free: AtomicBool::new(false) };
+        Ok(Lease { seat: Arc::new(seat) })
     }
 
     /// Gives back all seats of a replica that was given up; its leases settle nothing any more.
@@ -54,8 +67,33 @@ impl Seats {
 
 // === impl Lease ===
 
+impl Lease {
+    /// A way to give the seat back from elsewhere.
+    pub fn recall(&self) -> Recall {
+        Recall { seat: Arc::downgrade(&self.seat) }
+    }
+}
+
 impl Drop for Lease {
     fn drop(&mut self) {
+        self.seat.give_back();
+    }
+}
+
+impl Recall {
+    /// Gives the seat back, unless that is done.
+    pub fn give_back(&self) {
+        if let Some(seat) = self.seat.upgrade() {
+            seat.give_back();
+        }
+    }
+}
+
+impl Seat {
+    fn give_back(&self) {
+        if self.free.swap(true, Ordering::Relaxed) {
+            return;
+        }
         if let Some(count) = self.seats.lock().get_mut(&self.generation) {
             *count = count.saturating_sub(1);
         }
@@ -76,6 +114,22 @@ mod tests {
         drop(first);
         assert_eq!(seats.taken(), 1);
         assert!(seats.take(1, Some(2)).is_ok());
+    }
+
+    #[test]
+    fn a_recalled_seat_is_free_at_once_and_only_once() {
+        let seats = Arc::new(Seats::default());
+        let (held, other) = (seats.take(1, None).ok().unwrap(), seats.take(1, None).ok().unwrap());
+        let recall = held.recall();
+        recall.give_back();
+        recall.give_back();
+        assert_eq!(seats.taken(), 1);
+        drop(held);
+        assert_eq!(seats.taken(), 1);
+        let late = other.recall();
+        drop(other);
+        late.give_back();
+        assert_eq!(seats.taken(), 0);
     }
 
     #[test]

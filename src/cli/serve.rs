@@ -28,10 +28,13 @@ pub fn run(args: &ServeArgs) -> Exit {
 
 /// Serves this configuration; `announce` is called once everything listens.
 pub fn serve(config: Config, announce: impl FnOnce(&App)) -> Exit {
-    if let Err(problem) = telemetry::install(&config.log) {
-        complain(&problem);
-        return Exit::Configuration;
-    }
+    let _farewell = match telemetry::install(&config.log) {
+        Ok(farewell) => farewell,
+        Err(problem) => {
+            complain(&problem);
+            return Exit::Configuration;
+        }
+    };
     for note in &config.notes {
         info!("{note}");
     }

@@ -164,7 +164,7 @@ pub(super) fn in_band_error(plan: &Rewrite, payload: &Bytes) -> ProxyError {
     };
     let status = stated_status(payload).unwrap_or(502);
     let mut error = ProxyError::new(ErrorKind::UpstreamInBand, message).at(&plan.provider);
-    error.upstream = Some(Box::new(UpstreamAnswer { status, body, retry_after: None }));
+    error.upstream = Some(Box::new(UpstreamAnswer { status, body, headers: Vec::new(), retry_after: None }));
     error
 }
 

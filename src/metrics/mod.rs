@@ -60,7 +60,7 @@ pub struct Metrics {
     stream_ends: IntCounterVec,
     up: IntGaugeVec,
     restarts: IntCounterVec,
-    meters: Mutex<HashMap<(String, String), Arc<ModelMeters>>>,
+    meters: Mutex<HashMap<String, HashMap<String, Arc<ModelMeters>>>>,
 }
 
 /// The handles of one provider and model, resolved once and kept by whoever records.
@@ -86,6 +86,17 @@ pub struct ModelMeters {
 }
 
 type RequestKey = (Arc<str>, &'static str, &'static str);
+
+/// A gauge that is 1 or 0.
+#[derive(Clone)]
+pub struct Switch(IntGauge);
+
+impl Switch {
+    /// Turns it on or off.
+    pub fn set(&self, on: bool) {
+        self.0.set(i64::from(on));
+    }
+}
 
 /// How many distinct models per provider get a label of their own; the rest is `other`.
 const MAX_MODELS: usize = 300;
@@ -194,13 +205,14 @@ impl Metrics {
     /// The handles for a provider and a model; `model` must be a listed one, else pass `other`.
     pub fn meters(&self, provider: &str, model: &str) -> Arc<ModelMeters> {
         let mut meters = self.meters.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (provider.to_owned(), model.to_owned());
-        if let Some(known) = meters.get(&key) {
+        if let Some(known) = meters.get(provider).and_then(|of_provider| of_provider.get(model)) {
             return Arc::clone(known);
         }
-        let of_provider = meters.keys().filter(|(id, _)| id == provider).count();
-        let key = if of_provider < MAX_MODELS { key } else { (provider.to_owned(), "other".to_owned()) };
-        Arc::clone(meters.entry(key).or_insert_with_key(|(id, name)| Arc::new(self.resolve(id, name))))
+        let of_provider = meters.entry(provider.to_owned()).or_default();
+        let name = if of_provider.len() < MAX_MODELS { model } else { "other" };
+        let resolved =
+            of_provider.entry(name.to_owned()).or_insert_with(|| Arc::new(self.resolve(provider, name)));
+        Arc::clone(resolved)
     }
 
     /// Counts a request that came no further than the edge.
@@ -208,9 +220,11 @@ impl Metrics {
         self.requests.with_label_values(&[listener, "none", "none", "none", endpoint, outcome]).inc();
     }
 
-    /// Sets whether a provider is usable.
-    pub fn set_up(&self, provider: &str, up: bool) {
-        self.up.with_label_values(&[provider]).set(i64::from(up));
+    /// The switch that says whether a provider is usable; off at first.
+    pub fn up(&self, provider: &str) -> Switch {
+        let gauge = self.up.with_label_values(&[provider]);
+        gauge.set(0);
+        Switch(gauge)
     }
 
     /// Counts a restart of a provider's actor.
@@ -220,7 +234,6 @@ impl Metrics {
 
     /// Makes the provider's series appear with their zero before anything happens.
     pub fn announce(&self, provider: &str) {
-        self.set_up(provider, false);
         self.restarts.with_label_values(&[provider]).inc_by(0);
     }
 

@@ -14,7 +14,7 @@ use super::registry::Kind;
 use super::scrub::Scrub;
 use crate::config::settings::ProviderConfig;
 use crate::error::{ErrorKind, ProxyError};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Switch};
 use crate::upstream::classify;
 use crate::upstream::{Client, ClientOptions};
 
@@ -32,6 +32,8 @@ pub struct About {
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// Takes its secrets out of what it says.
     pub scrub: Scrub,
+    /// Whether it is usable, for the metrics.
+    pub up: Switch,
     /// Where it records.
     pub metrics: Arc<Metrics>,
 }
@@ -46,7 +48,8 @@ impl About {
         let headers = headers::standing(&config, kind.adapter.headers())?;
         let (adapter, facts) = (kind.adapter, Arc::clone(&kind.facts));
         let (id, scrub) = (Arc::from(config.id.as_str()), Scrub::new(&config));
-        let about = About { id, config, adapter, facts, headers, scrub, metrics };
+        let up = metrics.up(&config.id);
+        let about = About { id, config, adapter, facts, headers, scrub, up, metrics };
         about.client().map_err(|error| format!("provider `{}`: {}", about.id, error.message))?;
         Ok(about)
     }

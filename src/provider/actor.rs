@@ -129,7 +129,14 @@ impl ProviderActor {
 
     /// Fetches the list if it is due; called by the timer.
     fn tick(&mut self, ctx: &mut Context<Self>, now: Instant) {
-        if self.refresh.next.is_none_or(|due| now >= due) {
+        // What a request could not reach is asked for its list soon, so that it is known when it is back.
+        let lost = self.vitals.health() == Health::Unreachable;
+        let soon = self
+            .refresh
+            .ended
+            .map(|at| at + retry_after(self.refresh.failures.max(1), self.about.config.cache));
+        let due = if lost { soon.min(self.refresh.next) } else { self.refresh.next };
+        if due.is_none_or(|due| now >= due) {
             self.start_refresh(ctx);
         }
     }
@@ -228,7 +235,6 @@ impl ProviderActor {
             }
         };
         self.refresh.next = Some(now + next);
-        self.about.metrics.set_up(&self.about.id, self.vitals.health() == Health::Up);
         self.tell_waiters();
     }
 

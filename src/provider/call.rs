@@ -16,6 +16,7 @@ use super::headers;
 use super::prepare::{Prepared, prepare};
 use super::pump::Pump;
 use super::vitals::{Health, Vitals};
+use crate::backend::frames::Sent;
 use crate::backend::seats::Lease;
 use crate::backend::{Call, Reply, ReplyBody, ReplyStream, Served};
 use crate::dialect::{Plain, rewrite_plain};
@@ -95,6 +96,7 @@ pub(super) async fn carry(job: Job, mut reply: ReplySender) {
             (ReplyBody::Stream(stream), Some((pump, sender)))
         }
     };
+    let seat = job.lease.recall();
     let answer = Reply {
         status: committed.status,
         headers: committed.headers,
@@ -113,27 +115,36 @@ pub(super) async fn carry(job: Job, mut reply: ReplySender) {
         return;
     }
     if let Some((pump, sender)) = pumping {
-        pump.run(sender, &job.about.config.timeouts, job.call.stalled_reader, &job.about.scrub).await;
+        let sent =
+            pump.run(sender, &job.about.config.timeouts, job.call.stalled_reader, &job.about.scrub).await;
+        if sent == Sent::Stalled {
+            // The client's connection may hang on for long, and nothing is done for it at the upstream any more.
+            seat.give_back();
+        }
     }
 }
 
 /// Counts a failed attempt and draws what it says about the provider's health.
 fn note_failure(job: &Job, error: &ProxyError) {
     AttemptEnded { meters: &job.meters, failure: Some((error.kind.label(), &error.message)) }.emit();
+    let status = error.upstream.as_ref().map(|answer| answer.status);
     let health = match error.kind {
         ErrorKind::Connect => Health::Unreachable,
         // Without a key of ours it is one model that wants one, or the list would have been refused.
-        ErrorKind::UpstreamAuthentication if job.about.config.api_key.is_some() => Health::Refused,
+        // And a 403 may be about one model or one operation.
+        ErrorKind::UpstreamAuthentication if job.about.config.api_key.is_some() && status == Some(401) => {
+            Health::Refused
+        }
         ErrorKind::ProviderRetired => Health::Retired,
         _ => return,
     };
     job.vitals.set_health(health, Some(error.message.clone()));
-    job.about.metrics.set_up(&job.about.id, false);
 }
 
 /// The exchange up to the commit point, with one repetition when fields are refused by name. What is refused then
 /// is remembered for the next call, so that no upstream can keep one call going round.
 async fn exchange(job: &Job) -> Result<Committed, ProxyError> {
+    let begun = Instant::now();
     let mut refused = job.vitals.refused_fields(&job.call.model);
     let Failed { error, fields } = match attempt(job, &refused).await {
         Ok(committed) => return Ok(committed),
@@ -143,12 +154,17 @@ async fn exchange(job: &Job) -> Result<Committed, ProxyError> {
     if fresh.is_empty() {
         return Err(error);
     }
+    AttemptEnded { meters: &job.meters, failure: Some((error.kind.label(), &error.message)) }.emit();
     remember(job, &fresh);
     refused.extend(fresh);
-    attempt(job, &refused).await.map_err(|Failed { error, fields }| {
-        remember(job, &fields);
-        error
-    })
+    match attempt(job, &refused).await {
+        // Both times were the upstream's.
+        Ok(committed) => Ok(Committed { waited: begun.elapsed(), ..committed }),
+        Err(Failed { error, fields }) => {
+            remember(job, &fields);
+            Err(error)
+        }
+    }
 }
 
 fn remember(job: &Job, refused: &[String]) {
@@ -236,7 +252,10 @@ async fn refusal(job: &Job, prepared: &Prepared, answer: Answer) -> Failed {
     let sent: Vec<&str> = sent.iter().map(|field| &**field).collect();
     let fields = rejected_fields(status, &body, &sent);
     let now = std::time::SystemTime::now();
-    let error = job.about.refusal(status, &headers, &body, now);
+    let mut error = job.about.refusal(status, &headers, &body, now);
+    if let Some(answer) = &mut error.upstream {
+        answer.headers = headers::coming_down(&headers);
+    }
     Failed { error, fields }
 }
 

@@ -1,15 +1,15 @@
 //! A provider as a [`Backend`]: its replicas, each an arbiter with an actor and a client, over one lasting state.
 //! Starts them, sends calls to them, and replaces those that no longer answer.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use actix::Addr;
 use actix_rt::{Arbiter, ArbiterHandle};
 use arc_swap::ArcSwap;
 use futures_util::FutureExt;
-use futures_util::future::{BoxFuture, ready};
+use futures_util::future::{BoxFuture, join_all, ready};
 use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
 use tracing::{error, warn};
@@ -46,7 +46,7 @@ struct Replica {
     address: Addr<ProviderActor>,
     arbiter: ArbiterHandle,
     /// The actor fell too often and waits before its restart.
-    pausing: Arc<AtomicBool>,
+    pause: Arc<Pause>,
     /// Set when this replica is given up: everything that waits for it ends.
     gone: watch::Sender<bool>,
 }
@@ -55,7 +55,13 @@ struct Replica {
 struct Falls {
     about: Arc<About>,
     vitals: Arc<Vitals>,
-    pausing: Arc<AtomicBool>,
+    pause: Arc<Pause>,
+}
+
+/// Until when an actor waits before its restart. While it does, its silence means nothing.
+#[derive(Default)]
+struct Pause {
+    until: Mutex<Option<Instant>>,
 }
 
 // === impl Provider ===
@@ -67,8 +73,8 @@ impl Provider {
         about.metrics.announce(&about.id);
         let replicas = about.config.replicas.max(1);
         let provider = Arc::new(Provider {
+            vitals: Arc::new(Vitals::new(about.up.clone())),
             about,
-            vitals: Arc::new(Vitals::default()),
             replicas: ArcSwap::from_pointee(Vec::new()),
             next: AtomicUsize::new(0),
             generations: AtomicU64::new(0),
@@ -81,19 +87,19 @@ impl Provider {
     fn start_replica(&self) -> Arc<Replica> {
         let generation = self.generations.fetch_add(1, Ordering::Relaxed);
         let arbiter = Arbiter::new().handle();
-        let pausing = Arc::new(AtomicBool::new(false));
+        let pause = Arc::new(Pause::default());
         let (gone, seen_gone) = watch::channel(false);
         let (sender, receiver) = actix::dev::channel::channel(16);
         let (about, vitals) = (Arc::clone(&self.about), Arc::clone(&self.vitals));
         let observer =
-            Falls { about: Arc::clone(&about), vitals: Arc::clone(&vitals), pausing: Arc::clone(&pausing) };
+            Falls { about: Arc::clone(&about), vitals: Arc::clone(&vitals), pause: Arc::clone(&pause) };
         arbiter.spawn_fn(move || {
             let supervision = supervise(receiver, Intensity::default(), observer, |_context| {
                 ProviderActor::new(about, vitals, generation, seen_gone)
             });
             actix_rt::spawn(supervision);
         });
-        Arc::new(Replica { generation, address: Addr::new(sender), arbiter, pausing, gone })
+        Arc::new(Replica { generation, address: Addr::new(sender), arbiter, pause, gone })
     }
 
     /// What is known of the provider.
@@ -153,10 +159,7 @@ impl Provider {
     pub async fn guard(&self) {
         let replicas = self.replicas.load_full();
         for replica in replicas.iter() {
-            let alive = replica.address.connected()
-                && matches!(timeout(PING_TIMEOUT, replica.address.send(Ping)).await, Ok(Ok(())));
-            // A pausing actor does not answer, but it will.
-            if !alive && !replica.pausing.load(Ordering::Relaxed) {
+            if !replica.alive().await {
                 self.replace(replica);
             }
         }
@@ -164,15 +167,8 @@ impl Provider {
 
     /// Whether every replica answers now.
     pub async fn ping(&self) -> bool {
-        for replica in self.replicas.load_full().iter() {
-            if replica.pausing.load(Ordering::Relaxed) {
-                continue;
-            }
-            if !matches!(timeout(PING_TIMEOUT, replica.address.send(Ping)).await, Ok(Ok(()))) {
-                return false;
-            }
-        }
-        true
+        let replicas = self.replicas.load_full();
+        join_all(replicas.iter().map(|replica| replica.alive())).await.into_iter().all(|alive| alive)
     }
 
     fn replace(&self, dead: &Arc<Replica>) {
@@ -196,7 +192,7 @@ impl Provider {
         let count = replicas.len();
         (0..count)
             .filter_map(|step| replicas.get(start.wrapping_add(step) % count))
-            .find(|replica| replica.address.connected() && !replica.pausing.load(Ordering::Relaxed))
+            .find(|replica| replica.address.connected() && !replica.pause.is_on())
             .map(Arc::clone)
     }
 
@@ -276,12 +272,43 @@ fn down(id: &str) -> ProxyError {
 // === impl Replica ===
 
 impl Replica {
+    /// Whether it gives a sign of life, or need not.
+    async fn alive(&self) -> bool {
+        if !self.address.connected() {
+            return false;
+        }
+        // A pausing actor does not answer, but it will; unless its arbiter died or hangs meanwhile.
+        self.pause.excuses(Instant::now())
+            || matches!(timeout(PING_TIMEOUT, self.address.send(Ping)).await, Ok(Ok(())))
+    }
+
     /// Ends all that waits for this replica and settles what it holds.
     fn give_up(&self, vitals: &Vitals) {
         vitals.seats.give_up(self.generation);
         self.gone.send_replace(true);
         // Takes effect when the arbiter runs again, if it ever does.
         self.arbiter.stop();
+    }
+}
+
+// === impl Pause ===
+
+impl Pause {
+    fn set(&self, until: Option<Instant>) {
+        *self.until.lock().unwrap_or_else(PoisonError::into_inner) = until;
+    }
+
+    fn until(&self) -> Option<Instant> {
+        *self.until.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_on(&self) -> bool {
+        self.until().is_some()
+    }
+
+    /// Whether silence at `now` is to be expected: the pause is on, and not long over.
+    fn excuses(&self, now: Instant) -> bool {
+        self.until().is_some_and(|until| now < until + PING_TIMEOUT)
     }
 }
 
@@ -295,14 +322,14 @@ impl Observer for Falls {
     }
 
     fn pausing(&self, pause: Option<Duration>) {
-        self.pausing.store(pause.is_some(), Ordering::Relaxed);
+        self.pause.set(pause.map(|pause| Instant::now() + pause));
         match pause {
             Some(pause) => {
-                self.about.metrics.set_up(&self.about.id, false);
+                self.about.up.set(false);
                 let milliseconds = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
                 warn!(provider = &*self.about.id, milliseconds, "provider's actor falls too often, pausing");
             }
-            None => self.about.metrics.set_up(&self.about.id, self.vitals.health() == Health::Up),
+            None => self.about.up.set(self.vitals.health() == Health::Up),
         }
     }
 }

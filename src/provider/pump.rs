@@ -124,27 +124,26 @@ impl Pump {
         }
     }
 
-    /// Feeds the channel until the stream ends, the client leaves, or a deadline passes.
+    /// Feeds the channel until the stream ends, the client leaves, or a deadline passes. Says what became of the last
+    /// frame.
     pub(super) async fn run(
         mut self: Box<Self>,
         frames: FrameSender,
         timeouts: &Timeouts,
         stalled_reader: Duration,
         scrub: &Scrub,
-    ) {
+    ) -> Sent {
         let total = timeouts.total_stream.map(|limit| self.sent + limit);
         loop {
             if let Some(bytes) = self.release() {
-                match frames.send(Frame::Data(bytes), stalled_reader).await {
-                    Sent::Yes => {}
-                    // The other end knows why.
-                    Sent::Left | Sent::Stalled => return,
+                let sent = frames.send(Frame::Data(bytes), stalled_reader).await;
+                if sent != Sent::Yes {
+                    return sent;
                 }
             }
             if let Some(ended) = self.ended.take() {
                 let ended = ended.map_err(|error| scrub.error(error));
-                self.end(ended, &frames, stalled_reader).await;
-                return;
+                return self.end(ended, &frames, stalled_reader).await;
             }
             let now = Instant::now();
             let deadline = total.map_or(now + timeouts.idle, |total| total.min(now + timeouts.idle));
@@ -155,7 +154,7 @@ impl Pump {
             } else {
                 tokio::select! {
                     biased;
-                    () = frames.closed() => return,
+                    () = frames.closed() => return Sent::Left,
                     chunk = timeout_at(deadline, self.body.chunk()) => chunk.unwrap_or_else(|_| late()),
                 }
             };
@@ -163,18 +162,19 @@ impl Pump {
         }
     }
 
-    async fn end(&mut self, ended: Ended, frames: &FrameSender, stalled_reader: Duration) {
+    async fn end(&mut self, ended: Ended, frames: &FrameSender, stalled_reader: Duration) -> Sent {
         let (reason, error) = match ended {
             Ok(()) => (EndReason::Done, None),
             Err(error) => (reason_of(&error), Some(error)),
         };
         let done = error.is_none();
         let end = StreamEnd { reason, error, usage: self.rewriter.usage() };
-        let _ = frames.send(Frame::End(end), stalled_reader).await;
+        let sent = frames.send(Frame::End(end), stalled_reader).await;
         if done {
             // Read the terminator, so that the connection can be used again.
             let _ = timeout(TAIL, async { while let Some(Ok(_)) = self.body.chunk().await {} }).await;
         }
+        sent
     }
 }
 

@@ -47,6 +47,7 @@ impl Scrub {
             if let Some(text) = &mut answer.retry_after {
                 self.text(text);
             }
+            self.headers(&mut answer.headers);
         }
         error
     }
@@ -97,13 +98,14 @@ mod tests {
         error.upstream = Some(Box::new(UpstreamAnswer {
             status: 400,
             body: Bytes::from("sk-0123456789 and team-secret-1sk-0123456789!"),
+            headers: vec![(HeaderName::from_static("x-echo"), HeaderValue::from_static("a sk-0123456789"))],
             retry_after: Some("sk-0123456789".to_owned()),
         }));
         let clean = scrub.error(error);
         assert_eq!((clean.message.as_str(), clean.code.as_deref()), ("bad key (secret)", Some("(secret)")));
         let answer = clean.upstream.unwrap();
         assert_eq!(answer.body, "(secret) and (secret)(secret)!");
-        assert_eq!(answer.retry_after.as_deref(), Some("(secret)"));
+        assert_eq!((answer.retry_after.as_deref(), answer.headers), (Some("(secret)"), Vec::new()));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 
 use super::models::ModelList;
 use crate::backend::seats::Seats;
+use crate::metrics::Switch;
 
 /// How the upstream was when last heard of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,7 +40,6 @@ impl Health {
 }
 
 /// The lasting state of one provider.
-#[derive(Default)]
 pub struct Vitals {
     /// Requests in flight.
     pub seats: Arc<Seats>,
@@ -48,6 +48,7 @@ pub struct Vitals {
     health: AtomicU8,
     restarts: AtomicU64,
     remark: Mutex<Option<String>>,
+    up: Switch,
     refused_fields: Mutex<HashMap<String, Vec<String>>>,
 }
 
@@ -58,6 +59,19 @@ const MAX_FIELDS: usize = 32;
 // === impl Vitals ===
 
 impl Vitals {
+    /// Of a provider that nothing was heard of; `up` follows the health.
+    pub fn new(up: Switch) -> Self {
+        Vitals {
+            seats: Arc::default(),
+            models: ArcSwap::default(),
+            health: AtomicU8::new(0),
+            restarts: AtomicU64::new(0),
+            remark: Mutex::new(None),
+            up,
+            refused_fields: Mutex::new(HashMap::new()),
+        }
+    }
+
     /// How the upstream was when last heard of.
     pub fn health(&self) -> Health {
         match self.health.load(Ordering::Relaxed) {
@@ -79,6 +93,7 @@ impl Vitals {
             Health::Retired => 4,
         };
         *self.remark.lock().unwrap_or_else(PoisonError::into_inner) = remark;
+        self.up.set(health == Health::Up);
         self.health.swap(code, Ordering::Relaxed) != code
     }
 

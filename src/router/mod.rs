@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use actix::{Actor, AsyncContext, Context, Handler, Message, ResponseFuture, Supervised};
 use arc_swap::ArcSwap;
+use futures_util::future::join_all;
 
 use crate::provider::handle::Provider;
 use table::Table;
@@ -31,6 +32,15 @@ pub struct RouterActor {
 struct Guarding {
     provider: Arc<Provider>,
     busy: Arc<AtomicBool>,
+}
+
+/// A look at a provider that is under way.
+struct Busy(Arc<AtomicBool>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
 }
 
 /// A round trip through the router and every provider's actor: true when all of them answer.
@@ -71,8 +81,9 @@ impl RouterActor {
             }
             let (provider, busy) = (Arc::clone(provider), Arc::clone(busy));
             actix_rt::spawn(async move {
+                // Freed whatever happens, or a panic would leave the provider without a guard for ever.
+                let _busy = Busy(busy);
                 provider.guard().await;
-                busy.store(false, Ordering::Relaxed);
             });
         }
     }
@@ -94,12 +105,10 @@ impl Handler<RoundTrip> for RouterActor {
     fn handle(&mut self, _message: RoundTrip, _ctx: &mut Self::Context) -> Self::Result {
         let table = self.routes.table();
         Box::pin(async move {
-            for provider in table.providers() {
-                if !provider.ping().await {
-                    return false;
-                }
-            }
-            true
+            join_all(table.providers().iter().map(|provider| provider.ping()))
+                .await
+                .into_iter()
+                .all(|alive| alive)
         })
     }
 }

@@ -28,7 +28,7 @@ const BODY_IDLE: Duration = Duration::from_secs(30);
 /// Counts how often a request went through a demuxai; stops loops that no check at start can see.
 const HOPS: &str = "x-demuxai-hops";
 /// A chain of demuxais may be this long.
-const MAX_HOPS: u8 = 4;
+const MAX_HOPS: u64 = 4;
 /// The most characters of a model id in a log line.
 const MAX_SHOWN: usize = 200;
 /// The longest `x-demuxai-*` header.
@@ -82,7 +82,10 @@ async fn answer(
     record.task = Some(request.task);
     record.model = Some(request.model.chars().take(MAX_SHOWN).collect());
     let hops = hops(http)?;
+    let asked = Instant::now();
     let target = edge.routes.table().resolve(&request.model).await;
+    // Only a list that has to be fetched takes time here, and that is the upstream's.
+    record.resolving = asked.elapsed();
     let target = target.map_err(|error| gate::veil(client, error))?;
     gate::check_model(client, target.backend.id(), &target.model)?;
     record.meters = Some(target.backend.meters(&target.model));
@@ -153,8 +156,9 @@ async fn read_body(http: &HttpRequest, mut payload: web::Payload, limit: usize) 
 ///
 /// # Errors
 /// `loop` when that is too often to be meant.
-fn hops(http: &HttpRequest) -> Result<u8, ProxyError> {
-    let hops = http.headers().get(HOPS).and_then(|value| value.to_str().ok()?.parse().ok()).unwrap_or(0);
+fn hops(http: &HttpRequest) -> Result<u64, ProxyError> {
+    let hops =
+        http.headers().get(HOPS).and_then(|value| value.to_str().ok()?.parse::<u64>().ok()).unwrap_or(0);
     if hops < MAX_HOPS {
         return Ok(hops);
     }
@@ -163,13 +167,13 @@ fn hops(http: &HttpRequest) -> Result<u8, ProxyError> {
 }
 
 /// The client's headers that go upstream, and how often the request went through a demuxai.
-fn headers_up(http: &HttpRequest, hops: u8) -> Vec<(HeaderName, PlainValue)> {
+fn headers_up(http: &HttpRequest, hops: u64) -> Vec<(HeaderName, PlainValue)> {
     let kept = |name: &HeaderName| {
         goes_up(name.as_str()) && *name != header::CONTENT_TYPE && *name != header::ACCEPT
     };
     let clients = http.headers().iter().filter(|(name, _)| kept(name));
     let mut headers: Vec<_> = clients.map(|(name, value)| (name.clone(), value.clone())).collect();
-    headers.push((HeaderName::from_static(HOPS), PlainValue::from(u16::from(hops) + 1)));
+    headers.push((HeaderName::from_static(HOPS), PlainValue::from(hops + 1)));
     headers
 }
 
@@ -182,7 +186,7 @@ fn respond(reply: Reply, mut record: Record, edge: &Edge) -> HttpResponse {
     }
     name_server(&mut response, &served);
     record.answering(status);
-    record.overhead = Some(record.received.elapsed().saturating_sub(waited));
+    record.overhead = Some(record.received.elapsed().saturating_sub(waited + record.resolving));
     record.meters = Some(served.meters);
     match body {
         ReplyBody::Whole { bytes, usage } => {

@@ -17,13 +17,13 @@ const KEEP_ALIVE: Duration = Duration::from_secs(75);
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 const TCP_KEEP_ALIVE: Duration = Duration::from_secs(30);
 const BACKLOG: i32 = 1024;
+/// The kernel gives a reader up later than demuxai does, which knows what to count it as. Its clock begins earlier, too:
+/// when its own buffers are still being filled.
 #[cfg(target_os = "linux")]
-const LONGER: Duration = Duration::from_secs(5);
+const KERNEL_MARGIN: Duration = Duration::from_secs(5);
 
 /// Opens the socket. Accepted connections inherit its options: a peer that vanished is noticed, and one that takes
-/// nothing for a while longer than `stalled_reader` is dropped by the kernel. Longer, because a stream's own timer
-/// should be first: it knows that the reader stalled, where the kernel's end looks as if the client had left. The
-/// kernel's clock also begins earlier, when its own buffers are still being filled.
+/// nothing for a while longer than `stalled_reader` is dropped by the kernel.
 ///
 /// # Errors
 /// When the address is in use or not ours.
@@ -35,7 +35,7 @@ pub fn bind(address: SocketAddr, stalled_reader: Duration) -> io::Result<TcpList
     }
     socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(TCP_KEEP_ALIVE).with_interval(TCP_KEEP_ALIVE))?;
     #[cfg(target_os = "linux")]
-    socket.set_tcp_user_timeout(Some(stalled_reader + LONGER.max(stalled_reader / 4)))?;
+    socket.set_tcp_user_timeout(Some(stalled_reader + stalled_reader / 4 + KERNEL_MARGIN))?;
     #[cfg(not(target_os = "linux"))]
     let _ = stalled_reader;
     socket.set_nonblocking(true)?;

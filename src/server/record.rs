@@ -25,6 +25,8 @@ pub struct Record {
     pub model: Option<String>,
     /// Who answers, once that is known.
     pub meters: Option<Arc<ModelMeters>>,
+    /// How long it took to find out whom the model id means.
+    pub resolving: Duration,
     /// demuxai's own share of the time.
     pub overhead: Option<Duration>,
     /// For streams.
@@ -50,6 +52,7 @@ impl Record {
             model: None,
             received: Instant::now(),
             meters: None,
+            resolving: Duration::ZERO,
             overhead: None,
             time_to_first_token: None,
             usage: Usage::default(),

@@ -128,7 +128,8 @@ impl StreamBody {
 
     fn adopt(&mut self, reply: Reply) {
         let Reply { body, served, waited, lease, .. } = reply;
-        self.record.overhead = Some(self.record.received.elapsed().saturating_sub(waited));
+        self.record.overhead =
+            Some(self.record.received.elapsed().saturating_sub(waited + self.record.resolving));
         self.record.meters = Some(served.meters);
         match body {
             ReplyBody::Stream(stream) => {

@@ -1,7 +1,7 @@
 //! Errors as HTTP responses: the only place that picks a status. The dialect gives the body's shape.
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use actix_web::http::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use actix_web::{HttpResponse, HttpResponseBuilder};
 
 use crate::dialect::openai_error;
@@ -24,9 +24,8 @@ pub fn status(error: &ProxyError) -> StatusCode {
         ErrorKind::ShuttingDown | ErrorKind::ProviderDown => StatusCode::SERVICE_UNAVAILABLE,
         ErrorKind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         ErrorKind::ProviderRetired => StatusCode::GONE,
-        ErrorKind::UpstreamStatus => upstream_status(error),
+        ErrorKind::UpstreamStatus | ErrorKind::UpstreamInBand => upstream_status(error),
         ErrorKind::UpstreamAuthentication
-        | ErrorKind::UpstreamInBand
         | ErrorKind::Connect
         | ErrorKind::Truncated
         | ErrorKind::UpstreamProtocol => StatusCode::BAD_GATEWAY,
@@ -54,8 +53,29 @@ pub fn error_response(error: &ProxyError) -> HttpResponse {
         }
         _ => {}
     }
+    upstream_headers(&mut response, error);
+    if let Some(provider) = &error.provider {
+        response.insert_header(("x-demuxai-provider", provider.as_str()));
+        response.insert_header(("x-demuxai-attempts", format!("{provider} {}", error.kind.label())));
+    }
     retry_headers(&mut response, error);
     response.body(openai_error(error))
+}
+
+/// Who failed and how; and beside an upstream's own error its headers, such as what is left of a rate limit.
+fn upstream_headers(response: &mut HttpResponseBuilder, error: &ProxyError) {
+    if error.kind == ErrorKind::UpstreamStatus
+        && let Some(answer) = &error.upstream
+    {
+        let own = |name: &HeaderName| *name == CONTENT_TYPE || *name == RETRY_AFTER;
+        for (name, value) in answer.headers.iter().filter(|(name, _)| !own(name)) {
+            response.append_header((name.clone(), value.clone()));
+        }
+    }
+    if let Some(provider) = &error.provider {
+        response.insert_header(("x-demuxai-provider", provider.as_str()));
+        response.insert_header(("x-demuxai-attempts", format!("{provider} {}", error.kind.label())));
+    }
 }
 
 fn retry_headers(response: &mut HttpResponseBuilder, error: &ProxyError) {

@@ -68,6 +68,8 @@ fn picture(provider: &Provider) -> Value {
     json!({
         "id": provider.id(),
         "type": provider.about().config.kind,
+        "name": provider.about().config.name,
+        "description": provider.about().config.description,
         "url": provider.about().config.url,
         "health": vitals.health().label(),
         "remark": vitals.remark(),

@@ -126,6 +126,7 @@ pub fn classify(
     error.upstream = Some(Box::new(UpstreamAnswer {
         status,
         body: body.slice(..body.len().min(MAX_KEPT_BODY)),
+        headers: Vec::new(),
         retry_after: headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()).map(str::to_owned),
     }));
     error

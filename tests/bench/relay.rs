@@ -5,8 +5,9 @@
 //! exits 1 when a bound does not hold. It is no test of what the daemon answers, beyond refusing a wrong one.
 //!
 //! Needs Linux, nginx and taskset. All traffic stays on 127.0.0.1; a run takes about two and a half minutes.
-//! `-- --rounds N` changes the number of rounds; `-- --calibrate` puts a second nginx in the daemon's place, which
-//! shows how far from 1.00 this machine's noise takes a ratio.
+//! `-- --rounds N` changes the number of rounds; `-- --only NAME` runs one load (closed, rate, one, fifty, many, flood,
+//! body, cancel) and looks at its bounds alone; `-- --calibrate` puts a second nginx in the daemon's place, which shows
+//! how far from 1.00 this machine's noise takes a ratio.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark prints")]
 
 mod client;
@@ -17,6 +18,7 @@ mod upstream;
 
 use std::error::Error;
 use std::process::{Command, ExitCode};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use load::{Target, long_text, request};
@@ -30,11 +32,13 @@ type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 const ROUNDS: usize = 5;
 /// No run may take longer, whatever hangs.
 const TIME_LIMIT: Duration = Duration::from_secs(300);
+const LOADS: [&str; 8] = ["closed", "rate", "one", "fifty", "many", "flood", "body", "cancel"];
 const SECOND: Duration = Duration::from_secs(1);
 
 struct Options {
     rounds: usize,
     calibrate: bool,
+    only: Option<String>,
 }
 
 fn main() -> ExitCode {
@@ -54,14 +58,22 @@ fn main() -> ExitCode {
 }
 
 fn options(arguments: &[String]) -> Outcome<Options> {
-    let mut options = Options { rounds: ROUNDS, calibrate: false };
+    let mut options = Options { rounds: ROUNDS, calibrate: false, only: None };
     let mut words = arguments.iter();
     while let Some(word) = words.next() {
         match word.as_str() {
             "--bench" => {}
             "--calibrate" => options.calibrate = true,
             "--rounds" => options.rounds = words.next().ok_or("--rounds needs a number")?.parse()?,
-            other => return Err(format!("unknown option {other} (known: --rounds N, --calibrate)").into()),
+            "--only" => {
+                let name = words.next().filter(|name| LOADS.contains(&name.as_str()));
+                options.only = Some(name.ok_or_else(|| format!("--only needs one of {LOADS:?}"))?.clone());
+            }
+            other => {
+                return Err(
+                    format!("unknown option {other} (known: --rounds N, --only NAME, --calibrate)").into()
+                );
+            }
         }
     }
     Ok(options)
@@ -84,26 +96,27 @@ fn run(options: &Options) -> Outcome<bool> {
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let samples = runtime.block_on(async {
-        let rounds = rounds(options.rounds, &launcher, &mut upstream);
+        let rounds = rounds(options, &launcher, &mut upstream);
         tokio::time::timeout(TIME_LIMIT, rounds).await.map_err(|_| "it takes too long")?
     })?;
     println!("{}", about(options, cores, &nginx, begin.elapsed()));
     println!("{}", samples.table());
-    let (verdict, holds) = samples.verdict();
+    let (verdict, holds) = samples.verdict(options.only.is_none());
     println!("{verdict}");
     Ok(holds)
 }
 
-async fn rounds(count: usize, launcher: &Launcher, upstream: &mut Upstream) -> Outcome<Samples> {
+async fn rounds(options: &Options, launcher: &Launcher, upstream: &mut Upstream) -> Outcome<Samples> {
     let mut samples = Samples::default();
+    let count = options.rounds;
     for round in 0..count {
-        direct(&mut samples, upstream).await?;
+        direct(&mut samples, options, upstream).await?;
         // Who comes first changes, so that neither always follows the other's load.
         let turns = [Subject::Nginx, Subject::Demuxai];
         for turn in 0..turns.len() {
             let Some(subject) = turns.get((round + turn) % turns.len()) else { continue };
             eprintln!("round {} of {count}: {subject:?}", round + 1);
-            proxied(&mut samples, *subject, launcher, upstream)
+            proxied(&mut samples, options, *subject, launcher, upstream)
                 .await
                 .map_err(|error| format!("{subject:?}: {error}"))?;
         }
@@ -113,77 +126,93 @@ async fn rounds(count: usize, launcher: &Launcher, upstream: &mut Upstream) -> O
 }
 
 /// What the loads cost without a proxy: the floor of every latency.
-async fn direct(samples: &mut Samples, upstream: &Upstream) -> Outcome<()> {
+async fn direct(samples: &mut Samples, options: &Options, upstream: &Upstream) -> Outcome<()> {
     let target = Target { address: upstream.address, proxy: None };
-    let plain = request("plain", false, "Say something about a cat.");
-    let rated = load::fixed_rate(target, 1000, plain, SECOND).await?;
-    samples.add("plain_rate_p50", Subject::Direct, rated.p50_us);
-    samples.add("plain_rate_p99", Subject::Direct, rated.p99_us);
-    let chunks = load::paced(target, 50, Duration::from_millis(20), SECOND).await?;
-    samples.add("stream_50_p50", Subject::Direct, chunks.p50_ms);
-    samples.add("stream_50_p99", Subject::Direct, chunks.p99_ms);
-    samples.add("stream_50_step", Subject::Direct, chunks.step_percent);
+    if options.wants("rate") {
+        let rated = load::fixed_rate(target, 1000, plain_request(), SECOND).await?;
+        samples.add("plain_rate_p50", Subject::Direct, rated.p50_us);
+        samples.add("plain_rate_p99", Subject::Direct, rated.p99_us);
+    }
+    if options.wants("fifty") {
+        let chunks = load::paced(target, 50, Duration::from_millis(20), SECOND).await?;
+        samples.add("stream_50_p50", Subject::Direct, chunks.p50_ms);
+        samples.add("stream_50_p99", Subject::Direct, chunks.p99_ms);
+        samples.add("stream_50_step", Subject::Direct, chunks.step_percent);
+    }
     Ok(())
 }
 
 /// One proxy, from its start to its end.
 async fn proxied(
     samples: &mut Samples,
+    options: &Options,
     subject: Subject,
     launcher: &Launcher,
     upstream: &mut Upstream,
 ) -> Outcome<()> {
-    let plain = request("plain", false, "Say something about a cat.");
-    let proxy = launcher.start(subject, &plain)?;
+    let proxy = launcher.start(subject, &plain_request())?;
     let target = Target { address: proxy.address, proxy: Some(&proxy) };
     let mut add = |key, value| samples.add(key, subject, value);
     add("start", proxy.first_answer.as_secs_f64() * 1e3);
     tokio::time::sleep(Duration::from_millis(300)).await;
     add("idle_rss", proxy.resident());
 
-    let closed = load::closed(target, 16, plain.clone(), SECOND * 12 / 10).await?;
-    add("plain_closed_cpu", closed.cpu_us);
-    add("plain_closed_rate", closed.per_second);
-
-    let rated = load::fixed_rate(target, 1000, plain, SECOND * 15 / 10).await?;
-    add("plain_rate_cpu", rated.cpu_us);
-    add("plain_rate_p50", rated.p50_us);
-    add("plain_rate_p99", rated.p99_us);
-
-    let one = load::paced(target, 1, Duration::from_millis(20), SECOND).await?;
-    add("stream_1_cpu", one.cpu_us);
-    add("stream_1_p50", one.p50_ms);
-    add("stream_1_p99", one.p99_ms);
-
-    let fifty = load::paced(target, 50, Duration::from_millis(20), SECOND * 15 / 10).await?;
-    add("stream_50_cpu", fifty.cpu_us);
-    add("stream_50_p50", fifty.p50_ms);
-    add("stream_50_p99", fifty.p99_ms);
-    add("stream_50_step", fifty.step_percent);
-
-    let many = load::paced(target, 500, Duration::from_millis(50), SECOND * 15 / 10).await?;
-    add("stream_500_cpu", many.cpu_us);
-    add("stream_500_p50", many.p50_ms);
-    add("stream_500_p99", many.p99_ms);
-    add("stream_500_rss", many.resident_mb);
-
-    let flood = load::flood(target, 4, 200, SECOND).await?;
-    add("flood_cpu", flood.cpu_us);
-    add("flood_rate", flood.per_second);
-    add("flood_step", flood.step_percent);
-
-    let large = request("plain", false, &long_text(256 * 1024));
-    let bodies = load::closed(target, 4, large, SECOND).await?;
-    add("body_cpu", bodies.cpu_us);
-    add("body_p50", bodies.p50_us);
-
-    let late = load::cancels(target, 50, true, &mut upstream.events).await?;
-    add("cancel_p50", late.p50_ms);
-    add("cancel_max", late.max_ms);
-    let early = load::cancels(target, 50, false, &mut upstream.events).await?;
-    add("early_cancel_p50", early.p50_ms);
-    add("early_cancel_max", early.max_ms);
+    if options.wants("closed") {
+        let closed = load::closed(target, 16, plain_request(), SECOND * 12 / 10).await?;
+        add("plain_closed_cpu", closed.cpu_us);
+        add("plain_closed_rate", closed.per_second);
+    }
+    if options.wants("rate") {
+        let rated = load::fixed_rate(target, 1000, plain_request(), SECOND * 15 / 10).await?;
+        add("plain_rate_cpu", rated.cpu_us);
+        add("plain_rate_p50", rated.p50_us);
+        add("plain_rate_p99", rated.p99_us);
+    }
+    if options.wants("one") {
+        let one = load::paced(target, 1, Duration::from_millis(20), SECOND).await?;
+        add("stream_1_cpu", one.cpu_us);
+        add("stream_1_p50", one.p50_ms);
+        add("stream_1_p99", one.p99_ms);
+    }
+    if options.wants("fifty") {
+        let fifty = load::paced(target, 50, Duration::from_millis(20), SECOND * 15 / 10).await?;
+        add("stream_50_cpu", fifty.cpu_us);
+        add("stream_50_p50", fifty.p50_ms);
+        add("stream_50_p99", fifty.p99_ms);
+        add("stream_50_step", fifty.step_percent);
+    }
+    if options.wants("many") {
+        let many = load::paced(target, 500, Duration::from_millis(50), SECOND * 15 / 10).await?;
+        add("stream_500_cpu", many.cpu_us);
+        add("stream_500_p50", many.p50_ms);
+        add("stream_500_p99", many.p99_ms);
+        add("stream_500_rss", many.resident_mb);
+    }
+    if options.wants("flood") {
+        let flood = load::flood(target, 4, 200, SECOND).await?;
+        add("flood_cpu", flood.cpu_us);
+        add("flood_rate", flood.per_second);
+        add("flood_step", flood.step_percent);
+    }
+    if options.wants("body") {
+        let large = request("plain", false, &long_text(256 * 1024));
+        let bodies = load::closed(target, 4, large, SECOND).await?;
+        add("body_cpu", bodies.cpu_us);
+        add("body_p50", bodies.p50_us);
+    }
+    if options.wants("cancel") {
+        let late = load::cancels(target, 50, true, &mut upstream.events).await?;
+        add("cancel_p50", late.p50_ms);
+        add("cancel_max", late.max_ms);
+        let early = load::cancels(target, 50, false, &mut upstream.events).await?;
+        add("early_cancel_p50", early.p50_ms);
+        add("early_cancel_max", early.max_ms);
+    }
     Ok(())
+}
+
+fn plain_request() -> Arc<[u8]> {
+    request("plain", false, "Say something about a cat.")
 }
 
 /// Latency less the same round's latency without a proxy.
@@ -196,6 +225,12 @@ fn added_latency(samples: &mut Samples) {
                 samples.add(to, subject, with - without);
             }
         }
+    }
+}
+
+impl Options {
+    fn wants(&self, load: &str) -> bool {
+        self.only.as_deref().is_none_or(|only| only == load)
     }
 }
 

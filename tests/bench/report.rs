@@ -137,6 +137,9 @@ impl Samples {
                     format!("{:.*}", metric.decimals, median(values))
                 }
             };
+            if self.of(metric.key, Subject::Demuxai).is_empty() {
+                continue;
+            }
             let (direct, nginx, ours) = (cell(Subject::Direct), cell(Subject::Nginx), cell(Subject::Demuxai));
             // A share of nothing, or a latency below the noise, has no ratio.
             let ratio = Some(self.ratio(metric.key)).filter(|ratio| ratio.is_finite() && *ratio > 0.0);
@@ -147,12 +150,15 @@ impl Samples {
         text
     }
 
-    /// One line for each bound, and whether all hold.
-    pub fn verdict(&self) -> (String, bool) {
+    /// One line for each bound, and whether all hold; unless `whole`, what was not measured is left out.
+    pub fn verdict(&self, whole: bool) -> (String, bool) {
         let mut text = String::new();
         let mut all_hold = true;
         for Bound { key, limit, what } in BOUNDS {
             let Some(metric) = METRICS.iter().find(|metric| metric.key == *key) else { continue };
+            if !whole && self.of(key, Subject::Demuxai).is_empty() {
+                continue;
+            }
             let ratio = *what == What::RatioToNginx;
             let value = if ratio { self.ratio(key) } else { median(self.of(key, Subject::Demuxai)) };
             // Not `>`: what was not measured, or is no number, does not hold.

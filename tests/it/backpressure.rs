@@ -105,8 +105,8 @@ fn readers_that_stop_cost_bounded_memory_however_large_the_events_are() {
 
 #[test]
 fn a_reader_that_takes_nothing_for_too_long_is_dropped_with_its_seat_and_its_upstream() {
-    let stage = Stage::with("max_in_flight = 2", "stalled_reader = \"400ms\"", flood_or_words(500));
-    let mut reading = stage.open_stream();
+    let stage = Stage::with("max_in_flight = 2", "stalled_reader = \"1s\"", flood_or_words(20_000));
+    let mut reading = client::open_narrow(stage.proxy.address, "POST", PATH, STREAM.as_bytes());
     reading.until("xxx");
     let started = Instant::now();
     until_stalled(|| stage.fake.written());
@@ -122,7 +122,7 @@ fn a_reader_that_takes_nothing_for_too_long_is_dropped_with_its_seat_and_its_ups
 
 #[test]
 fn a_reader_that_reads_slowly_but_steadily_is_not_dropped() {
-    let stage = Stage::with("", "stalled_reader = \"400ms\"", |_| {
+    let stage = Stage::with("", "stalled_reader = \"600ms\"", |_| {
         let event = format!("data: {}\n\n", chunk(&"x".repeat(500)));
         let frame = format!("{:x}\r\n{event}\r\n", event.len());
         let flood = Answer::events().chunked().repeat(Bytes::from(frame), 40_000);
@@ -143,6 +143,46 @@ fn a_reader_that_reads_slowly_but_steadily_is_not_dropped() {
 }
 
 #[test]
+fn a_client_that_rests_longer_than_idle_is_not_taken_for_a_silent_upstream() {
+    let stage = Stage::with("timeouts = { idle = \"200ms\", first_token = \"5s\" }", "", |_| {
+        let event = format!("data: {}\n\n", chunk(&"x".repeat(500)));
+        let frame = format!("{:x}\r\n{event}\r\n", event.len());
+        let flood = Answer::events().chunked().repeat(Bytes::from(frame), 30_000);
+        flood.event(finish()).event("[DONE]").last_chunk()
+    });
+    let mut reading = stage.open_stream();
+    reading.until("xxx");
+    until_stalled(|| stage.fake.written());
+    let answer = reading.finish();
+    assert!(answer.complete, "{} bytes came", answer.body.len());
+    assert_eq!(answer.text().matches("\"delta\":{\"content\"").count(), 30_000);
+    stage.assert_settled();
+}
+
+#[test]
+fn streams_spread_over_replicas_share_one_account() {
+    let stage = Stage::with("replicas = 3\nmax_in_flight = 30", "", |_| {
+        Answer::events()
+            .chunked()
+            .event(chunk("word"))
+            .gate("go")
+            .event(finish())
+            .event("[DONE]")
+            .last_chunk()
+    });
+    let mut readings: Vec<Reading> = (0..30).map(|_| stage.open_stream()).collect();
+    for reading in &mut readings {
+        reading.until("word");
+    }
+    assert_eq!(stage.proxy.status_of("up")["in_flight"], 30);
+    assert_eq!(stage.stream().status, 429, "the bound is the account's, not each replica's");
+    stage.fake.open_gate("go");
+    assert!(readings.into_iter().all(|reading| reading.finish().complete));
+    stage.assert_settled();
+    assert_eq!(stage.outcomes("ok"), 30.0);
+}
+
+#[test]
 fn two_hundred_streams_at_once_are_each_exactly_what_they_should_be() {
     const STREAMS: usize = 200;
     const EVENTS: usize = 20;
@@ -150,9 +190,9 @@ fn two_hundred_streams_at_once_are_each_exactly_what_they_should_be() {
     let stage = Stage::new(move |received| {
         let json = received.json();
         let number = json["user"].as_str().expect("number");
-        let events = (0..EVENTS).fold(Answer::events().chunked(), |script, event| {
-            script.event(text(number, event)).pause(Duration::from_millis(20))
-        });
+        let begun = Answer::events().chunked().event(text(number, 0)).gate("all are there");
+        let events = (1..EVENTS)
+            .fold(begun, |script, event| script.pause(Duration::from_millis(20)).event(text(number, event)));
         events.event(finish()).event("[DONE]").last_chunk()
     });
     std::thread::scope(|scope| {
@@ -168,6 +208,7 @@ fn two_hundred_streams_at_once_are_each_exactly_what_they_should_be() {
             || stage.fake.counts(),
             |counts| counts.open_requests == STREAMS as u64,
         );
+        stage.fake.open_gate("all are there");
         for (number, stream) in streams.into_iter().enumerate() {
             let answer = stream.join().unwrap();
             let number = number.to_string();

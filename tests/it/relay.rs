@@ -1,7 +1,7 @@
 //! What client and upstream say to each other passes byte for byte, but for the model's prefix and the origin behind
 //! the completion's id; headers pass as far as they concern the other side; and an answer that is none is an error.
 
-use demuxai::demo::{Answer, faults};
+use demuxai::demo::{Answer, Fake, Options, Script, faults};
 
 use crate::support::client;
 use crate::support::stage::{CHAT, PATH, STREAM, Stage, chunk, finish, named};
@@ -287,7 +287,8 @@ const PLAIN: &str =
 
 #[test]
 fn a_plain_answer_is_whole_however_it_is_framed() {
-    let framings: [(&str, fn() -> demuxai::demo::Script, &str); 7] = [
+    type Framing = (&'static str, fn() -> Script, &'static str);
+    let framings: [Framing; 7] = [
         ("content-length", || Answer::json(200).body(PLAIN), ""),
         ("until close", || faults::close_delimited_json(PLAIN), ""),
         ("chunks of one byte", || faults::chunked_json(PLAIN, 1), ""),
@@ -308,7 +309,8 @@ fn a_plain_answer_is_whole_however_it_is_framed() {
 
 #[test]
 fn a_plain_answer_that_is_none_is_an_error_that_says_why() {
-    let cases: [(&str, fn() -> demuxai::demo::Script, u16, &str); 14] = [
+    type Case = (&'static str, fn() -> Script, u16, &'static str);
+    let cases: [Case; 14] = [
         ("cut by FIN", || faults::short_body(PLAIN, 5), 502, "broke off"),
         ("complete JSON, cut by FIN", || faults::short_body(PLAIN, 1), 502, "broke off"),
         ("half of it until close", || faults::close_delimited_json(&PLAIN[..40]), 502, "ends too early"),
@@ -345,14 +347,104 @@ fn an_answer_that_never_ends_is_given_up_within_its_time() {
 }
 
 #[test]
+fn a_refusal_that_comes_before_the_body_is_sent_reaches_the_client() {
+    let refused = r#"{"error":{"message":"too large for us","type":"invalid_request_error"}}"#;
+    let options =
+        Options::new(|_| Answer::json(200).body(r#"{"data":[{"id":"m"}]}"#)).early(move |received| {
+            (received.method == "POST").then(|| Answer::json(413).header("connection", "close").body(refused))
+        });
+    let stage = Stage::before(Fake::start_with(options).unwrap(), "openai", "", "");
+    let long = "x".repeat(8 * 1024 * 1024);
+    for _ in 0..3 {
+        let request = CHAT.replace("hi", &long);
+        let answer = stage.proxy.post(PATH, &request);
+        assert_eq!((answer.status, answer.text().as_str()), (413, refused));
+    }
+    stage.assert_settled();
+}
+
+#[test]
+fn one_connection_of_a_client_serves_one_request_after_another() {
+    let stage = Stage::new(|received| {
+        let json = received.json();
+        let word = json["user"].as_str().unwrap().to_owned();
+        if json["stream"] == true {
+            return Answer::events()
+                .chunked()
+                .event(chunk(&word))
+                .event(finish())
+                .event("[DONE]")
+                .last_chunk();
+        }
+        Answer::json(200).body(format!("{{\"choices\":[{{\"message\":{{\"content\":\"{word}\"}}}}]}}"))
+    });
+    let ask = |word: &str, stream: bool, last: bool| {
+        let body = format!("{{\"model\":\"up/m\",\"user\":\"{word}\",\"stream\":{stream},\"messages\":[]}}");
+        let close = if last { "connection: close\r\n" } else { "" };
+        let length = body.len();
+        format!("POST {PATH} HTTP/1.1\r\nhost: localhost\r\n{close}content-length: {length}\r\n\r\n{body}")
+    };
+    // All at once, before any answer: they are answered in their order, and none is lost.
+    let requests = [
+        ask("one", false, false),
+        ask("two", true, false),
+        ask("three", true, false),
+        ask("four", false, true),
+    ];
+    let answers = String::from_utf8(client::raw(stage.proxy.address, requests.concat().as_bytes())).unwrap();
+    let places: Vec<usize> = ["one", "two", "three", "four"]
+        .iter()
+        .map(|word| {
+            answers.find(&format!("\"content\":\"{word}\"")).unwrap_or_else(|| panic!("{word}: {answers}"))
+        })
+        .collect();
+    assert!(places.is_sorted(), "{places:?}");
+    assert_eq!(answers.matches("HTTP/1.1 200 OK").count(), 4);
+    assert_eq!(answers.matches("data: [DONE]").count(), 2);
+    stage.assert_settled();
+}
+
+#[test]
+fn models_that_no_list_knows_do_not_become_series_of_their_own() {
+    let fake = crate::support::stage::upstream(|_| Answer::json(200).body(ODD));
+    let stage = Stage::before(fake, "fireworks", "", "");
+    let series = || stage.proxy.get("/metrics").text().lines().count();
+    let ask = |model: &str| stage.proxy.post(PATH, &CHAT.replace("up/m", &format!("up/{model}"))).status;
+    assert_eq!(ask("accounts/fireworks/models/first"), 200);
+    let before = series();
+    for number in 0..50 {
+        assert_eq!(ask(&format!("accounts/fireworks/models/never-seen-{number}")), 200);
+    }
+    assert_eq!(series(), before);
+    assert!(!stage.proxy.get("/metrics").text().contains("never-seen"));
+}
+
+#[test]
 fn an_upstreams_own_error_passes_unchanged() {
     let body =
         "{\"error\": {\"type\":\"rate_limit\",\"message\":\"Slow down é\",\"code\":null, \"param\":1.10}}\n";
     for path in [CHAT, STREAM] {
-        let stage = Stage::new(move |_| Answer::json(429).header("retry-after", "7").body(body));
+        let stage = Stage::new(move |_| {
+            Answer::json(429)
+                .header("retry-after", "7")
+                .header("x-ratelimit-remaining-tokens", "0")
+                .header("x-request-id", "req_7")
+                .header("set-cookie", "a=b")
+                .body(body)
+        });
         let answer = stage.proxy.post(PATH, path);
         assert_eq!((answer.status, answer.text().as_str()), (429, body));
-        assert_eq!(answer.header("retry-after"), Some("7"));
+        let values = |name: &str| -> Vec<&str> {
+            let named = answer.headers.iter().filter(|(key, _)| key == name);
+            named.map(|(_, value)| value.as_str()).collect()
+        };
+        assert_eq!(values("retry-after"), ["7"]);
+        assert_eq!(values("x-ratelimit-remaining-tokens"), ["0"]);
+        assert_eq!(values("x-demuxai-upstream-request-id"), ["req_7"]);
+        assert_eq!(values("x-demuxai-provider"), ["up"]);
+        assert_eq!(values("x-demuxai-attempts"), ["up upstream_status"]);
+        assert_eq!(values("content-type"), ["application/json"]);
+        assert!(values("x-request-id").len() == 1 && values("set-cookie").is_empty());
         stage.assert_settled();
     }
 }

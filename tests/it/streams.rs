@@ -1,15 +1,15 @@
 //! Streams: every fault of an upstream and what the client is told of it, before and after the commit point; the
-//! framing that is normalised and the payloads that are not; keep-alive comments; the usage chunk.
+//! framing that is normalised and the payloads that are not.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use demuxai::demo::faults::{self, good_stream};
-use demuxai::demo::{Answer, EventStream, Script, Upstream};
+use demuxai::demo::{Answer, EventStream, Script};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::support::client;
 use crate::support::eventually;
@@ -252,6 +252,7 @@ fn every_framing_that_the_specification_allows_comes_out_the_same() {
         ("chunks of 7", || faults::cut_every(good(), 7), whole()),
         ("split characters", || faults::split_utf8(good()), whole()),
         ("byte by byte", || faults::byte_by_byte(good(), Duration::ZERO), whole()),
+        ("content-length", || Answer::events().body(good().frames.concat()), whole()),
         ("until close", || faults::close_delimited_stream(good()), whole()),
         ("103 first", || faults::early_hints(good().script()), whole()),
         ("100 first", || faults::unasked_continue(good().script()), whole()),
@@ -325,6 +326,54 @@ fn no_fault_of_the_fakes_is_left_untested() {
     for name in names {
         assert!(tests.contains(&format!("faults::{name}")), "nothing plays {name}");
     }
+}
+
+#[test]
+fn reasoning_and_tool_calls_commit_as_content_does() {
+    for delta in [
+        r#""reasoning_content":"hm""#,
+        r#""reasoning":"hm""#,
+        r#""role":"assistant","content":null,"tool_calls":[{"index":0,"id":"t","type":"function","function":{"name":"f","arguments":""}}]"#,
+        r#""refusal":"no""#,
+    ] {
+        let event = format!(
+            r#"{{"id":"c1","model":"m","choices":[{{"index":0,"delta":{{{delta}}},"finish_reason":null}}]}}"#
+        );
+        let sent = event.clone();
+        let stage = Stage::new(move |_| {
+            Answer::events().chunked().event(&sent).event(faults::error_object()).last_chunk()
+        });
+        let answer = stage.stream();
+        assert_eq!(answer.status, 200, "{delta}");
+        assert_eq!(answer.text(), format!("data: {}\n\ndata: {}\n\n", named(&event), faults::error_object()));
+    }
+}
+
+#[test]
+fn what_never_commits_is_held_back_only_up_to_a_bound() {
+    let role = good().frames[0].clone();
+    let frame = [format!("{:x}\r\n", role.len()).as_bytes(), &role, b"\r\n"].concat();
+    let stage = Stage::new(move |_| Answer::events().chunked().repeat(frame.clone(), u64::MAX));
+    let answer = stage.stream();
+    assert_eq!(answer.status, 502, "{}", answer.text());
+    assert!(answer.error().contains("events without content"), "{}", answer.error());
+    eventually("the upstream is left", || stage.fake.counts(), |counts| counts.cancelled == 1);
+    stage.assert_settled();
+}
+
+#[test]
+fn one_of_two_choices_that_never_finished_is_a_truncated_answer() {
+    let second = chunk("b").replace("\"index\":0", "\"index\":1");
+    let sent = second.clone();
+    let stage = Stage::new(move |_| {
+        Answer::events().chunked().event(chunk("a")).event(&sent).event(finish()).last_chunk()
+    });
+    let answer = stage.stream();
+    let relayed: String =
+        [chunk("a"), second, finish()].iter().map(|event| format!("data: {}\n\n", named(event))).collect();
+    let rest = answer.text().strip_prefix(&relayed).map(str::to_owned);
+    assert!(rest.is_some_and(|rest| rest.contains("before the answer was complete")), "{}", answer.text());
+    assert!(!answer.complete);
 }
 
 // --- what comes when ------------------------------------------------------------------------------------------------
@@ -406,243 +455,4 @@ fn faults_crlf() -> EventStream {
         *frame = String::from_utf8_lossy(frame).replace('\n', "\r\n").into();
     }
     stream
-}
-
-// --- keep-alive -----------------------------------------------------------------------------------------------------
-
-const COMMENT: &str = ": keep-alive\n";
-const OFTEN: &str = "keep_alive = \"40ms\"";
-
-/// The events of a stream as the WHATWG specification reads them; written anew, so as to share no mistake.
-fn parse(stream: &str) -> Vec<String> {
-    let mut events = Vec::new();
-    let mut data: Option<String> = None;
-    for line in stream.split('\n') {
-        if line.is_empty() {
-            events.extend(data.take());
-        } else if let Some(value) = line.strip_prefix("data:") {
-            let value = value.strip_prefix(' ').unwrap_or(value);
-            data = Some(data.map_or_else(|| value.to_owned(), |before| format!("{before}\n{value}")));
-        } else {
-            assert!(line.starts_with(':'), "neither data nor a comment: {line:?}");
-        }
-    }
-    assert_eq!(data, None, "the last event is whole");
-    events
-}
-
-/// Comments stand only where an event may begin, and nothing but comments was put in.
-fn assert_comments_between_events(text: &str, without: &str) {
-    assert_eq!(text.replace(COMMENT, ""), without);
-    assert_eq!(parse(text), parse(without));
-    for (at, _) in text.match_indices(COMMENT) {
-        let before = &text[..at];
-        assert!(
-            before.is_empty() || before.ends_with("\n\n") || before.ends_with(COMMENT),
-            "within an event: {text}"
-        );
-    }
-    assert!(!text.contains(": keep-alive\n\n"), "one newline, not two: {text:?}");
-}
-
-#[test]
-fn a_client_that_waits_for_the_first_token_is_kept_alive_with_comments() {
-    let stage = Stage::with("", OFTEN, |_| faults::gated_first_token(good(), "go"));
-    let mut reading = stage.open_stream();
-    reading.until(&COMMENT.repeat(3));
-    assert_eq!(reading.status, 200);
-    assert_eq!(reading.header("content-type"), Some("text/event-stream; charset=utf-8"));
-    assert!(reading.header("x-request-id").is_some());
-    assert_eq!(reading.header("x-demuxai-provider"), None, "it is not known yet");
-    stage.fake.open_gate("go");
-    let answer = reading.finish();
-    assert!(answer.complete);
-    assert_comments_between_events(&answer.text(), &relayed(5));
-    stage.assert_settled();
-    assert_eq!(stage.outcomes("ok"), 1.0);
-}
-
-#[test]
-fn a_client_that_waits_between_two_tokens_is_kept_alive_with_comments() {
-    let stage = Stage::with("", OFTEN, |_| faults::gated_mid_stream(good(), 3, "go"));
-    let mut reading = stage.open_stream();
-    reading.until(&format!("{}{}", relayed(3), COMMENT.repeat(2)));
-    assert_eq!(reading.header("x-demuxai-provider"), Some("up"));
-    stage.fake.open_gate("go");
-    let answer = reading.finish();
-    assert!(answer.complete);
-    assert_comments_between_events(&answer.text(), &relayed(5));
-}
-
-#[test]
-fn no_comment_is_put_into_an_event_that_comes_in_pieces() {
-    let stage = Stage::with("", OFTEN, |_| {
-        let body = good().frames.concat();
-        // Within the second word's event.
-        let cut = good().frames[..2].concat().len() + 20;
-        Answer::events()
-            .chunked()
-            .chunk(body[..cut].to_vec())
-            .gate("go")
-            .chunk(body[cut..].to_vec())
-            .last_chunk()
-    });
-    let mut reading = stage.open_stream();
-    reading.until(&COMMENT.repeat(2));
-    assert!(reading.so_far().trim_end_matches(COMMENT).ends_with("\n\n"), "{:?}", reading.so_far());
-    stage.fake.open_gate("go");
-    assert_comments_between_events(&reading.finish().text(), &relayed(5));
-}
-
-#[test]
-fn a_stream_that_flows_gets_no_comments_and_the_upstreams_own_are_dropped() {
-    let stage = Stage::with("", "keep_alive = \"1s\"", |_| faults::comments(good()));
-    assert_eq!(stage.stream().text(), relayed(5));
-}
-
-#[test]
-fn an_error_after_the_client_was_kept_alive_comes_as_an_event_and_the_connection_is_cut() {
-    type Late = (&'static str, fn() -> Script, &'static str);
-    let rows: [Late; 5] = [
-        ("status", || Script::new().gate("go").then(faults::json_error(503)), "The server had an error"),
-        (
-            "in band",
-            || Script::new().gate("go").then(faults::role_then_error(good())),
-            "The server had an error",
-        ),
-        ("cut", || Script::new().gate("go").then(faults::close_mid_stream(good(), 1)), "broke off"),
-        ("page", || Script::new().gate("go").then(faults::html_502()), "502"),
-        ("never", faults::hang_before_head, "timeouts.first_token"),
-    ];
-    let scripts: BTreeMap<&str, fn() -> Script> =
-        rows.iter().map(|(name, script, _)| (*name, *script)).collect();
-    let stage = Stage::with("timeouts = { first_token = \"400ms\" }", OFTEN, move |received| {
-        scripts[received.json()["user"].as_str().unwrap()]()
-    });
-    for (name, _, said) in rows {
-        let mut reading =
-            stage.proxy.open(PATH, &STREAM.replace("\"stream\"", &format!("\"user\":\"{name}\",\"stream\"")));
-        reading.until(COMMENT);
-        assert_eq!(reading.status, 200, "{name}");
-        stage.fake.open_gate("go");
-        let answer = reading.finish();
-        stage.fake.close_gate("go");
-        let text = answer.text();
-        assert!(!answer.complete && !text.contains("[DONE]"), "{name}: {text}");
-        let events = parse(&text);
-        assert_eq!(events.len(), 1, "{name}: {text}");
-        let event: Value = serde_json::from_str(&events[0]).unwrap();
-        assert!(event["error"]["message"].as_str().unwrap().contains(said), "{name}: {event}");
-        assert!(event["error"]["type"].is_string(), "{name}: {event}");
-    }
-    stage.assert_settled();
-    assert_eq!(stage.outcomes("ok"), 0.0);
-}
-
-// --- usage ----------------------------------------------------------------------------------------------------------
-
-const USAGE: &str = r#"{"id":"c1","object":"chat.completion.chunk","model":"m","choices":[],"usage":{"prompt_tokens":11,"completion_tokens":7,"total_tokens":18,"prompt_tokens_details":{"cached_tokens":4},"completion_tokens_details":{"reasoning_tokens":2}}}"#;
-
-fn with_usage(frames: &[&str]) -> Script {
-    frames
-        .iter()
-        .fold(Answer::events().chunked(), |script, data| script.event(data))
-        .event("[DONE]")
-        .last_chunk()
-}
-
-fn events_of(payloads: &[&str]) -> String {
-    let events: String = payloads.iter().map(|payload| format!("data: {}\n\n", named(payload))).collect();
-    format!("{events}{DONE}")
-}
-
-#[test]
-fn usage_is_asked_for_when_the_client_did_not_and_taken_out_again() {
-    let nulls = chunk("a").replace("\"choices\"", "\"usage\":null,\"choices\"");
-    let filter = r#"{"id":"","model":"","choices":[],"prompt_filter_results":[]}"#;
-    let sent = (nulls.clone(), finish());
-    let stage = Stage::new(move |_| with_usage(&[filter, &sent.0, &sent.1, USAGE]));
-    let answer = stage.stream();
-    assert_eq!(answer.text(), events_of(&[filter, &nulls, &finish()]), "and nothing else is taken out");
-    assert_eq!(answer.header("x-demuxai-edits"), Some("add:stream_options.include_usage"));
-    let asked = stage.asked()[0].json();
-    assert_eq!(asked["stream_options"], json!({"include_usage": true}));
-    eventually("it is counted", || stage.tokens("input"), |count| *count == 11.0);
-    assert_eq!((stage.tokens("output"), stage.tokens("cached"), stage.tokens("reasoning")), (7.0, 4.0, 2.0));
-}
-
-#[test]
-fn usage_that_the_client_asked_for_stays_and_its_request_is_not_touched() {
-    let stage = Stage::new(|_| with_usage(&[&chunk("a"), &finish(), USAGE]));
-    let request =
-        r#"{"model":"up/m","stream_options" : {"include_usage":true , "x":1},"stream":true,"messages":[]}"#;
-    let answer = stage.proxy.post(PATH, request);
-    assert_eq!(answer.text(), events_of(&[&chunk("a"), &finish(), USAGE]));
-    assert_eq!(stage.asked()[0].body, request.replace("up/m", "m"));
-    assert_eq!(answer.header("x-demuxai-edits"), None);
-    eventually("it is counted", || stage.tokens("output"), |count| *count == 7.0);
-}
-
-#[test]
-fn usage_is_asked_for_beside_other_stream_options() {
-    let stage = Stage::new(|_| with_usage(&[&chunk("a"), &finish(), USAGE]));
-    for options in [
-        r#"{"include_usage":false,"include_obfuscation":false}"#,
-        r#"{"include_obfuscation":false}"#,
-        "{}",
-        "null",
-    ] {
-        let request = format!(r#"{{"model":"up/m","stream":true,"messages":[],"stream_options":{options}}}"#);
-        let answer = stage.proxy.post(PATH, &request);
-        assert_eq!(answer.text(), events_of(&[&chunk("a"), &finish()]), "{options}");
-        let asked = stage.asked().last().unwrap().json();
-        assert_eq!(asked["stream_options"]["include_usage"], true, "{options}");
-        if options.contains("obfuscation") {
-            assert_eq!(asked["stream_options"]["include_obfuscation"], false, "{options}");
-        }
-    }
-}
-
-#[test]
-fn usage_in_a_chunk_with_choices_stays_and_is_counted_once() {
-    let with = |payload: &str, output: u32| {
-        let usage = format!("\"usage\":{{\"prompt_tokens\":3,\"completion_tokens\":{output}}},\"choices\"");
-        payload.replace("\"choices\"", &usage)
-    };
-    // A running count, zeros at the end, and the usage chunk once more.
-    let payloads = [with(&chunk("a"), 1), with(&chunk("b"), 2), with(&finish(), 0)];
-    let sent = payloads.clone();
-    let stage = Stage::new(move |_| with_usage(&[&sent[0], &sent[1], &sent[2]]));
-    let answer = stage.stream();
-    assert_eq!(answer.text(), events_of(&[&payloads[0], &payloads[1], &payloads[2]]));
-    eventually("it is counted", || stage.tokens("output"), |count| *count == 2.0);
-    assert_eq!(stage.tokens("input"), 3.0);
-}
-
-#[test]
-fn mistral_is_never_asked_for_usage_and_its_own_is_kept() {
-    let fake = Upstream::Mistral.start(demuxai::demo::Setup::default()).unwrap();
-    let stage = Stage::before(fake, "mistral", "", "");
-    let request = STREAM.replace("up/m", "up/mistral-large-latest");
-    let answer = stage.proxy.post(PATH, &request);
-    assert!(answer.status == 200 && answer.complete, "{}", answer.text());
-    let asked = stage.asked()[0].json();
-    assert!(asked.get("stream_options").is_none(), "{asked}");
-    assert!(answer.text().contains("\"usage\":{"), "{}", answer.text());
-    let asked_for = request.replace("\"stream\"", "\"stream_options\":{\"include_usage\":true},\"stream\"");
-    let answer = stage.proxy.post(PATH, &asked_for);
-    assert!(answer.status == 200 && answer.complete, "{}", answer.text());
-    assert!(stage.asked()[1].json().get("stream_options").is_none());
-    assert!(answer.header("x-demuxai-edits").is_some_and(|edits| edits.contains("drop:stream_options")));
-    let series = "demuxai_tokens_total{model=\"mistral-large-latest\",provider=\"up\",source=\"upstream\",type=\"output\"}";
-    eventually("it is counted", || stage.proxy.find_metric(series).unwrap_or(0.0), |count| *count > 0.0);
-}
-
-#[test]
-fn usage_that_came_before_the_stream_broke_is_counted_though_the_client_left() {
-    let early = chunk("a")
-        .replace("\"choices\"", "\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":2},\"choices\"");
-    let stage = Stage::new(move |_| Answer::events().chunked().event(&early).event(&early).reset());
-    assert!(!stage.stream().complete);
-    eventually("it is counted", || stage.tokens("output"), |count| *count == 2.0);
 }

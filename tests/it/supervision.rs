@@ -290,6 +290,49 @@ fn replaced(fault: Fault) {
 }
 
 #[test]
+fn an_arbiter_that_dies_while_its_actor_pauses_is_replaced_all_the_same() {
+    let Stage { faulty, fake: _fake, proxy } = stage("");
+    for _ in 0..4 {
+        *faulty.handler.lock().unwrap() = Fault::Panic;
+        assert_eq!(proxy.post("/v1/chat/completions", CHAT).status, 503);
+    }
+    // Longer and longer pauses: each request that gets through falls, until one of them takes the arbiter along.
+    eventually(
+        "an arbiter dies",
+        || {
+            *faulty.handler.lock().unwrap() = Fault::Die;
+            proxy.post("/v1/chat/completions", CHAT);
+            *faulty.handler.lock().unwrap() == Fault::None
+        },
+        |struck| *struck,
+    );
+    *faulty.handler.lock().unwrap() = Fault::None;
+    eventually("it serves again", || proxy.post("/v1/chat/completions", CHAT).status, |code| *code == 200);
+}
+
+#[test]
+fn a_failed_request_marks_the_provider_down_and_the_next_good_one_marks_it_up() {
+    let faulty = Faulty::leak();
+    let fake = upstream();
+    let address = fake.address();
+    let registry = Registry::builtin().with(ProviderKind { name: "faulty", aliases: &[], adapter: faulty });
+    let proxy = Proxy::with_registry(&provider("faulty", "faulty", &fake.url()), registry);
+    let up = "demuxai_provider_up{provider=\"faulty\"}";
+    eventually("up", || proxy.find_metric(up), |value| *value == Some(1.0));
+    drop(fake);
+    assert_eq!(proxy.post("/v1/chat/completions", CHAT).status, 502);
+    assert_eq!(proxy.metric(up), 0.0);
+    assert_eq!(proxy.get("/readyz").status, 503);
+    // Nobody asks it for an answer, yet it is found to be back within seconds and not when its list is due.
+    let back =
+        Fake::start_with(demuxai::demo::Options::new(|_| Answer::json(200).body(LIST)).address(address))
+            .expect("the address is free again");
+    eventually("it is up again", || proxy.find_metric(up), |value| *value == Some(1.0));
+    assert_eq!(proxy.get("/readyz").status, 200);
+    drop(back);
+}
+
+#[test]
 fn a_flood_of_requests_to_one_provider_leaves_the_others_answering() {
     let faulty = Faulty::leak();
     let fake = upstream();

@@ -283,8 +283,10 @@ fn a_restarted_upstream_is_found_again_at_once() {
     let address = fake.address();
     drop(fake);
     assert_eq!(proxy.post(PATH, CHAT).status, 502);
+    assert_eq!(proxy.metric("demuxai_provider_up{provider=\"up\"}"), 0.0);
     let options = demuxai::demo::Options::new(|_| Answer::json(200).body(PLAIN)).address(address);
     let _again = Fake::start_with(options).unwrap();
     assert_eq!(proxy.post(PATH, CHAT).status, 200);
     assert_eq!(proxy.status_of("up")["health"], "up");
+    assert_eq!(proxy.metric("demuxai_provider_up{provider=\"up\"}"), 1.0);
 }

@@ -11,6 +11,7 @@ fn with_answer(kind: ErrorKind, status: u16, body: &str) -> ProxyError {
     error.upstream = Some(Box::new(UpstreamAnswer {
         status,
         body: Bytes::copy_from_slice(body.as_bytes()),
+        headers: Vec::new(),
         retry_after: None,
     }));
     error

@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use serde_json::Value;
+use socket2::{Domain, Socket, Type};
 
 /// How long a test waits for bytes before it fails.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -71,7 +72,26 @@ fn find<'h>(headers: &'h [(String, String)], name: &str) -> Option<&'h str> {
 
 /// Sends a request and reads the head of its answer.
 pub fn open(address: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Reading {
-    let mut stream = TcpStream::connect(address).expect("daemon accepts");
+    let stream = TcpStream::connect(address).expect("daemon accepts");
+    open_on(stream, method, path, headers, body)
+}
+
+/// The same by a client whose kernel takes next to nothing that the client has not read.
+pub fn open_narrow(address: SocketAddr, method: &str, path: &str, body: &[u8]) -> Reading {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    socket.set_recv_buffer_size(4096).expect("buffer is set");
+    socket.connect(&address.into()).expect("daemon accepts");
+    open_on(socket.into(), method, path, &[], body)
+}
+
+fn open_on(
+    mut stream: TcpStream,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> Reading {
+    let address = stream.peer_addr().expect("connected");
     stream.set_read_timeout(Some(PATIENCE)).expect("timeout is set");
     let mut head = format!("{method} {path} HTTP/1.1\r\n");
     if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
