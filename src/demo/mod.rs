@@ -64,12 +64,13 @@ pub struct DemoProvider {
     pub url: String,
     /// The key that it wants, if any.
     pub api_key: Option<&'static str>,
-    /// The fake itself: what it received, its counts.
+    /// The fake itself: its counts.
     pub fake: Fake,
 }
 
 impl Demo {
-    /// Starts all six, streaming with this pause between two events.
+    /// Starts all six, streaming with this pause between two events. They keep nothing of what they receive: people
+    /// leave a demo running, and what is typed into it is theirs.
     ///
     /// # Errors
     /// When no thread, runtime or port can be had.
@@ -84,7 +85,9 @@ impl Demo {
         ];
         let providers = kinds.into_iter().map(|kind| {
             let api_key = kind.wants_key().then_some("demo-key");
-            let fake = kind.start(Setup { key: api_key.map(str::to_owned), pace, ..Setup::default() })?;
+            let setup = Setup { key: api_key.map(str::to_owned), pace, ..Setup::default() };
+            let limits = Limits { kept_requests: 0, kept_bytes: 0, ..Limits::default() };
+            let fake = Fake::start_with(kind.options(setup).limits(limits))?;
             let url = format!("{}{}", fake.url(), kind.base_path());
             Ok(DemoProvider { id: kind.label(), kind: kind.label(), url, api_key, fake })
         });

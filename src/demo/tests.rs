@@ -34,6 +34,7 @@ async fn the_demo_has_all_six_types_and_each_lists_its_models_to_its_key() {
         let transcript = std::fs::read_to_string(transcript).unwrap();
         assert_eq!(answer, Transcript::parse(&transcript).unwrap().script().wire(), "{}", provider.id);
         assert_eq!(provider.fake.counts().requests, 1);
+        assert!(provider.fake.received().is_empty(), "{} keeps nothing", provider.id);
     }
 }
 
