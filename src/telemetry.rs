@@ -47,9 +47,12 @@ impl RootSpanBuilder for RootSpan {
 /// # Errors
 /// A sentence that names the text.
 pub fn filter(level: &str) -> Result<Targets, String> {
-    // The server library tells at `info` what our own lines tell already.
-    let quiet =
-        Targets::new().with_target("actix_server", Level::WARN).with_target("actix_http", LevelFilter::OFF);
+    // The server library tells at `info` what our own lines tell already, and at `error` that a stream was cut, which
+    // is how a broken answer is meant to end.
+    let quiet = Targets::new()
+        .with_target("actix_server", Level::WARN)
+        .with_target("actix_http", Level::WARN)
+        .with_target("actix_http::h1::dispatcher", LevelFilter::OFF);
     let named =
         Targets::from_str(level).map_err(|error| format!("log level `{level}` cannot be read: {error}"))?;
     let mut filter = quiet.with_default(named.default_level().unwrap_or(LevelFilter::OFF));
@@ -90,4 +93,20 @@ pub fn install(log: &Log) -> Result<Farewell, String> {
     let subscriber = subscriber(log, lines, colours)?;
     tracing::subscriber::set_global_default(subscriber).map_err(|error| error.to_string())?;
     Ok(farewell)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_server_library_is_quiet_unless_it_is_named() {
+        let dispatcher = "actix_http::h1::dispatcher";
+        let usual = filter("info").unwrap();
+        assert!(usual.would_enable("demuxai::server", &Level::INFO));
+        assert!(!usual.would_enable(dispatcher, &Level::ERROR));
+        assert!(usual.would_enable("actix_http::h1", &Level::WARN));
+        let named = filter("info,actix_http::h1::dispatcher=debug").unwrap();
+        assert!(named.would_enable(dispatcher, &Level::DEBUG));
+    }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use http::Uri;
 
-use super::{ConfigArgs, Exit, InitArgs, complain, say};
+use super::{ConfigArgs, Exit, InitArgs, answer, complain, say};
 use crate::app::Plan;
 use crate::config::settings::Config;
 use crate::config::{self, Kind, Report, Sources};
@@ -107,8 +107,7 @@ pub fn check(args: &ConfigArgs) -> Exit {
             return Exit::of(&error);
         }
     };
-    say(&summary(plan.config()));
-    Exit::Success
+    answer(&summary(plan.config()))
 }
 
 /// What would be started, for people.
@@ -145,8 +144,7 @@ pub fn init(args: &InitArgs) -> Exit {
     let default = || config::platform_directory().map(|folder| folder.join("config.toml"));
     let path = match args.output.clone().or_else(default) {
         Some(path) if path == Path::new("-") => {
-            say(text.trim_end());
-            return Exit::Success;
+            return answer(text.trim_end());
         }
         Some(path) => path,
         None => {

@@ -143,11 +143,24 @@ fn completions(shell: Shell) -> Exit {
     // By way of a buffer: the generator panics when it cannot write.
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut command, name, &mut script);
-    say(String::from_utf8_lossy(&script).trim_end());
-    Exit::Success
+    answer(String::from_utf8_lossy(&script).trim_end())
 }
 
-/// One line on stdout. A reader that went away (`demuxai models | head`) is no error.
+/// What was asked for, on stdout. A reader that went away (`demuxai models | head`) is no error, a full disk is:
+/// nobody should find half a file where the exit code said success.
+pub(crate) fn answer(text: &str) -> Exit {
+    use std::io::{ErrorKind, Write};
+    let mut stdout = std::io::stdout().lock();
+    match writeln!(stdout, "{text}").and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            complain(&format!("cannot write to stdout: {error}"));
+            Exit::Failure
+        }
+        _ => Exit::Success,
+    }
+}
+
+/// A line on stdout that nobody has to read.
 pub(crate) fn say(text: &str) {
     use std::io::Write;
     let _ = writeln!(std::io::stdout(), "{text}");

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 
 use super::load::{self, registry};
-use super::{ConfigArgs, Exit, complain, say};
+use super::{ConfigArgs, Exit, answer, complain};
 use crate::app::Plan;
 use crate::backend::Backend;
 use crate::provider::handle::Provider;
@@ -36,20 +36,23 @@ pub fn run(args: &ConfigArgs) -> Exit {
             return Exit::Configuration;
         }
         join_all(providers.iter().map(|provider| provider.refresh())).await;
-        if providers.iter().map(print).fold(false, |any, good| any | good) {
-            Exit::Success
+        let lines: Vec<String> = providers.iter().flat_map(lines).collect();
+        let printed = if lines.is_empty() { Exit::Success } else { answer(&lines.join("\n")) };
+        if providers.iter().map(answers).fold(false, |any, good| any | good) {
+            printed
         } else {
             Exit::Failure
         }
     })
 }
 
-/// Prints one provider's models; whether it could be asked.
-fn print(provider: &Arc<Provider>) -> bool {
+fn lines(provider: &Arc<Provider>) -> Vec<String> {
     let list = provider.vitals().models.load();
-    for model in list.models() {
-        say(&line(provider.id(), model));
-    }
+    list.models().iter().map(|model| line(provider.id(), model)).collect()
+}
+
+/// Whether the provider could be asked; if not, says why.
+fn answers(provider: &Arc<Provider>) -> bool {
     let health = provider.vitals().health();
     if health == Health::Up {
         return true;

@@ -5,7 +5,7 @@ pub mod events;
 pub mod stream;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use prometheus::core::Collector;
 use prometheus::{
@@ -79,7 +79,9 @@ pub struct ModelMeters {
     cached_tokens: IntCounter,
     first_token: Histogram,
     per_token: Histogram,
-    duration: [Histogram; 4],
+    duration: HistogramVec,
+    /// By task, resolved on first use: a model rarely serves more than two, and each is fifteen series.
+    duration_resolved: [OnceLock<Histogram>; 4],
     overhead: Histogram,
     streams: IntGauge,
     stream_ends: IntCounterVec,
@@ -239,7 +241,6 @@ impl Metrics {
 
     fn resolve(&self, provider: &str, model: &str) -> ModelMeters {
         let labels = [provider, model];
-        let duration = |task: Task| self.duration.with_label_values(&[provider, model, task.label()]);
         let tokens = |kind: &str| self.tokens.with_label_values(&[provider, model, kind, "upstream"]);
         ModelMeters {
             provider: provider.to_owned(),
@@ -254,12 +255,8 @@ impl Metrics {
             cached_tokens: tokens("cached"),
             first_token: self.first_token.with_label_values(&labels),
             per_token: self.per_token.with_label_values(&labels),
-            duration: [
-                duration(Task::Chat),
-                duration(Task::Completion),
-                duration(Task::Fim),
-                duration(Task::Embedding),
-            ],
+            duration: self.duration.clone(),
+            duration_resolved: Default::default(),
             overhead: self.overhead.with_label_values(&[provider]),
             streams: self.streams.with_label_values(&[provider]),
             stream_ends: self.stream_ends.clone(),
@@ -341,13 +338,16 @@ impl ModelMeters {
     }
 
     fn duration(&self, task: Task) -> &Histogram {
-        let [chat, completion, fim, embedding] = &self.duration;
-        match task {
+        let [chat, completion, fim, embedding] = &self.duration_resolved;
+        let resolved = match task {
             Task::Chat => chat,
             Task::Completion => completion,
             Task::Fim => fim,
             Task::Embedding => embedding,
-        }
+        };
+        resolved.get_or_init(|| {
+            self.duration.with_label_values(&[self.provider.as_str(), self.model.as_str(), task.label()])
+        })
     }
 
     fn tokens(&self, usage: Usage) {

@@ -16,9 +16,9 @@ pub(super) enum FailureKind {
     Tls,
     /// Name, TCP and TLS together took longer than allowed.
     TimedOut,
-    /// A reused connection died before the first byte of the answer: worth one try on a fresh one.
+    /// A reused connection died soon and before the first byte of the answer: worth one try on a fresh one.
     Stale,
-    /// A fresh connection died before the first byte of the answer.
+    /// A connection died before the first byte of the answer, and may have been at work on it.
     Closed,
     /// The connection died in the middle of the answer.
     Truncated,

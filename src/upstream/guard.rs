@@ -2,7 +2,7 @@
 //! After the answer the socket goes back to the [`Pool`] or is closed, and awc keeps an empty husk.
 //!
 //! 1. An answer that broke off is an error, never a clean end.
-//! 2. A reused connection that dies before the first byte is [`FailureKind::Stale`].
+//! 2. A reused connection that dies soon and before the first byte is [`FailureKind::Stale`].
 //! 3. An answer that comes while the request is still being sent (413, 401) is read, and the rest of the request is
 //!    swallowed (awc would report the broken pipe: actix/actix-web#2109).
 
@@ -10,6 +10,7 @@ use std::io;
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use actix_rt::net::{ActixStream, Ready};
 use bytes::{Buf, BytesMut};
@@ -23,6 +24,10 @@ use super::pool::Pool;
 /// What is read at once while a request is still being sent.
 const EARLY_READ: usize = 4096;
 
+/// A connection that was closed while it waited shows so within a round trip. One that dies later took the request and
+/// may have worked on it: sending that again could cost twice.
+const STALE_WITHIN: Duration = Duration::from_secs(2);
+
 /// One request's hold on a connection.
 #[derive(Debug)]
 pub(super) struct Guard {
@@ -30,6 +35,7 @@ pub(super) struct Guard {
     wire: Option<Wire>,
     pool: Weak<Pool>,
     reused: bool,
+    since: Instant,
     framing: Framing,
     /// Decoded bytes that the reader has not taken yet.
     ready: BytesMut,
@@ -54,6 +60,7 @@ impl Guard {
             wire: Some(wire),
             pool: Rc::downgrade(pool),
             reused,
+            since: Instant::now(),
             framing: Framing::new(),
             ready: BytesMut::new(),
             swallowing: false,
@@ -76,7 +83,8 @@ impl Guard {
     fn ended(&mut self, error: Option<io::Error>) -> Result<(), Failure> {
         if !self.framing.seen_anything() {
             self.wire = None;
-            let kind = if self.reused { FailureKind::Stale } else { FailureKind::Closed };
+            let stale = self.reused && self.since.elapsed() < STALE_WITHIN;
+            let kind = if stale { FailureKind::Stale } else { FailureKind::Closed };
             let cause = match self.write_error.take().or(error) {
                 Some(error) => error.to_string(),
                 None => "no answer came".to_owned(),

@@ -377,6 +377,20 @@ fn probes_and_scrapes_are_no_requests() {
     assert!(!text.contains("demuxai_requests_total{"), "{text}");
 }
 
+/// A histogram is fifteen series: one for each endpoint of each model would be most of the page, and all zeros.
+#[test]
+fn an_endpoint_that_was_never_asked_has_no_durations() {
+    let stage = stage("");
+    assert_eq!(stage.proxy.post(PATH, CHAT).status, 200);
+    let text = stage.proxy.get("/metrics").text();
+    let endpoints: BTreeSet<String> = samples(&text)
+        .into_iter()
+        .filter(|sample| sample.name == "demuxai_request_duration_seconds_count")
+        .filter_map(|mut sample| sample.labels.remove("endpoint"))
+        .collect();
+    assert_eq!(endpoints, BTreeSet::from(["chat".to_owned()]), "{text}");
+}
+
 /// On an address that others reach, what is measured needs a key, and the status stays at home.
 #[test]
 fn what_is_measured_is_not_for_everyone_in_the_network() {

@@ -721,6 +721,41 @@ impl Drop for Ended {
     }
 }
 
+/// `demuxai init -o - > config.toml` on a full disk must not end with success.
+#[test]
+#[cfg(target_os = "linux")]
+fn what_cannot_be_written_to_stdout_is_a_failure_and_a_reader_that_left_is_none() {
+    let fake = plain(&["m"]);
+    let folder = tempfile::tempdir().expect("folder");
+    let path = folder.path().join("config.toml");
+    std::fs::write(&path, provider("up", "openai", &fake.url())).expect("file is written");
+    let config = path.to_str().expect("a path in UTF-8");
+    for arguments in [
+        ["init", "--output", "-"].as_slice(),
+        &["check", "--config", config],
+        &["models", "--config", config],
+        &["completions", "bash"],
+    ] {
+        let ended = |stdout: Stdio| {
+            Command::new(env!("CARGO_BIN_EXE_demuxai"))
+                .args(arguments)
+                .env_clear()
+                .stdout(stdout)
+                .output()
+                .expect("demuxai runs")
+        };
+        let full = std::fs::File::options().write(true).open("/dev/full").expect("/dev/full");
+        let output = ended(full.into());
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {said}");
+        assert!(said.contains("cannot write to stdout"), "{arguments:?}: {said}");
+
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        assert_eq!(ended(writer.into()).status.code(), Some(0), "{arguments:?}");
+    }
+}
+
 #[test]
 fn a_provider_that_is_gone_is_one_line_in_the_log() {
     let fake = retired();

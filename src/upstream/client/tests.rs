@@ -459,6 +459,23 @@ async fn a_reused_connection_that_is_dead_is_retried_exactly_once_on_a_fresh_one
 }
 
 #[actix_rt::test]
+async fn a_reused_connection_that_dies_after_a_while_is_not_retried() {
+    // The second request may have been worked on when the upstream fell: asking again could cost twice.
+    let (address, count) = serve(|mut socket, _| async move {
+        read_request(&mut socket).await;
+        socket.write_all(OK).await.unwrap();
+        read_request(&mut socket).await;
+        actix_rt::time::sleep(Duration::from_millis(2200)).await;
+    })
+    .await;
+    let client = client_of(address);
+    text_of(client.send(post("{}")).await.unwrap()).await.unwrap();
+    let error = client.send(post("{}")).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Connect, "{error}");
+    assert_eq!(count.get(), 1);
+}
+
+#[actix_rt::test]
 async fn the_retry_takes_no_other_waiting_connection_and_is_the_last() {
     // Two connections wait, both answer once and then never again; every later one dies at once.
     let (address, count) = serve(|mut socket, number| async move {
