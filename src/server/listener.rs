@@ -50,7 +50,8 @@ pub fn bind(address: SocketAddr, stalled_reader: Duration) -> io::Result<TcpList
 /// When the socket cannot be listened on.
 pub fn server(socket: TcpListener, edge: Edge) -> io::Result<Server> {
     let workers = edge.listener.workers;
-    let drain = edge.listener.drain.as_secs();
+    // The server library counts whole seconds.
+    let drain = edge.listener.drain.as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX);
     let data = web::Data::new(edge);
     let server = HttpServer::new(move || {
         App::new()
