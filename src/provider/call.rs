@@ -26,7 +26,7 @@ use crate::metrics::ModelMeters;
 use crate::metrics::events::{AnswerCompleted, AttemptEnded};
 use crate::metrics::stream::StreamMeter;
 use crate::upstream::rejected_fields;
-use crate::upstream::{Answer, Client, Outgoing};
+use crate::upstream::{Answer, Client, NO_CONNECTION, Outgoing};
 
 /// Largest plain answer that is relayed: embeddings of large batches come close to it.
 const MAX_ANSWER: usize = 256 * 1024 * 1024;
@@ -76,7 +76,7 @@ pub(super) async fn carry(job: Job, mut reply: ReplySender) {
         Err(error) => {
             let error = job.about.scrub.error(error);
             note_failure(&job, &error);
-            let error = if error.provider.is_none() { error.at(&job.about.config.id) } else { error };
+            let error = named(error, &job.about.id);
             // A receiver that left meanwhile has no use for the error.
             drop(job.lease);
             let _ = reply.send(Err(error));
@@ -124,12 +124,22 @@ pub(super) async fn carry(job: Job, mut reply: ReplySender) {
     }
 }
 
+/// The same error with the provider in its text: the only part of it that many clients show.
+fn named(mut error: ProxyError, id: &str) -> ProxyError {
+    if !error.message.contains(&format!("`{id}`")) {
+        error.message = format!("`{id}`: {}", error.message);
+    }
+    error.provider.get_or_insert_with(|| id.to_owned());
+    error
+}
+
 /// Counts a failed attempt and draws what it says about the provider's health.
 fn note_failure(job: &Job, error: &ProxyError) {
     AttemptEnded { meters: &job.meters, failure: Some((error.kind.label(), &error.message)) }.emit();
     let status = error.upstream.as_ref().map(|answer| answer.status);
     let health = match error.kind {
         ErrorKind::Connect => Health::Unreachable,
+        ErrorKind::Timeout if error.code.as_deref() == Some(NO_CONNECTION) => Health::Unreachable,
         // Without a key of ours it is one model that wants one, or the list would have been refused.
         // And a 403 may be about one model or one operation.
         ErrorKind::UpstreamAuthentication if job.about.config.api_key.is_some() && status == Some(401) => {

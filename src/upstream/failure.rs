@@ -5,6 +5,9 @@ use std::{fmt, io};
 
 use crate::error::{ErrorKind, ProxyError};
 
+/// `error.code` of a time-out before there was a connection: nobody is there, as far as can be told.
+pub const NO_CONNECTION: &str = "connect_timeout";
+
 /// What went wrong; decides the error kind and whether the client tries again by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum FailureKind {
@@ -88,6 +91,7 @@ impl Failure {
             }
             FailureKind::TimedOut => {
                 ProxyError::new(ErrorKind::Timeout, format!("no connection to {peer} {cause}"))
+                    .with_code(NO_CONNECTION)
             }
             FailureKind::Stale | FailureKind::Closed => ProxyError::new(
                 ErrorKind::Connect,

@@ -14,4 +14,5 @@ mod tls;
 
 pub use classify::{classify, retry_after};
 pub use client::{Answer, AnswerBody, Client, ClientOptions, Outgoing};
+pub use failure::NO_CONNECTION;
 pub use refusal::rejected_fields;

@@ -22,7 +22,10 @@ const PLAIN: &str =
 fn assert_timed_out(answer: &client::Answer, started: Instant, setting: &str) {
     assert_eq!(answer.status, 504, "{}", answer.text());
     assert!(answer.error().contains(&format!("timeouts.{setting}")), "{}", answer.error());
-    assert_eq!(answer.json()["error"]["code"], "timeout");
+    assert_eq!(
+        answer.json()["error"]["code"],
+        if setting == "connect" { "connect_timeout" } else { "timeout" }
+    );
     assert!(started.elapsed() >= Duration::from_millis(200), "too early: {:?}", started.elapsed());
     assert!(started.elapsed() < Duration::from_secs(2), "too late: {:?}", started.elapsed());
 }
@@ -55,6 +58,7 @@ fn an_upstream_that_takes_no_connections_is_given_up_after_connect() {
     let proxy = unreachable(&format!("http://{address}"));
     let started = Instant::now();
     assert_timed_out(&proxy.post(PATH, STREAM), started, "connect");
+    assert_eq!(proxy.status_of("up")["health"], "unreachable");
 }
 
 #[test]
