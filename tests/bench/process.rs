@@ -120,9 +120,8 @@ impl Launcher {
         Ok(proxy)
     }
 
-    /// One worker, kept-alive connections to the upstream, no buffering of answers. All else is at its defaults, which
-    /// spool a request body of more than 16 KB to a file; with client_body_buffer_size 1m nginx needs a quarter to a half
-    /// of that for those.
+    /// One worker, kept-alive connections to the upstream, no buffering of answers, and request bodies in memory:
+    /// the cheapest nginx can be at this job. Logs are its defaults.
     fn nginx(&self, directory: &Path, port: u16) -> Outcome<Vec<String>> {
         let at = directory.display();
         let upstream = self.upstream;
@@ -133,7 +132,7 @@ http {{
     access_log {at}/access.log combined;
     client_body_temp_path {at}/body; proxy_temp_path {at}/proxy; fastcgi_temp_path {at}/fastcgi;
     uwsgi_temp_path {at}/uwsgi; scgi_temp_path {at}/scgi;
-    client_max_body_size 64m; keepalive_requests 100000000;
+    client_max_body_size 64m; client_body_buffer_size 1m; keepalive_requests 100000000;
     upstream bench {{ server {upstream}; keepalive 1024; keepalive_requests 100000000; }}
     server {{
         listen 127.0.0.1:{port} backlog=1024;

@@ -70,6 +70,7 @@ const METRICS: &[Metric] = &[
 const BOUNDS: &[Bound] = &[
     Bound { key: "plain_closed_cpu", limit: 2.2, what: What::RatioToNginx },
     Bound { key: "plain_rate_cpu", limit: 2.2, what: What::RatioToNginx },
+    Bound { key: "stream_1_cpu", limit: 1.7, what: What::RatioToNginx },
     Bound { key: "stream_50_cpu", limit: 1.7, what: What::RatioToNginx },
     Bound { key: "stream_500_cpu", limit: 1.7, what: What::RatioToNginx },
     Bound { key: "stream_50_p99", limit: 10.0, what: What::Value },
