@@ -12,6 +12,7 @@ pub mod metrics;
 pub mod model_id;
 pub mod notify;
 pub mod provider;
+pub mod quota;
 pub mod router;
 pub mod server;
 pub mod telemetry;

@@ -1,0 +1,14 @@
+//! Quota: what an upstream account may be asked, counted before it is asked. Pure; time is passed in.
+//! It knows no provider, no socket and no clock. The heart is the ledger; what an upstream says comes in as
+//! [`Statement`]s and [`Refusal`]s that `upstream/` has read.
+
+pub mod limit;
+pub mod said;
+
+pub use limit::{Limit, Period, Scope, Source, Unit, Window};
+pub use said::{Refusal, RefusalClass, Statement};
+
+/// A point in time: milliseconds since the Unix epoch. Wall-clock time, since windows of upstreams follow it and
+/// counts outlive the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+pub struct Moment(pub i64);
