@@ -22,6 +22,10 @@ use crate::provider::supervisor::{Intensity, Observer, supervise};
 use crate::router::{RouterActor, Routes};
 use crate::server::edge::Edge;
 use crate::server::listener;
+use crate::state::State;
+
+/// How long the state may take to be written at the end.
+const STATE_DRAIN: Duration = Duration::from_secs(2);
 
 /// Why the daemon cannot start.
 #[derive(Debug)]
@@ -62,6 +66,7 @@ pub struct AppHandle {
     router: Addr<RouterActor>,
     routes: Arc<Routes>,
     metrics: Arc<Metrics>,
+    state: State,
     draining: Arc<AtomicBool>,
 }
 
@@ -120,9 +125,11 @@ impl Plan {
     /// When an address cannot be listened on; nothing was started then.
     pub fn start(self) -> Result<App, BuildError> {
         let sockets = bind_all(&self.config.listeners)?;
+        // After the sockets: who cannot have them has no business with the file.
+        let (state, _saved) = State::open(&self.config.state, &self.metrics);
         let providers: Vec<Arc<Provider>> = self.abouts.into_iter().map(Provider::start).collect();
         let routes = Arc::new(Routes::default());
-        let router = start_router(Arc::clone(&routes), providers);
+        let router = start_router(Arc::clone(&routes), providers, state.clone());
         let draining = Arc::new(AtomicBool::new(false));
         let keys = Arc::new(self.config.keys);
         let mut servers = Vec::new();
@@ -141,6 +148,7 @@ impl Plan {
                 keys: Arc::clone(&keys),
                 routes: Arc::clone(&routes),
                 metrics: Arc::clone(&self.metrics),
+                state: state.clone(),
                 draining: Arc::clone(&draining),
             };
             servers.push(listener::server(socket, edge).map_err(bound)?);
@@ -150,6 +158,7 @@ impl Plan {
             router,
             routes,
             metrics: self.metrics,
+            state,
             draining,
         };
         Ok(App { servers, handle, addresses })
@@ -167,10 +176,10 @@ fn bind_all(listeners: &[Listener]) -> Result<Vec<TcpListener>, BuildError> {
     listeners.iter().map(bind).collect()
 }
 
-fn start_router(routes: Arc<Routes>, providers: Vec<Arc<Provider>>) -> Addr<RouterActor> {
+fn start_router(routes: Arc<Routes>, providers: Vec<Arc<Provider>>, state: State) -> Addr<RouterActor> {
     let (sender, receiver) = actix::dev::channel::channel(16);
     let supervision = supervise(receiver, Intensity::default(), RouterFalls, |_context| {
-        RouterActor::new(routes, providers)
+        RouterActor::new(routes, providers, state)
     });
     actix_rt::spawn(supervision);
     Addr::new(sender)
@@ -213,10 +222,9 @@ impl App {
         for (listener, address) in &self.addresses {
             info!(listener, %address, "listening");
         }
-        for ended in join_all(self.servers).await {
-            ended?;
-        }
-        Ok(())
+        let ended = join_all(self.servers).await;
+        self.handle.keep_state().await;
+        ended.into_iter().collect()
     }
 }
 
@@ -233,6 +241,16 @@ impl AppHandle {
     pub async fn stop(&self) {
         self.draining.store(true, Ordering::Relaxed);
         join_all(self.servers.iter().map(|server| server.stop(false))).await;
+    }
+
+    /// Writes to disk what is not there yet, within bounds; nothing is kept afterwards.
+    pub async fn keep_state(&self) {
+        self.state.drain(STATE_DRAIN).await;
+    }
+
+    /// What outlives the process.
+    pub fn state(&self) -> &State {
+        &self.state
     }
 
     /// The router's address.

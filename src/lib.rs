@@ -15,6 +15,7 @@ pub mod provider;
 pub mod quota;
 pub mod router;
 pub mod server;
+pub mod state;
 pub mod telemetry;
 pub mod upstream;
 pub mod wire;

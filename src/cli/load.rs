@@ -129,6 +129,10 @@ fn summary(config: &Config) -> String {
         let key = if provider.api_key.is_some() { "with a key" } else { "without a key" };
         lines.push(format!("  provider {:<16} {} at {} {key}", provider.id, provider.kind, provider.url));
     }
+    match &config.state.file {
+        Some(file) => lines.push(format!("  state    {}", file.display())),
+        None => lines.push("  state    in memory only".to_owned()),
+    }
     for note in &config.notes {
         lines.push(format!("  note: {note}"));
     }

@@ -77,6 +77,7 @@ async fn until_stopped(app: App) -> Exit {
     if let Some(feeding) = feeding {
         feeding.abort();
     }
+    handle.keep_state().await;
     exit
 }
 

@@ -196,7 +196,7 @@ impl Loading {
         mut self,
         root: Node<'_>,
         layers: &[Tree],
-        env: &BTreeMap<String, String>,
+        sources: &Sources,
         kinds: &[Kind<'_>],
     ) -> Result<Config, Report> {
         if self.incomplete {
@@ -204,8 +204,9 @@ impl Loading {
         }
         let mut tree = merged(layers, &self.whole);
         let mut check = Check {
-            env,
+            env: &sources.env,
             kinds,
+            state_dir: sources.state_dir.as_deref(),
             places: &self.places,
             layers,
             removed: self.removed,

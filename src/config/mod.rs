@@ -55,6 +55,9 @@ pub struct Sources {
     pub overrides: Vec<(String, toml::Value)>,
     /// demuxai's directory in the platform's configuration directory; used when no file is named.
     pub config_dir: Option<PathBuf>,
+    /// demuxai's directory in the platform's state directory; without one, state is in memory only unless the
+    /// configuration names a file.
+    pub state_dir: Option<PathBuf>,
 }
 
 /// What the configuration needs to know of a kind of upstream.
@@ -91,6 +94,13 @@ pub fn platform_directory() -> Option<PathBuf> {
     directories::BaseDirs::new().map(|base| base.config_dir().join("demuxai"))
 }
 
+/// demuxai's directory in the platform's state directory (on Linux `~/.local/state/demuxai`), where there is such a
+/// thing; else in that for the data of programs.
+pub fn platform_state_directory() -> Option<PathBuf> {
+    let base = directories::BaseDirs::new()?;
+    Some(base.state_dir().unwrap_or_else(|| base.data_local_dir()).join("demuxai"))
+}
+
 /// Loads the configuration.
 ///
 /// Layers, lowest first: built in, the files in their order, `DEMUXAI__…` variables, overrides. Tables merge key by
@@ -125,7 +135,7 @@ pub fn load(sources: &Sources, kinds: &[Kind<'_>], probe: &dyn Fn(&str) -> bool)
     let mut command_line = loading.overrides(&sources.overrides, &below);
     loading.walk(root, &mut command_line);
     layers.push(command_line);
-    loading.finish(root, &layers, &sources.env, kinds)
+    loading.finish(root, &layers, sources, kinds)
 }
 
 // === impl Sources ===
@@ -133,7 +143,13 @@ pub fn load(sources: &Sources, kinds: &[Kind<'_>], probe: &dyn Fn(&str) -> bool)
 impl Sources {
     /// The sources of this process with the files that its command line names.
     pub fn of_process(files: Vec<PathBuf>) -> Self {
-        Sources { files, env: process_environment(), config_dir: platform_directory(), ..Sources::default() }
+        Sources {
+            files,
+            env: process_environment(),
+            config_dir: platform_directory(),
+            state_dir: platform_state_directory(),
+            ..Sources::default()
+        }
     }
 }
 

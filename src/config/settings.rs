@@ -17,6 +17,8 @@ pub struct Config {
     pub keys: Vec<ClientKey>,
     /// The upstreams, in the order of the files.
     pub providers: Vec<ProviderConfig>,
+    /// Where state is kept.
+    pub state: StateConfig,
     /// Key for changes through `/demuxai/…`, if any.
     pub admin_key: Option<Secret>,
     /// What is logged.
@@ -145,6 +147,13 @@ pub struct Limit {
     pub window: Option<String>,
     /// IANA time zone of a calendar window.
     pub time_zone: Option<String>,
+}
+
+/// Where state is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct StateConfig {
+    /// The file; `None`: in memory only.
+    pub file: Option<PathBuf>,
 }
 
 /// What is logged and how.

@@ -27,8 +27,7 @@ pub(crate) struct Spec {
     #[schemars(with = "BTreeMap<String, LaterSpec>")]
     pub(crate) routers: Map<String, Value>,
     /// State on disk.
-    #[schemars(with = "Option<LaterSpec>")]
-    pub(crate) state: Option<Value>,
+    pub(crate) state: StateSpec,
     /// Changes through `/demuxai/…`.
     pub(crate) admin: AdminSpec,
     /// What is logged.
@@ -211,6 +210,17 @@ pub(crate) enum Window {
     Fixed,
     Calendar,
     Bucket,
+}
+
+/// Where counts and the history of use are kept, so that a restart forgets nothing.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct StateSpec {
+    /// The file: absolute, ~/…, or relative to the configuration file; "none" keeps state in memory only. Default:
+    /// demuxai/state.db in the platform's state directory (Linux: ~/.local/state).
+    pub(crate) path: Option<String>,
+    /// A server that several machines share. Reserved for a later version.
+    pub(crate) url: Option<String>,
 }
 
 /// Changes through `/demuxai/…`.

@@ -2,6 +2,7 @@
 //! Label values come from the configuration and the listed models; never a key, a path or a user.
 
 pub mod events;
+pub mod state;
 pub mod stream;
 
 use std::collections::HashMap;
@@ -60,6 +61,7 @@ pub struct Metrics {
     stream_ends: IntCounterVec,
     up: IntGaugeVec,
     restarts: IntCounterVec,
+    state: state::StateFamilies,
     meters: Mutex<HashMap<String, HashMap<String, Arc<ModelMeters>>>>,
 }
 
@@ -186,6 +188,7 @@ impl Metrics {
                 "Restarts of the provider's actor, and fresh arbiters for it.",
                 &["provider"],
             )?,
+            state: state::StateFamilies::new(&registry)?,
             meters: Mutex::new(HashMap::new()),
             registry,
         };
@@ -232,6 +235,11 @@ impl Metrics {
     /// Counts a restart of a provider's actor.
     pub fn restarted(&self, provider: &str) {
         self.restarts.with_label_values(&[provider]).inc();
+    }
+
+    /// The handles of whoever keeps the state on disk; their series appear with this.
+    pub fn state_meters(&self) -> state::StateMeters {
+        self.state.meters()
     }
 
     /// Makes the provider's series appear with their zero before anything happens.

@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use actix::{Actor, AsyncContext, Context, Handler, Message, ResponseFuture, Supervised};
 use arc_swap::ArcSwap;
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 
 use crate::provider::handle::Provider;
+use crate::state::State;
 use table::Table;
 
 /// How often the providers' arbiters are asked for a sign of life.
@@ -27,6 +28,8 @@ pub struct Routes {
 pub struct RouterActor {
     routes: Arc<Routes>,
     guarding: Vec<Guarding>,
+    state: State,
+    state_busy: Arc<AtomicBool>,
 }
 
 struct Guarding {
@@ -43,7 +46,7 @@ impl Drop for Busy {
     }
 }
 
-/// A round trip through the router and every provider's actor: true when all of them answer.
+/// A round trip through the router, the state's and every provider's actor: true when all of them answer.
 #[derive(Message)]
 #[rtype(result = "bool")]
 pub struct RoundTrip;
@@ -61,7 +64,7 @@ impl Routes {
 
 impl RouterActor {
     /// A router over these providers; publishes their table in `routes` at once.
-    pub fn new(routes: Arc<Routes>, providers: Vec<Arc<Provider>>) -> Self {
+    pub fn new(routes: Arc<Routes>, providers: Vec<Arc<Provider>>, state: State) -> Self {
         let guarding = providers
             .iter()
             .map(|provider| Guarding {
@@ -70,10 +73,10 @@ impl RouterActor {
             })
             .collect();
         routes.table.store(Arc::new(Table::new(providers)));
-        RouterActor { routes, guarding }
+        RouterActor { routes, guarding, state, state_busy: Arc::new(AtomicBool::new(false)) }
     }
 
-    /// Starts one look after each provider, unless the last one is still under way.
+    /// Starts one look after each provider and the state, unless the last one is still under way.
     fn guard(&self) {
         for Guarding { provider, busy } in &self.guarding {
             if busy.swap(true, Ordering::Relaxed) {
@@ -86,6 +89,14 @@ impl RouterActor {
                 provider.guard().await;
             });
         }
+        if self.state_busy.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let (state, busy) = (self.state.clone(), Arc::clone(&self.state_busy));
+        actix_rt::spawn(async move {
+            let _busy = Busy(busy);
+            state.guard().await;
+        });
     }
 }
 
@@ -103,12 +114,11 @@ impl Handler<RoundTrip> for RouterActor {
     type Result = ResponseFuture<bool>;
 
     fn handle(&mut self, _message: RoundTrip, _ctx: &mut Self::Context) -> Self::Result {
-        let table = self.routes.table();
+        let (table, state) = (self.routes.table(), self.state.clone());
         Box::pin(async move {
-            join_all(table.providers().iter().map(|provider| provider.ping()))
-                .await
-                .into_iter()
-                .all(|alive| alive)
+            let providers = join_all(table.providers().iter().map(|provider| provider.ping()));
+            let (providers, state) = join(providers, state.ping()).await;
+            state && providers.into_iter().all(|alive| alive)
         })
     }
 }

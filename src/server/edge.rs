@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::config::settings::{ClientKey, Listener};
 use crate::metrics::Metrics;
 use crate::router::Routes;
+use crate::state::State;
 
 /// One listener's view of the daemon.
 #[derive(Clone)]
@@ -20,6 +21,8 @@ pub struct Edge {
     pub routes: Arc<Routes>,
     /// Where is recorded.
     pub metrics: Arc<Metrics>,
+    /// What outlives the process.
+    pub state: State,
     /// Set when the daemon drains.
     pub draining: Arc<AtomicBool>,
 }

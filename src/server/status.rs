@@ -12,6 +12,7 @@ use crate::backend::Backend;
 use crate::error::{ErrorKind, ProxyError};
 use crate::provider::handle::Provider;
 use crate::router::table::Table;
+use crate::state::Status;
 
 /// Alive: the worker answers.
 pub fn health() -> HttpResponse {
@@ -55,11 +56,26 @@ pub fn status(edge: &Edge) -> HttpResponse {
         "version": env!("CARGO_PKG_VERSION"),
         "draining": edge.draining(),
         "ready": table.ready(),
+        "state": state(&edge.state.status()),
         "providers": providers,
     });
     HttpResponse::Ok()
         .insert_header((CONTENT_TYPE, HeaderValue::from_static("application/json")))
         .body(body.to_string())
+}
+
+/// Where the state is: `disk`, or `memory` with the reason unless that was asked for.
+fn state(status: &Status) -> Value {
+    let on_disk = status.file.is_some() && status.trouble.is_none();
+    let since = status.since.and_then(|since| jiff::Timestamp::from_millisecond(since.0).ok());
+    json!({
+        "kept": if on_disk { "disk" } else { "memory" },
+        "file": status.file.as_ref().map(|file| file.display().to_string()),
+        "since": since.and_then(|since| since.round(jiff::Unit::Second).ok()).map(|since| since.to_string()),
+        "error": status.trouble,
+        "waiting_rows": status.waiting,
+        "lost_rows": status.lost,
+    })
 }
 
 fn picture(provider: &Provider) -> Value {
@@ -95,6 +111,7 @@ mod tests {
     use super::*;
     use crate::config::settings::Listener;
     use crate::metrics::Metrics;
+    use crate::state::State;
 
     fn edge(draining: bool) -> Edge {
         let second = Duration::from_secs(1);
@@ -118,6 +135,7 @@ mod tests {
             keys: Arc::default(),
             routes: Arc::default(),
             metrics: Arc::new(Metrics::new().unwrap()),
+            state: State::nowhere(),
             draining: Arc::new(AtomicBool::new(draining)),
         }
     }

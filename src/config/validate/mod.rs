@@ -6,8 +6,10 @@ mod keys;
 mod limits;
 mod listeners;
 mod providers;
+mod state;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::time::Duration;
 
 use config::Value as ConfigValue;
@@ -36,6 +38,8 @@ pub(crate) struct Check<'a> {
     pub(crate) env: &'a BTreeMap<String, String>,
     /// The kinds of upstreams there are.
     pub(crate) kinds: &'a [Kind<'a>],
+    /// demuxai's directory in the platform's state directory.
+    pub(crate) state_dir: Option<&'a Path>,
     /// Where values come from.
     pub(crate) places: &'a Places,
     /// The layers, lowest first, for finding places.
@@ -60,11 +64,12 @@ pub(crate) fn configuration(check: &mut Check<'_>, spec: &Spec) -> Config {
     let addresses: Vec<_> =
         listeners.iter().map(|listener| (listener.id.as_str(), listener.address)).collect();
     let providers = providers::all(check, spec, &addresses);
+    let state = state::state(check, &spec.state);
     let admin_key = keys::admin(check, spec, &keys);
     let log = log(check, spec);
     ignored(check, spec);
     let notes = std::mem::take(&mut check.notes);
-    Config { listeners, keys, providers, admin_key, log, notes }
+    Config { listeners, keys, providers, state, admin_key, log, notes }
 }
 
 fn log(check: &mut Check<'_>, spec: &Spec) -> Log {
@@ -86,11 +91,7 @@ fn log(check: &mut Check<'_>, spec: &Spec) -> Log {
 
 /// Tables of later versions: their ids are in the namespace, the rest waits.
 fn ignored(check: &mut Check<'_>, spec: &Spec) {
-    let sections = [
-        ("groups", !spec.groups.is_empty()),
-        ("routers", !spec.routers.is_empty()),
-        ("state", spec.state.is_some()),
-    ];
+    let sections = [("groups", !spec.groups.is_empty()), ("routers", !spec.routers.is_empty())];
     let present: Vec<_> =
         sections.iter().filter(|(_, present)| *present).map(|(name, _)| format!("[{name}]")).collect();
     if !present.is_empty() {

@@ -1,0 +1,262 @@
+//! The one task that carries the journal to the store: soon after something changed, one batch at a time; later and
+//! later again while that fails; and to the end when the daemon ends. While nothing changes it sleeps without a timer.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use tokio::sync::{Notify, watch};
+use tokio::time::{sleep, timeout};
+use tracing::error;
+
+use super::actor::{Crew, Trouble};
+use super::journal::Journal;
+use super::now;
+use super::store::{Shelf, Store, Written};
+use crate::metrics::state::{Again, StateInMemory, StateKept, StateLost, StateMeters, StateWritten};
+use crate::quota::Moment;
+
+/// The times of the keeper.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pace {
+    /// From the end of one write to the begin of the next.
+    pub(super) between: Duration,
+    /// How long the store may take before its actor is given up.
+    pub(super) patience: Duration,
+    /// The first pause after a failure; doubled for each further one.
+    pub(super) first_pause: Duration,
+    /// The longest pause.
+    pub(super) longest_pause: Duration,
+}
+
+/// How things stand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Condition {
+    /// Why nothing is written; `None` while all is well.
+    pub(super) trouble: Option<String>,
+    /// Since when it has been so, or well.
+    pub(super) since: Moment,
+}
+
+/// Carries the journal to the store.
+pub(super) struct Keeper {
+    pub(super) file: PathBuf,
+    pub(super) pace: Pace,
+    pub(super) crew: Crew,
+    journal: Mutex<Journal>,
+    /// Something changed.
+    changed: Notify,
+    condition: Mutex<Condition>,
+    meters: StateMeters,
+    closing: watch::Sender<bool>,
+    closed: watch::Sender<bool>,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Pace {
+            between: Duration::from_millis(50),
+            patience: Duration::from_secs(5),
+            first_pause: Duration::from_millis(50),
+            longest_pause: Duration::from_secs(60),
+        }
+    }
+}
+
+// === impl Keeper ===
+
+impl Keeper {
+    /// A keeper that does nothing until it runs. `opened` is the store, or why there is none yet.
+    pub(super) fn new(
+        file: PathBuf,
+        pace: Pace,
+        shelf: Arc<dyn Shelf>,
+        journal: Journal,
+        opened: Result<Box<dyn Store>, String>,
+        meters: StateMeters,
+    ) -> Self {
+        let (store, trouble) = match opened {
+            Ok(store) => {
+                StateKept { meters: &meters, file: &file, again: Again::First }.emit();
+                (Some(store), None)
+            }
+            Err(why) => {
+                StateInMemory { meters: &meters, file: &file, why: &why }.emit();
+                (None, Some(why))
+            }
+        };
+        Keeper {
+            crew: Crew::new(shelf, store),
+            condition: Mutex::new(Condition { trouble, since: now() }),
+            journal: Mutex::new(journal),
+            changed: Notify::new(),
+            closing: watch::channel(false).0,
+            closed: watch::channel(false).0,
+            file,
+            pace,
+            meters,
+        }
+    }
+
+    /// Changes the journal, and sees to it that this comes to the store.
+    pub(super) fn change(&self, change: impl FnOnce(&mut Journal)) {
+        let mut journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut journal);
+        let waiting = journal.waiting();
+        drop(journal);
+        self.meters.waiting(waiting);
+        if waiting > 0 {
+            self.changed.notify_one();
+        }
+    }
+
+    /// How many rows wait, and how many were given up.
+    pub(super) fn journal(&self) -> (usize, u64) {
+        let journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
+        (journal.waiting(), journal.lost())
+    }
+
+    /// How things stand.
+    pub(super) fn condition(&self) -> Condition {
+        self.condition.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Runs until it is drained. A panic of its own is the end of neither it nor the daemon.
+    pub(super) async fn run(self: Arc<Self>) {
+        loop {
+            let fallen = std::panic::AssertUnwindSafe(self.carry()).catch_unwind().await.is_err();
+            if !fallen {
+                break;
+            }
+            error!("the state's keeper fell");
+            sleep(self.pace.patience).await;
+        }
+        self.closed.send_replace(true);
+    }
+
+    async fn carry(&self) {
+        let mut failures = u32::from(self.condition().trouble.is_some());
+        loop {
+            // While it fails, it tries whether anything changes or not: that it can be relied on again is news.
+            if failures == 0 {
+                self.until_changed().await;
+            } else {
+                self.pause(self.pause_after(failures)).await;
+            }
+            failures = match self.write(failures > 0).await {
+                Ok(()) => 0,
+                Err(_) => failures.saturating_add(1),
+            };
+            if failures == 0 {
+                if self.is_closing() && self.journal().0 == 0 {
+                    self.crew.close(self.pace.patience).await;
+                    return;
+                }
+                self.pause(self.pace.between).await;
+            }
+        }
+    }
+
+    async fn until_changed(&self) {
+        let mut closing = self.closing.subscribe();
+        tokio::select! {
+            () = self.changed.notified() => {}
+            _ = closing.wait_for(|is_closing| *is_closing) => {}
+        }
+    }
+
+    /// Pauses; the order to close ends it, but not one that begins after it.
+    async fn pause(&self, length: Duration) {
+        if self.is_closing() {
+            sleep(length.min(self.pace.between)).await;
+            return;
+        }
+        let mut closing = self.closing.subscribe();
+        let _ = timeout(length, closing.wait_for(|is_closing| *is_closing)).await;
+    }
+
+    fn is_closing(&self) -> bool {
+        *self.closing.borrow()
+    }
+
+    fn pause_after(&self, failures: u32) -> Duration {
+        let factor = 1_u32.checked_shl(failures.saturating_sub(1)).unwrap_or(u32::MAX);
+        self.pace.first_pause.saturating_mul(factor).min(self.pace.longest_pause)
+    }
+
+    /// Writes one batch, if there is one; `even_if_empty` tries the store even so.
+    async fn write(&self, even_if_empty: bool) -> Result<(), Trouble> {
+        let batch = {
+            let mut journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
+            if even_if_empty { Some(journal.any_batch(now())) } else { journal.batch(now()) }
+        };
+        let Some(batch) = batch else { return Ok(()) };
+        let number = batch.number;
+        let answer = self.crew.write(batch, self.pace.patience).await;
+        let outcome = answer.as_ref().map_or_else(Trouble::label, |_| "ok");
+        StateWritten { meters: &self.meters, outcome }.emit();
+        match answer {
+            Ok(written) => {
+                self.answered(number, written);
+                self.well();
+                Ok(())
+            }
+            Err(trouble) => {
+                self.ill(&trouble);
+                Err(trouble)
+            }
+        }
+    }
+
+    fn answered(&self, number: i64, written: Written) {
+        self.change(|journal| journal.answered(number, written));
+    }
+
+    fn well(&self) {
+        let mut condition = self.condition.lock().unwrap_or_else(PoisonError::into_inner);
+        if condition.trouble.is_some() {
+            *condition = Condition { trouble: None, since: now() };
+            StateKept { meters: &self.meters, file: &self.file, again: Again::Again }.emit();
+        }
+    }
+
+    fn ill(&self, trouble: &Trouble) {
+        let mut condition = self.condition.lock().unwrap_or_else(PoisonError::into_inner);
+        if condition.trouble.as_deref() == Some(trouble.text()) {
+            return;
+        }
+        let since = if condition.trouble.is_some() { condition.since } else { now() };
+        *condition = Condition { trouble: Some(trouble.text().to_owned()), since };
+        StateInMemory { meters: &self.meters, file: &self.file, why: trouble.text() }.emit();
+    }
+
+    /// Writes all that waits and closes the store; what could not be written in time is said to be lost.
+    pub(super) async fn drain(&self, within: Duration) {
+        let mut closed = self.closed.subscribe();
+        self.closing.send_replace(true);
+        let in_time = timeout(within, closed.wait_for(|is_closed| *is_closed)).await.is_ok();
+        let (rows, _) = self.journal();
+        if !in_time && rows > 0 {
+            StateLost { file: &self.file, rows }.emit();
+        }
+    }
+
+    /// Replaces an actor that is dead or gives no sign of life.
+    pub(super) async fn guard(&self) {
+        let Some(worker) = self.crew.current() else { return };
+        // One that has nothing to do cannot hang, and is left asleep.
+        let is_well = worker.lives() && (!worker.is_busy() || worker.answers(self.pace.patience).await);
+        if !is_well {
+            self.crew.give_up(&worker);
+        }
+    }
+
+    /// Whether the actor answers. One that was given up is not waited for: the daemon serves without it.
+    pub(super) async fn ping(&self) -> bool {
+        match self.crew.current() {
+            Some(worker) => worker.answers(self.pace.patience).await,
+            None => true,
+        }
+    }
+}

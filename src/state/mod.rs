@@ -1,0 +1,211 @@
+//! The state that outlives the process: the ledger's rows and the history of what was used. Whoever counts hands it
+//! over without waiting; one task writes it to disk within a tenth of a second, and a store that fails only costs
+//! memory of what was. It knows nothing of what the rows mean.
+
+mod actor;
+mod file;
+mod journal;
+mod keeper;
+mod sqlite;
+mod store;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::{Duration, SystemTime};
+
+use crate::config::settings::StateConfig;
+use crate::metrics::Metrics;
+use crate::quota::Moment;
+use file::FileShelf;
+use journal::Journal;
+use keeper::{Keeper, Pace};
+pub use store::{
+    Asked, Batch, Change, Fault, Kept, RowId, Saved, SavedRow, Shelf, Spent, Store, StoreError, UsageId,
+    UsageRow, Written, hour_of,
+};
+
+/// What keeps the state; cheap to clone.
+#[derive(Clone)]
+pub struct State(Option<Arc<Keeper>>);
+
+/// A ledger row as its provider has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    /// Its name within the provider.
+    pub key: String,
+    /// What it says; only its owner reads it.
+    pub json: String,
+}
+
+/// How things stand, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status {
+    /// The file; `None`: in memory only, as configured.
+    pub file: Option<PathBuf>,
+    /// Why it is in memory only nonetheless.
+    pub trouble: Option<String>,
+    /// Since when it has been so; the start, if it never was otherwise.
+    pub since: Option<Moment>,
+    /// Rows that wait to be written.
+    pub waiting: usize,
+    /// Rows that were given up because there were too many, or they were too large.
+    pub lost: u64,
+}
+
+type Opened = Result<(Box<dyn Store>, Saved), StoreError>;
+
+// === impl State ===
+
+impl State {
+    /// Opens the state and reads what is needed at start. It blocks while the disk does, for some seconds at most, and
+    /// never fails: what cannot be opened is said, tried again later, and meanwhile kept in memory.
+    /// Must be called inside an actix system.
+    pub fn open(config: &StateConfig, metrics: &Metrics) -> (State, Saved) {
+        match &config.file {
+            Some(file) => {
+                let shelf = Arc::new(FileShelf::new(file.clone()));
+                Self::on(shelf, file.clone(), Pace::default(), metrics)
+            }
+            None => (State::nowhere(), Saved::default()),
+        }
+    }
+
+    /// Keeps nothing.
+    pub fn nowhere() -> State {
+        State(None)
+    }
+
+    fn on(shelf: Arc<dyn Shelf>, file: PathBuf, pace: Pace, metrics: &Metrics) -> (State, Saved) {
+        let (opened, saved) = match open_within(&shelf, pace.patience) {
+            Ok((store, saved)) => (Ok(store), saved),
+            Err(error) => (Err(error.text), Saved::default()),
+        };
+        let mut journal = Journal::new(fastrand::i64(..));
+        journal.loaded(&saved);
+        let keeper = Arc::new(Keeper::new(file, pace, shelf, journal, opened, metrics.state_meters()));
+        actix_rt::spawn(Arc::clone(&keeper).run());
+        (State(Some(keeper)), saved)
+    }
+
+    /// Keeps the latest text of these rows.
+    pub fn save(&self, provider: &str, rows: Vec<Row>) {
+        let Some(keeper) = &self.0 else { return };
+        let (provider, at) = (Arc::<str>::from(provider), now());
+        keeper.change(|journal| {
+            for row in rows {
+                let id = RowId { provider: Arc::clone(&provider), key: Arc::from(row.key) };
+                journal.save(id, &row.json, at);
+            }
+        });
+    }
+
+    /// Deletes these rows.
+    pub fn forget(&self, provider: &str, keys: &[String]) {
+        let Some(keeper) = &self.0 else { return };
+        let provider = Arc::<str>::from(provider);
+        keeper.change(|journal| {
+            for key in keys {
+                journal.forget(RowId { provider: Arc::clone(&provider), key: Arc::from(key.as_str()) });
+            }
+        });
+    }
+
+    /// Adds to the history what was used at this moment.
+    pub fn count_usage(&self, at: Moment, provider: &str, model: &str, spent: Spent) {
+        let Some(keeper) = &self.0 else { return };
+        let id = UsageId { hour: hour_of(at), provider: Arc::from(provider), model: Arc::from(model) };
+        keeper.change(|journal| journal.count(id, spent));
+    }
+
+    /// What was used, by hour, provider and model, the oldest hour first; what was counted within the last tenth of a
+    /// second may be missing.
+    ///
+    /// # Errors
+    /// Why it cannot be looked up, in words.
+    pub async fn history(&self, asked: Asked) -> Result<Vec<UsageRow>, String> {
+        let Some(keeper) = &self.0 else { return Ok(Vec::new()) };
+        keeper.crew.look_up(asked, keeper.pace.patience).await.map_err(|trouble| trouble.text().to_owned())
+    }
+
+    /// Writes all that waits, within bounds, and closes the store. What is handed over afterwards is lost.
+    pub async fn drain(&self, within: Duration) {
+        if let Some(keeper) = &self.0 {
+            keeper.drain(within).await;
+        }
+    }
+
+    /// Replaces an actor that is dead or gives no sign of life. While there is nothing to do it costs nothing.
+    pub async fn guard(&self) {
+        if let Some(keeper) = &self.0 {
+            keeper.guard().await;
+        }
+    }
+
+    /// Whether the actor answers, or is known not to.
+    pub async fn ping(&self) -> bool {
+        match &self.0 {
+            Some(keeper) => keeper.ping().await,
+            None => true,
+        }
+    }
+
+    /// How things stand.
+    pub fn status(&self) -> Status {
+        let Some(keeper) = &self.0 else {
+            return Status { file: None, trouble: None, since: None, waiting: 0, lost: 0 };
+        };
+        let (waiting, lost) = keeper.journal();
+        let condition = keeper.condition();
+        Status {
+            file: Some(keeper.file.clone()),
+            trouble: condition.trouble,
+            since: Some(condition.since),
+            waiting,
+            lost,
+        }
+    }
+}
+
+/// Opens and reads the store on a thread of its own: a disk that hangs must not keep the daemon from starting.
+fn open_within(shelf: &Arc<dyn Shelf>, patience: Duration) -> Opened {
+    let (done, opened) = mpsc::sync_channel(1);
+    let opener = Arc::clone(shelf);
+    let spawned = thread::Builder::new().name("demuxai-state".to_owned()).spawn(move || {
+        // Nobody may be waiting any more; then the store is closed again.
+        let _ = done.send(catch_unwind(AssertUnwindSafe(|| open(opener.as_ref()))));
+    });
+    let failed = |text: &str| StoreError::new(Fault::Other, text);
+    if spawned.is_err() {
+        return Err(failed("the system has no thread to open the state"));
+    }
+    match opened.recv_timeout(patience) {
+        Ok(Ok(opened)) => opened,
+        Ok(Err(_panic)) => Err(failed("opening the state fell over itself")),
+        Err(_elapsed) => Err(failed("the disk does not answer")),
+    }
+}
+
+fn open(shelf: &dyn Shelf) -> Opened {
+    let mut store = shelf.open()?;
+    match store.load(now()) {
+        Err(error) if error.fault == Fault::Corrupt => {
+            drop(store);
+            shelf.put_aside(&error)?;
+            let mut fresh = shelf.open()?;
+            let saved = fresh.load(now())?;
+            Ok((fresh, saved))
+        }
+        loaded => Ok((store, loaded?)),
+    }
+}
+
+/// The time by the clock on the wall: what is kept outlives the process.
+fn now() -> Moment {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Moment(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}
+
+#[cfg(test)]
+mod tests;
