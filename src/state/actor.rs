@@ -37,7 +37,7 @@ struct Write(Arc<Batch>);
 #[rtype(result = "Result<Vec<UsageRow>, StoreError>")]
 struct LookUp(Asked);
 
-/// Close the store.
+/// Close the store and let others have it.
 #[derive(Message)]
 #[rtype(result = "()")]
 struct Close;
@@ -146,6 +146,7 @@ impl Handler<Close> for StateActor {
 
     fn handle(&mut self, _message: Close, _ctx: &mut Self::Context) {
         self.store = None;
+        self.shelf.release();
     }
 }
 
@@ -227,9 +228,9 @@ impl Crew {
         self.ask(LookUp(asked), patience).await?.map_err(Trouble::Store)
     }
 
-    /// Has the store closed, if it is open.
+    /// Has the store closed, if it is open, and given back.
     pub(super) async fn close(&self, patience: Duration) {
-        let Some(worker) = self.current().filter(|worker| worker.lives()) else { return };
+        let Ok(worker) = self.worker() else { return };
         // Nothing can be lost any more if it does not answer.
         let _ = worker.ask(Close, patience).await;
         self.give_up(&worker);

@@ -201,6 +201,10 @@ impl Shelf for FileShelf {
         StatePutAside { file: &self.path, aside: &to, why: &why.text }.emit();
         Ok(())
     }
+
+    fn release(&self) {
+        *self.lock.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
 }
 
 #[cfg(test)]

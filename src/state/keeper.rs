@@ -13,7 +13,7 @@ use tracing::error;
 use super::actor::{Crew, Trouble};
 use super::journal::Journal;
 use super::now;
-use super::store::{Shelf, Store, Written};
+use super::store::{Asked, Shelf, Store, UsageRow, Written};
 use crate::metrics::state::{Again, StateInMemory, StateKept, StateLost, StateMeters, StateWritten};
 use crate::quota::Moment;
 
@@ -144,18 +144,26 @@ impl Keeper {
             } else {
                 self.pause(self.pause_after(failures)).await;
             }
+            if self.is_closing() && self.journal().0 == 0 {
+                self.crew.close(self.pace.patience).await;
+                return;
+            }
             failures = match self.write(failures > 0).await {
                 Ok(()) => 0,
                 Err(_) => failures.saturating_add(1),
             };
             if failures == 0 {
-                if self.is_closing() && self.journal().0 == 0 {
-                    self.crew.close(self.pace.patience).await;
-                    return;
-                }
                 self.pause(self.pace.between).await;
             }
         }
+    }
+
+    /// Looks the usage up.
+    pub(super) async fn look_up(&self, asked: Asked) -> Result<Vec<UsageRow>, String> {
+        if self.is_closing() {
+            return Err("the state is closed: demuxai ends".to_owned());
+        }
+        self.crew.look_up(asked, self.pace.patience).await.map_err(|trouble| trouble.text().to_owned())
     }
 
     async fn until_changed(&self) {

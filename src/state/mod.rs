@@ -126,7 +126,7 @@ impl State {
     /// Why it cannot be looked up, in words.
     pub async fn history(&self, asked: Asked) -> Result<Vec<UsageRow>, String> {
         let Some(keeper) = &self.0 else { return Ok(Vec::new()) };
-        keeper.crew.look_up(asked, keeper.pace.patience).await.map_err(|trouble| trouble.text().to_owned())
+        keeper.look_up(asked).await
     }
 
     /// Writes all that waits, within bounds, and closes the store. What is handed over afterwards is lost.

@@ -204,6 +204,9 @@ pub trait Shelf: Send + Sync + 'static {
     /// # Errors
     /// When it cannot be moved.
     fn put_aside(&self, why: &StoreError) -> Result<(), StoreError>;
+
+    /// Lets other processes have the store; until the next opening.
+    fn release(&self);
 }
 
 // === impl Spent ===

@@ -27,6 +27,7 @@ mod relay;
 mod sdk;
 mod security;
 mod shutdown;
+mod state;
 mod streams;
 mod supervision;
 mod support;

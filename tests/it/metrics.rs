@@ -98,10 +98,17 @@ fn ask(content: &str, stream: bool) -> String {
 
 /// A daemon in front of it that gives up soon.
 fn impatient(fake: &Fake) -> Proxy {
+    impatient_with(fake, "")
+}
+
+/// The same with more in its configuration.
+fn impatient_with(fake: &Fake, more: &str) -> Proxy {
     let listener =
         "[listeners.test]\naddress = \"127.0.0.1:0\"\nworkers = 1\ndrain = 1\nstalled_reader = \"500ms\"\n";
-    let text =
-        format!("{}timeouts = {{ idle = \"300ms\" }}\n{listener}", provider("up", "openai", &fake.url()));
+    let text = format!(
+        "{}timeouts = {{ idle = \"300ms\" }}\n{listener}{more}",
+        provider("up", "openai", &fake.url())
+    );
     let proxy = Proxy::start(&text);
     until_up(&proxy, "up");
     proxy
@@ -139,7 +146,9 @@ fn every_reason_for_a_stream_s_end_is_counted_as_what_it_is() {
 #[test]
 fn names_types_and_labels_are_those_that_are_promised() {
     let fake = obedient();
-    let proxy = impatient(&fake);
+    let directory = tempfile::TempDir::new().expect("a directory");
+    let state = format!("[state]\npath = \"{}\"\n", directory.path().join("state.db").display());
+    let proxy = impatient_with(&fake, &state);
     assert_eq!(proxy.post(PATH, &ask("plain", false)).status, 200);
     assert_eq!(proxy.post(PATH, &ask("refused", false)).status, 429);
     assert_eq!(proxy.post(PATH, "{}").status, 400);

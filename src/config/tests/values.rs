@@ -184,9 +184,47 @@ fn a_key_over_plain_http_to_the_internet_is_noted() {
 #[test]
 fn tables_of_later_versions_are_accepted_with_one_note() {
     let text = "[groups.coder]\ntype = 'failover'\nmembers = ['a/b', { to = '${NOT_SET}' }]\n\
-                [routers.auto]\nroutes = [{ to = 'coder' }]\n[state]\npath = '/x'\n[providers.o]\ntype = 'ollama'";
+                [routers.auto]\nroutes = [{ to = 'coder' }]\n[providers.o]\ntype = 'ollama'";
     let config = Case::of(text).config();
-    assert_eq!(config.notes, ["[groups], [routers], [state]: not available in this version yet: ignored"]);
+    assert_eq!(config.notes, ["[groups], [routers]: not available in this version yet: ignored"]);
+}
+
+#[test]
+fn state_is_kept_where_the_configuration_says() {
+    let mut case = Case::of("[state]\npath = 'beside.db'");
+    case.sources.state_dir = Some(PathBuf::from("/state/demuxai"));
+    assert_eq!(case.config().state.file, Some(case.directory.path().join("beside.db")));
+    let by_variable = |path| Case::of("").env("HOME", "/home/me").env("DEMUXAI__STATE__PATH", path);
+    for (written, expected) in
+        [("/var/x.db", Some("/var/x.db")), ("~/x.db", Some("/home/me/x.db")), ("none", None)]
+    {
+        assert_eq!(by_variable(written).config().state.file, expected.map(PathBuf::from), "{written}");
+    }
+    let report = by_variable("x.db").report();
+    assert!(report.contains("outside a file a path must be absolute"), "{report}");
+    assert_eq!(Case::of("[state]\npath = 'none'").config().state.file, None);
+    assert!(Case::of("[state]\npath = './none'").config().state.file.is_some(), "a file may be called so");
+}
+
+#[test]
+fn state_is_in_the_platform_s_directory_unless_the_configuration_says_otherwise() {
+    for mut case in [Case::empty(), Case::of(""), Case::of("[state]")] {
+        assert_eq!(case.config().state.file, None, "without one it is in memory");
+        case.sources.state_dir = Some(PathBuf::from("/state/demuxai"));
+        assert_eq!(case.config().state.file, Some(PathBuf::from("/state/demuxai/state.db")));
+    }
+}
+
+#[test]
+fn a_state_that_cannot_be_meant_is_reported() {
+    let report = Case::of("[state]\npath = ''\nurl = 'redis://x'").report();
+    assert!(report.contains("state.url: is for a later version"), "{report}");
+    assert!(report.contains("state.path: the path is empty; or \"none\" for no file"), "{report}");
+    let case = Case::empty();
+    let directory = case.directory.path().display().to_string();
+    let report = case.file("a.toml", format!("[state]\npath = '{directory}'")).report();
+    assert!(report.contains("is a directory; name a file in it"), "{report}");
+    assert!(Case::of("[state]\npath = false").report().contains("state.path"));
 }
 
 #[test]

@@ -183,6 +183,101 @@ impl Drop for Program {
     }
 }
 
+/// The real program on one home, one configuration and one state file, killed and started again at will.
+pub struct Phoenix {
+    home: Home,
+    configuration: PathBuf,
+    running: Option<Program>,
+}
+
+impl Phoenix {
+    /// Starts it with this configuration; a listener on port 0 and the state file are added.
+    #[track_caller]
+    pub fn start(text: &str) -> Phoenix {
+        let mut phoenix = Phoenix::ready(text);
+        phoenix.rise();
+        phoenix
+    }
+
+    /// The same, but not started yet.
+    pub fn ready(text: &str) -> Phoenix {
+        let home = Home::new();
+        let more = "\n[listeners.test]\naddress = \"127.0.0.1:0\"\nworkers = 1\n[state]\npath = \"state/state.db\"\n";
+        let configuration = home.write("phoenix.toml", &format!("{text}{more}"));
+        Phoenix { home, configuration, running: None }
+    }
+
+    /// Its state file.
+    pub fn state_file(&self) -> PathBuf {
+        self.home.path().join("state/state.db")
+    }
+
+    /// The running program.
+    #[track_caller]
+    pub fn program(&self) -> &Program {
+        self.running.as_ref().expect("it runs")
+    }
+
+    /// Another one of it, on the same state file.
+    pub fn twin(&self) -> Program {
+        let program = self.home.start(&["serve", "--config", self.configuration.to_str().expect("text")]);
+        program.address();
+        program
+    }
+
+    /// Starts it again, until it listens.
+    #[track_caller]
+    pub fn rise(&mut self) {
+        assert!(self.running.is_none(), "it still runs");
+        self.running = Some(self.twin());
+    }
+
+    /// `kill -9`, now.
+    #[track_caller]
+    pub fn kill(&mut self) -> Ended {
+        let program = self.running.take().expect("it runs");
+        program.signal("KILL");
+        let ended = program.ended();
+        assert_eq!(ended.code, -9, "it was killed, and did not end by itself: {}", ended.stderr);
+        ended
+    }
+
+    /// `kill -9` as soon as this holds; it is asked without a pause.
+    #[track_caller]
+    pub fn kill_when(&mut self, mut holds: impl FnMut(&Program) -> bool) -> Ended {
+        let deadline = Instant::now() + PATIENCE;
+        while !holds(self.program()) {
+            assert!(Instant::now() < deadline, "the moment to kill it never came");
+        }
+        self.kill()
+    }
+
+    /// SIGTERM, and the end that follows.
+    #[track_caller]
+    pub fn end(&mut self) -> Ended {
+        let program = self.running.take().expect("it runs");
+        program.signal("TERM");
+        program.ended()
+    }
+
+    /// Kills and starts it so many times: `moment` returns when it is to be killed (load goes on in threads of its
+    /// own meanwhile), `check` looks at it after it is back.
+    #[track_caller]
+    pub fn die_and_rise(
+        &mut self,
+        times: usize,
+        mut moment: impl FnMut(usize, &Program),
+        mut check: impl FnMut(usize, &Program),
+    ) {
+        for round in 0..times {
+            moment(round, self.program());
+            self.kill();
+            self.rise();
+            check(round, self.program());
+        }
+    }
+}
+
 fn pour(mut pipe: Box<dyn Read + Send>, into: &Mutex<Vec<u8>>) {
     let mut chunk = [0; 16 * 1024];
     while let Ok(read) = pipe.read(&mut chunk) {
