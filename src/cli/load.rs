@@ -12,6 +12,7 @@ use crate::app::Plan;
 use crate::config::settings::Config;
 use crate::config::{self, Kind, Report, Sources};
 use crate::provider::registry::Registry;
+use crate::state::HOMELESS;
 
 /// The kinds that a key in the environment is reason enough to serve. Not GitHub: that host is gone, and its
 /// variable is set on many machines for other reasons.
@@ -131,6 +132,7 @@ fn summary(config: &Config) -> String {
     }
     match &config.state.file {
         Some(file) => lines.push(format!("  state    {}", file.display())),
+        None if config.state.homeless => lines.push(format!("  state    in memory only: {HOMELESS}")),
         None => lines.push("  state    in memory only".to_owned()),
     }
     for note in &config.notes {

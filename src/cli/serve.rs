@@ -70,14 +70,16 @@ async fn until_stopped(app: App) -> Exit {
         stopped = stop_on_signals(signals, &handle, &manager) => {
             match stopped {
                 Exit::Success => ended_by_itself(serving.await),
-                early => early,
+                early => {
+                    handle.keep_state().await;
+                    early
+                }
             }
         }
     };
     if let Some(feeding) = feeding {
         feeding.abort();
     }
-    handle.keep_state().await;
     exit
 }
 

@@ -154,6 +154,8 @@ pub struct Limit {
 pub struct StateConfig {
     /// The file; `None`: in memory only.
     pub file: Option<PathBuf>,
+    /// In memory only because no file was named and the platform has no place for one.
+    pub homeless: bool,
 }
 
 /// What is logged and how.

@@ -69,6 +69,12 @@ pub struct StatePutAside<'a> {
     pub why: &'a str,
 }
 
+/// There is no place for a file, and nobody said that there should be none.
+pub struct StateHomeless {
+    /// Why, and what helps.
+    pub why: &'static str,
+}
+
 /// The daemon ends, and not all could be written.
 pub struct StateLost<'a> {
     /// The file.
@@ -164,6 +170,13 @@ impl StatePutAside<'_> {
             error = self.why,
             "state file is corrupt: moved aside, a fresh one is begun"
         );
+    }
+}
+
+impl StateHomeless {
+    /// Says so, loudly.
+    pub fn emit(&self) {
+        warn!(error = self.why, "state is in memory only");
     }
 }
 

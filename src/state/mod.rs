@@ -17,6 +17,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::config::settings::StateConfig;
 use crate::metrics::Metrics;
+use crate::metrics::state::StateHomeless;
 use crate::quota::Moment;
 use file::FileShelf;
 use journal::Journal;
@@ -25,6 +26,10 @@ pub use store::{
     Asked, Batch, Change, Fault, Kept, RowId, Saved, SavedRow, Shelf, Spent, Store, StoreError, UsageId,
     UsageRow, Written, hour_of,
 };
+
+/// Why there is no file where none was named.
+pub const HOMELESS: &str =
+    "this platform has no state directory (is HOME set?); name a file with [state] path";
 
 /// What keeps the state; cheap to clone.
 #[derive(Clone)]
@@ -68,7 +73,12 @@ impl State {
                 let shelf = Arc::new(FileShelf::new(file.clone()));
                 Self::on(shelf, file.clone(), Pace::default(), metrics)
             }
-            None => (State::nowhere(), Saved::default()),
+            None => {
+                if config.homeless {
+                    StateHomeless { why: HOMELESS }.emit();
+                }
+                (State::nowhere(), Saved::default())
+            }
         }
     }
 

@@ -112,10 +112,10 @@ impl SqliteStore {
             }
             None => return Ok(Written::WantsAll),
         }
-        put(&transaction, batch)?;
         if day != self.pruned {
             prune(&transaction, batch.at)?;
         }
+        put(&transaction, batch)?;
         transaction.commit()?;
         self.pruned = day;
         Ok(Written::Done)
@@ -212,11 +212,15 @@ fn put(transaction: &Transaction<'_>, batch: &Batch) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// Lets go what nobody will ask for any more.
+/// Lets go what nobody will ask for any more. What is old is old beside the newest that is there, too: a clock that is
+/// years ahead for a moment must not cost everything.
 fn prune(transaction: &Transaction<'_>, now: Moment) -> rusqlite::Result<()> {
-    let oldest = now.0.saturating_sub(KEPT_MS);
-    transaction.execute("DELETE FROM usage WHERE hour < ?1", [hour_of(Moment(oldest))])?;
-    transaction.execute("DELETE FROM ledger WHERE updated_ms < ?1", [oldest])?;
+    let newest = |sql: &str| transaction.query_row(sql, [], |row| row.get::<_, Option<i64>>(0));
+    let hour = newest("SELECT max(hour) FROM usage")?.map_or(hour_of(now), |hour| hour.min(hour_of(now)));
+    transaction
+        .execute("DELETE FROM usage WHERE hour < ?1", [hour.saturating_sub(hour_of(Moment(KEPT_MS)))])?;
+    let updated = newest("SELECT max(updated_ms) FROM ledger")?.map_or(now.0, |updated| updated.min(now.0));
+    transaction.execute("DELETE FROM ledger WHERE updated_ms < ?1", [updated.saturating_sub(KEPT_MS)])?;
     Ok(())
 }
 

@@ -213,7 +213,7 @@ async fn a_state_that_is_nowhere_takes_everything_and_keeps_nothing() {
 #[actix_rt::test]
 async fn a_real_file_holds_everything_over_a_restart() {
     let directory = TempDir::new().unwrap();
-    let config = StateConfig { file: Some(directory.path().join("deep/state.db")) };
+    let config = StateConfig { file: Some(directory.path().join("deep/state.db")), homeless: false };
     let metrics = Metrics::new().unwrap();
     for round in 1..4_u64 {
         let (state, saved) = State::open(&config, &metrics);
@@ -234,7 +234,7 @@ async fn a_real_file_holds_everything_over_a_restart() {
 async fn deleting_the_file_while_it_is_in_use_costs_the_history_and_nothing_else() {
     let directory = TempDir::new().unwrap();
     let file = directory.path().join("state.db");
-    let config = StateConfig { file: Some(file.clone()) };
+    let config = StateConfig { file: Some(file.clone()), homeless: false };
     let (state, _) = State::open(&config, &Metrics::new().unwrap());
     state.save("p", vec![row("a", "1")]);
     eventually("it is written", || state.status().waiting == 0).await;

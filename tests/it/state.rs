@@ -21,7 +21,7 @@ use crate::support::{client, nowhere};
 const LONG: Duration = Duration::from_secs(20);
 
 fn config(file: &Path) -> StateConfig {
-    StateConfig { file: Some(file.to_owned()) }
+    StateConfig { file: Some(file.to_owned()), homeless: false }
 }
 
 fn now() -> Moment {

@@ -202,14 +202,14 @@ fn state_is_kept_where_the_configuration_says() {
     }
     let report = by_variable("x.db").report();
     assert!(report.contains("outside a file a path must be absolute"), "{report}");
-    assert_eq!(Case::of("[state]\npath = 'none'").config().state.file, None);
+    assert_eq!(Case::of("[state]\npath = 'none'").config().state, settings::StateConfig::default());
     assert!(Case::of("[state]\npath = './none'").config().state.file.is_some(), "a file may be called so");
 }
 
 #[test]
 fn state_is_in_the_platform_s_directory_unless_the_configuration_says_otherwise() {
     for mut case in [Case::empty(), Case::of(""), Case::of("[state]")] {
-        assert_eq!(case.config().state.file, None, "without one it is in memory");
+        assert!(case.config().state.homeless, "without one it is in memory, and that was not asked for");
         case.sources.state_dir = Some(PathBuf::from("/state/demuxai"));
         assert_eq!(case.config().state.file, Some(PathBuf::from("/state/demuxai/state.db")));
     }

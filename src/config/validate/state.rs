@@ -21,10 +21,11 @@ pub(super) fn state(check: &mut Check<'_>, spec: &StateSpec) -> StateConfig {
     }
     let at = ["state", "path"];
     let Some(written) = spec.path.as_deref() else {
-        return StateConfig { file: check.state_dir.map(|directory| directory.join(FILE)) };
+        let file = check.state_dir.map(|directory| directory.join(FILE));
+        return StateConfig { homeless: file.is_none(), file };
     };
     if written == NONE {
-        return StateConfig { file: None };
+        return StateConfig::default();
     }
     let directory = spot_of(check.layers, &at).and_then(|spot| check.places.directory(spot));
     let file = located(written, &Surroundings::new(check.env, directory));
@@ -34,7 +35,7 @@ pub(super) fn state(check: &mut Check<'_>, spec: &StateSpec) -> StateConfig {
             check.problem(&at, format!("{quoted} is a directory; name a file in it, such as state.db"));
             StateConfig::default()
         }
-        Ok(file) => StateConfig { file: Some(file) },
+        Ok(file) => StateConfig { file: Some(file), homeless: false },
         Err(why) => {
             check.problem(&at, format!("{why}; or \"none\" for no file"));
             StateConfig::default()

@@ -123,15 +123,21 @@ fn what_is_older_than_four_hundred_days_is_let_go() {
     let (_directory, path) = folder();
     let mut store = SqliteStore::open(&path).unwrap();
     let at = hour_of(NOW);
-    let old = used(at - 400 * 24 - 1, 1);
-    store
-        .write(&batch(1, vec![row("a", Some("1"))], vec![old, used(at - 400 * 24, 2), used(at, 3)]))
-        .unwrap();
-    assert_eq!(store.history(&everything()).unwrap().len(), 2);
+    let rows = vec![used(at - 400 * 24 - 1, 1), used(at - 400 * 24, 2), used(at, 3)];
+    store.write(&batch(1, vec![row("old", Some("1"))], rows.clone())).unwrap();
+    let tomorrow = Moment(NOW.0 + DAY_MS);
+    store.write(&Batch { at: tomorrow, ..batch(2, vec![], vec![]) }).unwrap();
+    assert_eq!(store.history(&everything()).unwrap(), rows[1..]);
+
     let much_later = Moment(NOW.0 + 401 * DAY_MS);
     assert!(store.load(much_later).unwrap().ledger.is_empty(), "not loaded either");
-    store.write(&Batch { at: much_later, ..batch(2, vec![], vec![]) }).unwrap();
-    assert!(texts(&mut store).is_empty());
+    let mut new = row("new", Some("1"));
+    new.kept.as_mut().unwrap().updated = much_later;
+    store.write(&Batch { at: much_later, ..batch(3, vec![new], vec![]) }).unwrap();
+    assert_eq!(texts(&mut store).len(), 2, "a clock that is ahead for a moment costs nothing");
+    let day_after = Moment(much_later.0 + DAY_MS);
+    store.write(&Batch { at: day_after, ..batch(4, vec![], vec![]) }).unwrap();
+    assert_eq!(texts(&mut store), [("new".to_owned(), "1".to_owned())]);
 }
 
 #[test]
