@@ -13,16 +13,17 @@ use actix_web::dev::{Server, ServerHandle};
 use futures_util::future::join_all;
 use tracing::info;
 
+use crate::backend::group::GroupBackend;
 use crate::config::settings::{Config, Listener};
 use crate::metrics::Metrics;
 use crate::provider::about::About;
 use crate::provider::handle::Provider;
 use crate::provider::registry::Registry;
 use crate::provider::supervisor::{Intensity, Observer, supervise};
-use crate::router::{RouterActor, Routes};
+use crate::router::{RouterActor, Routes, graph};
 use crate::server::edge::Edge;
 use crate::server::listener;
-use crate::state::State;
+use crate::state::{Saved, State};
 
 /// How long the state may take to be written at the end.
 const STATE_DRAIN: Duration = Duration::from_secs(2);
@@ -116,7 +117,8 @@ impl Plan {
 
     /// Starts the providers alone, without router and listeners. Must be called inside an actix system.
     pub fn start_providers(self) -> Vec<Arc<Provider>> {
-        self.abouts.into_iter().map(Provider::start).collect()
+        let (state, saved) = (State::nowhere(), Saved::default());
+        self.abouts.into_iter().map(|about| Provider::start(about, &state, &saved)).collect()
     }
 
     /// Binds all listeners, then starts everything. Must be called inside an actix system.
@@ -126,10 +128,13 @@ impl Plan {
     pub fn start(self) -> Result<App, BuildError> {
         let sockets = bind_all(&self.config.listeners)?;
         // After the sockets: who cannot have them has no business with the file.
-        let (state, _saved) = State::open(&self.config.state, &self.metrics);
-        let providers: Vec<Arc<Provider>> = self.abouts.into_iter().map(Provider::start).collect();
+        let (state, saved) = State::open(&self.config.state, &self.metrics);
+        let providers: Vec<Arc<Provider>> =
+            self.abouts.into_iter().map(|about| Provider::start(about, &state, &saved)).collect();
+        let groups =
+            graph::groups(&self.config.groups, &providers, &self.metrics).map_err(BuildError::Internal)?;
         let routes = Arc::new(Routes::default());
-        let router = start_router(Arc::clone(&routes), providers, state.clone());
+        let router = start_router(Arc::clone(&routes), providers, groups, state.clone());
         let draining = Arc::new(AtomicBool::new(false));
         let keys = Arc::new(self.config.keys);
         let mut servers = Vec::new();
@@ -176,10 +181,15 @@ fn bind_all(listeners: &[Listener]) -> Result<Vec<TcpListener>, BuildError> {
     listeners.iter().map(bind).collect()
 }
 
-fn start_router(routes: Arc<Routes>, providers: Vec<Arc<Provider>>, state: State) -> Addr<RouterActor> {
+fn start_router(
+    routes: Arc<Routes>,
+    providers: Vec<Arc<Provider>>,
+    groups: Vec<GroupBackend>,
+    state: State,
+) -> Addr<RouterActor> {
     let (sender, receiver) = actix::dev::channel::channel(16);
     let supervision = supervise(receiver, Intensity::default(), RouterFalls, |_context| {
-        RouterActor::new(routes, providers, state)
+        RouterActor::new(routes, providers, groups, state)
     });
     actix_rt::spawn(supervision);
     Addr::new(sender)

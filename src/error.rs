@@ -1,10 +1,13 @@
 //! The one error of a request: what went wrong, whose fault it is, and whether and where it may be retried.
 //! It knows no HTTP response and no dialect; `server/respond.rs` alone turns it into one.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{HeaderName, HeaderValue};
+
+use crate::quota::{Refusal, Statement};
 
 /// What went wrong. Closed and small: every kind is a metric label and a log field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -51,6 +54,12 @@ pub enum ErrorKind {
     UpstreamProtocol,
     /// The provider's actor is down or was replaced while it held the request (503).
     ProviderDown,
+    /// A limit of the upstream account is used up, or it asked us to wait (429); nothing was sent.
+    QuotaExhausted,
+    /// The upstream failed again and again and is left alone for a moment (503); nothing was sent.
+    BreakerOpen,
+    /// No member of a group could answer (429 when quota was the reason anywhere, else 503).
+    Exhausted,
 }
 
 impl ErrorKind {
@@ -78,6 +87,9 @@ impl ErrorKind {
             ErrorKind::Truncated => "truncated",
             ErrorKind::UpstreamProtocol => "upstream_protocol",
             ErrorKind::ProviderDown => "provider_down",
+            ErrorKind::QuotaExhausted => "quota_exhausted",
+            ErrorKind::BreakerOpen => "breaker_open",
+            ErrorKind::Exhausted => "exhausted",
         }
     }
 }
@@ -117,6 +129,26 @@ pub struct UpstreamAnswer {
     pub retry_after: Option<String>,
 }
 
+/// There is no capacity now; and what could change that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Denial {
+    /// Only requests in flight are in the way: a place frees when one of them ends. So long it is worth waiting for.
+    pub full: Option<Duration>,
+    /// Only guesses are in the way: a lone probe may try.
+    pub probe: bool,
+}
+
+/// One hop of a request that did not lead to an answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attempt {
+    /// The backend's id.
+    pub backend: Arc<str>,
+    /// The error kind's label, or `skipped`.
+    pub label: &'static str,
+    /// Why, for people.
+    pub reason: String,
+}
+
 /// An error on the way of one request.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
@@ -139,6 +171,14 @@ pub struct ProxyError {
     pub retry_after: Option<Duration>,
     /// The provider it happened at, if it got that far.
     pub provider: Option<String>,
+    /// Set when want of capacity is the reason.
+    pub denial: Option<Denial>,
+    /// What the upstream's refusal means for the account's capacity.
+    pub refusal: Option<Box<Refusal>>,
+    /// What the upstream stated about its limits beside the error.
+    pub statements: Vec<Statement>,
+    /// The hops before this one, in a group.
+    pub attempts: Vec<Attempt>,
 }
 
 impl ProxyError {
@@ -154,7 +194,10 @@ impl ProxyError {
             | ErrorKind::MethodNotAllowed
             | ErrorKind::ModelNotFound => (Fault::Client, Retry::No),
             ErrorKind::Unsupported => (Fault::Client, Retry::Elsewhere),
-            ErrorKind::Overloaded => (Fault::Demuxai, Retry::Here),
+            ErrorKind::Overloaded | ErrorKind::QuotaExhausted | ErrorKind::BreakerOpen => {
+                (Fault::Demuxai, Retry::Here)
+            }
+            ErrorKind::Exhausted => (Fault::Upstream, Retry::Elsewhere),
             ErrorKind::ShuttingDown => (Fault::Demuxai, Retry::No),
             ErrorKind::Internal => (Fault::Demuxai, Retry::Elsewhere),
             ErrorKind::ProviderDown => (Fault::Demuxai, Retry::Elsewhere),
@@ -176,6 +219,10 @@ impl ProxyError {
             upstream: None,
             retry_after: None,
             provider: None,
+            denial: None,
+            refusal: None,
+            statements: Vec::new(),
+            attempts: Vec::new(),
         }
     }
 
@@ -189,6 +236,23 @@ impl ProxyError {
     pub fn with_code(mut self, code: impl Into<String>) -> Self {
         self.code = Some(code.into());
         self
+    }
+
+    /// Whether it speaks against the upstream as such, so that it may be left alone for a moment: it cannot be
+    /// reached, breaks its protocol, or says that it is sick. Never what a request itself caused, a quota, or a
+    /// client that left; and no 500 either, which upstreams answer to requests that they cannot digest.
+    pub fn counts_against_upstream(&self) -> bool {
+        match self.kind {
+            ErrorKind::Connect | ErrorKind::Timeout | ErrorKind::Truncated | ErrorKind::UpstreamProtocol => {
+                true
+            }
+            ErrorKind::UpstreamStatus => self
+                .upstream
+                .as_ref()
+                .is_some_and(|answer| matches!(answer.status, 408 | 498 | 502..=504 | 520..=530)),
+            ErrorKind::UpstreamInBand => self.refusal.is_none(),
+            _ => false,
+        }
     }
 
     /// The same error, naming the provider it happened at.

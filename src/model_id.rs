@@ -28,12 +28,36 @@ pub fn parse(text: &str, is_backend: impl Fn(&str) -> bool) -> ModelId<'_> {
     }
 }
 
+/// Whether two upstreams mean the same model by these ids, as far as names tell: the last part of the path counts,
+/// without case, with `:` and `-` alike, and without `:latest` and `:free`, so that `openai/gpt-oss-120b`,
+/// `gpt-oss:120b` and `accounts/fireworks/models/gpt-oss-120b` are one.
+pub fn same_model(one: &str, other: &str) -> bool {
+    let bytes = |id: &str| {
+        let last = id.rsplit('/').next().unwrap_or(id).to_ascii_lowercase();
+        let bare = last.strip_suffix(":latest").or_else(|| last.strip_suffix(":free")).unwrap_or(&last);
+        bare.replace(':', "-")
+    };
+    one == other || (!one.is_empty() && bytes(one) == bytes(other))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn known(id: &str) -> bool {
         matches!(id, "fireworks" | "ollama" | "coder")
+    }
+
+    #[test]
+    fn one_model_has_other_names_elsewhere() {
+        let names = ["gpt-oss:120b", "openai/gpt-oss-120b", "accounts/fireworks/models/gpt-oss-120b"];
+        for (one, other) in names.iter().flat_map(|one| names.iter().map(move |other| (one, other))) {
+            assert!(same_model(one, other), "{one} {other}");
+        }
+        assert!(same_model("qwen3", "qwen3:latest") && same_model("a/b:free", "b"));
+        assert!(
+            !same_model("gpt-oss:20b", "gpt-oss:120b") && !same_model("", "x") && !same_model("a/x", "a/y")
+        );
     }
 
     #[test]

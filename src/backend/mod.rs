@@ -1,8 +1,16 @@
 //! The one seam: anything that answers a [`Call`] is a [`Backend`], be it one provider or a group of them.
 //! A reply is handed over at the commit point (design §6): until then a failure may still go elsewhere.
 
+pub mod attempts;
+pub mod fail_on;
 pub mod frames;
-pub mod seats;
+pub mod group;
+pub mod lease;
+mod race;
+pub mod sticky;
+pub mod strategy;
+pub mod trail;
+pub mod waiter;
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -14,11 +22,13 @@ use http::header::{HeaderName, HeaderValue};
 use tokio::sync::watch;
 
 use crate::dialect::{Request, Usage};
-use crate::error::{ErrorKind, ProxyError};
+use crate::error::{Attempt, ErrorKind, ProxyError};
 use crate::metrics::stream::StreamMeter;
 use crate::metrics::{EndReason, ModelMeters};
 use frames::{FrameReceiver, FrameSender};
-use seats::Lease;
+use lease::Lease;
+use strategy::Availability;
+use waiter::Waiter;
 
 /// One client request on its way to a backend. Cheap to clone: a group gives a copy to each member it tries.
 #[derive(Clone)]
@@ -35,12 +45,60 @@ pub struct Call {
     pub request_id: Arc<str>,
     /// A reader that takes nothing for this long is dropped.
     pub stalled_reader: Duration,
+    /// The client's name, where keys are configured; queues are fair between clients.
+    pub client: Option<Arc<str>>,
+    /// The headers' word on which conversation this is, where the client says so.
+    pub session: Option<Arc<str>>,
+    /// What groups changed in the request on the way, for `x-demuxai-edits`.
+    pub edits: Arc<Vec<String>>,
+    /// Which round of a group this call belongs to. `None`: nobody above retries it, so the backend that gets it
+    /// probes and waits by itself.
+    pub round: Option<Round>,
+}
+
+/// One round of a group over its members: how far each member may go to serve the call.
+#[derive(Clone)]
+pub struct Round {
+    /// Whether guesses at limits hold.
+    pub guesses: Guesses,
+    /// Who waits where there is no place. `None`: nobody, it goes to another member.
+    pub waiter: Option<Arc<Waiter>>,
+}
+
+/// Whether a guess at a limit may be exceeded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Guesses {
+    /// Guesses hold: somebody else may have capacity.
+    Hold,
+    /// Nobody else has capacity: one lone request may try.
+    Probe,
+}
+
+/// How a backend stands towards one call, without anything being admitted or sent. Advisory: only admission decides.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outlook {
+    /// The model's id there; empty for a group without one.
+    pub model: Arc<str>,
+    /// Whether it could be sent now.
+    pub availability: Availability,
+    /// The smallest share left of all limits that apply, 0 to 1; 1 without limits.
+    pub share_left: f64,
+    /// When the first of the used windows is whole again, in milliseconds since the epoch.
+    pub next_reset: Option<i64>,
+    /// Requests in flight.
+    pub in_flight: usize,
 }
 
 /// Anything that answers a [`Call`].
 pub trait Backend: Send + Sync {
     /// Its id in the configuration.
     fn id(&self) -> &str;
+
+    /// How it stands towards this call.
+    ///
+    /// # Errors
+    /// Why it cannot serve it at all, whatever its capacity: for people, `no tools`.
+    fn outlook(&self, call: &Call) -> Result<Outlook, String>;
 
     /// The metric handles that a request for this model counts with until somebody has answered it.
     fn meters(&self, model: &str) -> Arc<ModelMeters>;
@@ -74,8 +132,8 @@ pub struct Served {
     pub model: Arc<str>,
     /// What was changed in the request: `drop:seed`, `rename:max_completion_tokens`.
     pub edits: Vec<String>,
-    /// The hops before this one: provider id and error label.
-    pub attempts: Vec<(Arc<str>, &'static str)>,
+    /// The hops before this one.
+    pub attempts: Vec<Attempt>,
     /// The metric handles of this provider and model.
     pub meters: Arc<ModelMeters>,
 }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use bytes::Bytes;
 use globset::GlobSet;
 use http::header::HeaderName;
 
@@ -17,6 +18,8 @@ pub struct Config {
     pub keys: Vec<ClientKey>,
     /// The upstreams, in the order of the files.
     pub providers: Vec<ProviderConfig>,
+    /// The groups, members before those that name them.
+    pub groups: Vec<GroupConfig>,
     /// Where state is kept.
     pub state: StateConfig,
     /// Key for changes through `/demuxai/…`, if any.
@@ -92,8 +95,12 @@ pub struct ProviderConfig {
     pub cache: Duration,
     /// When to give up.
     pub timeouts: Timeouts,
-    /// More requests than this at once are refused with 429; `None` = no bound of ours.
+    /// No more requests than this at once; `None` = no bound of ours.
     pub max_in_flight: Option<usize>,
+    /// How long a request waits for a free place (30 s); zero refuses it at once.
+    pub max_wait: Duration,
+    /// No more requests than this wait (100).
+    pub max_queue: usize,
     /// Static models: added to the upstream's list, or the list where it has none.
     pub models: Vec<StaticModel>,
     /// Certificates trusted in addition to the platform's.
@@ -104,6 +111,138 @@ pub struct ProviderConfig {
     pub limits: Option<Vec<Limit>>,
     /// A server on this machine or network (Ollama, LM Studio, llama.cpp, vLLM): no quota, never cooled down.
     pub local: bool,
+}
+
+/// A virtual model over members.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GroupConfig {
+    /// Its id in the configuration.
+    pub id: String,
+    /// How members are chosen.
+    pub kind: GroupKind,
+    /// A sentence for people.
+    pub description: Option<String>,
+    /// Who answers; at least one.
+    pub members: Vec<MemberConfig>,
+    /// What makes a request go to the next member.
+    pub fail_on: FailOn,
+    /// How long a request waits when no member has capacity; `None` = it is rejected at once.
+    pub wait: Option<Duration>,
+    /// Most calls sent for one request.
+    pub attempts: usize,
+    /// Longest time to the commit point; `None` = no bound beside the members' own.
+    pub timeout: Option<Duration>,
+    /// Embeddings may move to another model.
+    pub same_space: bool,
+    /// Conversations stay where they were answered.
+    pub sticky: Option<StickyConfig>,
+    /// race: after so long the next member is asked as well.
+    pub delay: Duration,
+    /// race: most members at once.
+    pub width: usize,
+}
+
+/// How a group chooses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GroupKind {
+    /// The configured order, always.
+    Failover,
+    /// Stays where it works.
+    Rotate,
+    /// Turns by weight.
+    RoundRobin,
+    /// By lot and weight.
+    Random,
+    /// The fastest first.
+    LeastLatency,
+    /// The largest share left first.
+    MostQuota,
+    /// The tier that is whole again soonest first.
+    SoonestReset,
+    /// Side by side.
+    Race,
+}
+
+/// A member of a group.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MemberConfig {
+    /// A provider's or group's id.
+    pub backend: String,
+    /// The model there; `None` = the one that is asked for.
+    pub model: Option<String>,
+    /// Its share, at least 1.
+    pub weight: u32,
+    /// Request fields that it sets: name and JSON.
+    pub set: Vec<(String, Bytes)>,
+}
+
+/// What counts as failure in a group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FailOn {
+    /// Whatever another upstream may do better.
+    Default,
+    /// One of these.
+    These(Vec<FailWord>),
+}
+
+/// One kind of failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FailWord {
+    /// An upstream's status, from the first to the last.
+    Status(u16, u16),
+    /// A timeout.
+    Timeout,
+    /// No connection.
+    Connect,
+    /// An answer that ended too early.
+    Truncated,
+    /// Our key was refused.
+    Auth,
+    /// A limit of the upstream is reached.
+    Quota,
+    /// An answer that makes no sense.
+    Protocol,
+    /// Any failure.
+    Any,
+}
+
+/// Conversations stay where their prompt cache is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StickyConfig {
+    /// What tells them apart.
+    pub by: StickyBy,
+    /// How long after the last answer.
+    pub keep: Duration,
+}
+
+/// What tells conversations apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StickyBy {
+    /// A header that names the session.
+    Session,
+    /// The request's `user`.
+    User,
+    /// How it begins.
+    Conversation,
+}
+
+impl GroupKind {
+    /// All of them, with the words that the configuration uses.
+    pub const ALL: [(&'static str, GroupKind); 8] = [
+        ("failover", GroupKind::Failover),
+        ("rotate", GroupKind::Rotate),
+        ("round-robin", GroupKind::RoundRobin),
+        ("random", GroupKind::Random),
+        ("least-latency", GroupKind::LeastLatency),
+        ("most-quota", GroupKind::MostQuota),
+        ("soonest-reset", GroupKind::SoonestReset),
+        ("race", GroupKind::Race),
+    ];
+
+    /// The word for it.
+    pub fn label(self) -> &'static str {
+        Self::ALL.iter().find(|(_, kind)| *kind == self).map_or("", |(word, _)| word)
+    }
 }
 
 /// When to give up on an upstream. Zero is not allowed; `None` = never.

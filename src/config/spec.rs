@@ -20,8 +20,8 @@ pub(crate) struct Spec {
     /// The upstream accounts; the id is the prefix of their models.
     #[schemars(with = "BTreeMap<String, ProviderSpec>")]
     pub(crate) providers: Map<String, Value>,
-    /// Groups of backends.
-    #[schemars(with = "BTreeMap<String, LaterSpec>")]
+    /// Groups of backends: virtual models over members.
+    #[schemars(with = "BTreeMap<String, GroupSpec>")]
     pub(crate) groups: Map<String, Value>,
     /// Splits: pick a member by conditions.
     #[schemars(with = "BTreeMap<String, LaterSpec>")]
@@ -32,6 +32,84 @@ pub(crate) struct Spec {
     pub(crate) admin: AdminSpec,
     /// What is logged.
     pub(crate) log: LogSpec,
+}
+
+/// A virtual model over members.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["type"]))]
+pub(crate) struct GroupSpec {
+    /// How members are chosen: failover, rotate, round-robin, random, least-latency, most-quota, soonest-reset, race.
+    /// Required.
+    #[serde(rename = "type")]
+    pub(crate) kind: Option<String>,
+    /// A sentence for people. Default: none.
+    pub(crate) description: Option<String>,
+    /// Who answers: "provider/model", "provider", a group's id, "group/model", or a table that says more. Required.
+    pub(crate) members: Vec<MemberSpec>,
+    /// What makes a request go to the next member: statuses such as 429, "4xx", "5xx", and timeout, connect,
+    /// truncated, auth, quota, protocol, any. Default: all that another upstream may do better.
+    pub(crate) fail_on: Option<Vec<String>>,
+    /// When no member has capacity: "reject", "wait" (30 s at most), or how long to wait. Default: "reject".
+    pub(crate) on_exhausted: Option<String>,
+    /// Most calls sent for one request. Default: twice the number of members.
+    #[schemars(range(min = 1, max = 50))]
+    pub(crate) attempts: Option<u64>,
+    /// Longest time to the first part of the answer, whoever is asked. Default: none.
+    pub(crate) timeout: Option<Span>,
+    /// Embeddings of all members are of one space, so that a request may move to another model. Default: false.
+    pub(crate) same_space: bool,
+    /// Conversations stay where they were answered. Default: none.
+    pub(crate) sticky: Option<StickySpec>,
+    /// race: after so long the next member is asked as well. Default: 1 s.
+    pub(crate) delay: Option<Span>,
+    /// race: most members at once. Default: all.
+    #[schemars(range(min = 2, max = 50))]
+    pub(crate) width: Option<u64>,
+}
+
+/// A member: its id, or a table that says more.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+#[schemars(extend("x-expects" = "a member's id or a table like { to = \"...\", weight = 2 }"))]
+pub(crate) enum MemberSpec {
+    Id(String),
+    Described(DescribedMember),
+}
+
+/// A member and how it is treated.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["to"]))]
+pub(crate) struct DescribedMember {
+    /// Its id. Required.
+    pub(crate) to: Option<String>,
+    /// Its share in round-robin and random. Default: 1.
+    #[schemars(range(min = 1, max = 1000))]
+    pub(crate) weight: Option<u64>,
+    /// Request fields that it sets. Default: none.
+    #[schemars(with = "BTreeMap<String, Value>", extend("x-whole" = true))]
+    pub(crate) set: Map<String, Value>,
+}
+
+/// Conversations stay where their prompt cache is.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct StickySpec {
+    /// What tells them apart: "conversation" (how it begins), "user" (the request's field), "session" (a header:
+    /// x-demuxai-session, or what agents send). Default: "conversation".
+    pub(crate) by: Option<StickyWord>,
+    /// How long after the last answer. Default: 30 min.
+    pub(crate) keep: Option<Span>,
+}
+
+/// What tells conversations apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum StickyWord {
+    Conversation,
+    User,
+    Session,
 }
 
 /// A table that this version accepts and ignores.
@@ -118,9 +196,14 @@ pub(crate) struct ProviderSpec {
     pub(crate) cache_seconds: Option<Span>,
     /// When to give up.
     pub(crate) timeouts: TimeoutsSpec,
-    /// More requests than this at once are refused with 429. Default: no bound.
+    /// No more requests than this at once; others wait for a place. Default: no bound.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub(crate) max_in_flight: Option<u64>,
+    /// How long a request waits for a free place before it is refused with 429. 0 refuses at once. Default: 30 s.
+    pub(crate) max_wait: Option<Span>,
+    /// No more requests than this wait. Default: 100.
+    #[schemars(range(min = 0, max = 100_000))]
+    pub(crate) max_queue: Option<u64>,
     /// Models added to the upstream's list, or the list where it has none. Default: none.
     pub(crate) models: Vec<ModelSpec>,
     /// PEM file with certificates trusted in addition to the platform's. Default: none.
@@ -128,7 +211,7 @@ pub(crate) struct ProviderSpec {
     /// Threads and HTTP clients for a busy provider, 1 to 64. Default: 1.
     #[schemars(range(min = 1, max = 64))]
     pub(crate) replicas: Option<u64>,
-    /// Your limits. Checked, not enforced in this version. Default: the built-in catalogue's guesses; [] is none.
+    /// Your limits, never exceeded. Default: the built-in catalogue's guesses; [] is none.
     pub(crate) limits: Option<Vec<LimitSpec>>,
     /// A server on this machine or network: no quota, and time to load a model. Default: that of the type.
     pub(crate) local: Option<bool>,

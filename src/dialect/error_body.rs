@@ -145,8 +145,13 @@ fn error_type(error: &ProxyError) -> &'static str {
         ErrorKind::Unauthorized => "authentication_error",
         ErrorKind::Forbidden => "permission_error",
         ErrorKind::NotFound | ErrorKind::ModelNotFound | ErrorKind::ProviderRetired => "not_found_error",
-        ErrorKind::Overloaded => "rate_limit_error",
-        ErrorKind::ShuttingDown | ErrorKind::Internal | ErrorKind::ProviderDown => "server_error",
+        ErrorKind::Overloaded | ErrorKind::QuotaExhausted => "rate_limit_error",
+        ErrorKind::Exhausted if error.denial.is_some() => "rate_limit_error",
+        ErrorKind::ShuttingDown
+        | ErrorKind::Internal
+        | ErrorKind::ProviderDown
+        | ErrorKind::BreakerOpen
+        | ErrorKind::Exhausted => "server_error",
         ErrorKind::UpstreamStatus | ErrorKind::UpstreamInBand => {
             error.upstream.as_ref().map_or("api_error", |answer| status_type(answer.status))
         }

@@ -10,7 +10,9 @@ mod stream;
 
 use bytes::Bytes;
 
+use crate::wire::json;
 pub use crate::wire::json::Member;
+use crate::wire::splice::{Edits, ObjectEdit};
 pub use crate::wire::usage::Usage;
 pub use error_body::{error_event, openai_error, upstream_message};
 pub use plain::{Plain, rewrite_plain};
@@ -116,5 +118,46 @@ impl Request {
     /// The value of this key as written, if the client sent it.
     pub fn value(&self, key: &str) -> Option<&[u8]> {
         self.member(key).and_then(|member| self.body.get(member.value.clone()))
+    }
+
+    /// How many tokens the answer may have, if the client says so.
+    pub fn max_tokens(&self) -> Option<u64> {
+        ["max_completion_tokens", "max_tokens"].iter().find_map(|key| json::as_u64(self.value(key)?))
+    }
+
+    /// The same request with these top-level fields set, each a name and JSON; all else keeps its bytes.
+    pub fn with(&self, set: &[(String, Bytes)]) -> Request {
+        let mut top = ObjectEdit::top(&self.body, &self.members);
+        for (key, value) in set {
+            top.set(key.as_str(), &value[..]);
+        }
+        let mut edits = Edits::new();
+        edits.object(top);
+        let body = Bytes::from(edits.apply(&self.body));
+        match json::scan_object(&body) {
+            Ok(members) => Request { body, members, ..self.clone() },
+            // Values that are no JSON are refused with the configuration, so this is never reached.
+            Err(_) => self.clone(),
+        }
+    }
+
+    /// What a conversation begins with, and keeps as it goes on: its messages up to the first of the user's, or the
+    /// begin of its prompt.
+    pub fn opening(&self) -> Vec<&[u8]> {
+        const MOST_MESSAGES: usize = 8;
+        const MOST_PROMPT: usize = 1024;
+        if let Some(prompt) = self.value("prompt") {
+            return vec![prompt.get(..MOST_PROMPT).unwrap_or(prompt)];
+        }
+        let Some(messages) = self.member("messages") else { return Vec::new() };
+        let mut opening = Vec::new();
+        for message in json::elements_of(&self.body, messages.value.clone()).take(MOST_MESSAGES) {
+            let mut fields = json::members_of(&self.body, message.range.clone());
+            opening.push(message.raw);
+            if fields.any(|field| field.is("role") && json::string_is(field.raw, "user")) {
+                break;
+            }
+        }
+        opening
     }
 }

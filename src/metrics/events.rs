@@ -19,6 +19,8 @@ pub struct RequestEnded<'a> {
     pub client: Option<&'a str>,
     /// What it wanted, if it could be read.
     pub task: Option<Task>,
+    /// The group that was asked, if it was one.
+    pub backend: Option<&'a Arc<str>>,
     /// Who answered, or should have.
     pub meters: Option<&'a ModelMeters>,
     /// The model id as the client wrote it.
@@ -44,7 +46,7 @@ impl RequestEnded<'_> {
     pub fn emit(&self, metrics: &Metrics) {
         match (self.meters, self.task) {
             (Some(meters), Some(task)) => {
-                meters.request(self.listener, task, self.outcome);
+                meters.request(self.listener, self.backend, task, self.outcome);
                 meters.duration(task).observe(self.duration.as_secs_f64());
                 if let Some(overhead) = self.overhead {
                     meters.overhead.observe(overhead.as_secs_f64());
@@ -57,6 +59,7 @@ impl RequestEnded<'_> {
             listener = &**self.listener,
             client = self.client,
             endpoint = self.task.map(Task::label),
+            group = self.backend.map(|id| &**id),
             provider = self.meters.map(|meters| meters.provider.as_str()),
             model = self.model,
             status = self.status,
@@ -74,6 +77,33 @@ impl RequestEnded<'_> {
 fn milliseconds(duration: Duration) -> f64 {
     // Tenths are enough for people and keep the line short.
     (duration.as_secs_f64() * 10_000.0).round() / 10.0
+}
+
+/// A group moved a request from one member to another.
+pub struct FailedOver<'a> {
+    /// The group's id.
+    pub group: &'a str,
+    /// The member that failed or had no capacity, as configured.
+    pub from: &'a str,
+    /// The member that is asked now.
+    pub to: &'a str,
+    /// The label of the error that it left with.
+    pub reason: &'static str,
+}
+
+impl FailedOver<'_> {
+    /// Counts it, with a line for those who look for it: the failure itself had its own.
+    pub fn emit(&self, metrics: &Metrics, request_id: &str) {
+        metrics.failed_over([self.group, self.from, self.to, self.reason]);
+        debug!(
+            request_id,
+            group = self.group,
+            from = self.from,
+            to = self.to,
+            reason = self.reason,
+            "failover"
+        );
+    }
 }
 
 /// One call to an upstream is over, or its stream began.

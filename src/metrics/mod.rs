@@ -52,6 +52,7 @@ pub struct Metrics {
     registry: Registry,
     requests: IntCounterVec,
     attempts: IntCounterVec,
+    failovers: IntCounterVec,
     tokens: IntCounterVec,
     first_token: HistogramVec,
     per_token: HistogramVec,
@@ -89,7 +90,8 @@ pub struct ModelMeters {
     stream_ends: IntCounterVec,
 }
 
-type RequestKey = (Arc<str>, &'static str, &'static str);
+/// Listener, backend (`None`: the provider itself), endpoint, outcome.
+type RequestKey = (Arc<str>, Option<Arc<str>>, &'static str, &'static str);
 
 /// A gauge that is 1 or 0.
 #[derive(Clone)]
@@ -134,6 +136,12 @@ impl Metrics {
                 "demuxai_upstream_attempts_total",
                 "Calls to upstreams by outcome and reason.",
                 &["provider", "model", "outcome", "reason"],
+            )?,
+            failovers: counters(
+                &registry,
+                "demuxai_failovers_total",
+                "Requests that a group moved from one member to another, by the reason.",
+                &["backend", "from", "to", "reason"],
             )?,
             tokens: counters(
                 &registry,
@@ -230,6 +238,10 @@ impl Metrics {
         let gauge = self.up.with_label_values(&[provider]);
         gauge.set(0);
         Switch(gauge)
+    }
+
+    fn failed_over(&self, labels: [&str; 4]) {
+        self.failovers.with_label_values(&labels).inc();
     }
 
     /// Counts a restart of a provider's actor.
@@ -330,19 +342,20 @@ fn histograms(
 // === impl ModelMeters ===
 
 impl ModelMeters {
-    fn request(&self, listener: &Arc<str>, task: Task, outcome: &'static str) {
+    fn request(&self, listener: &Arc<str>, backend: Option<&Arc<str>>, task: Task, outcome: &'static str) {
         let mut resolved = self.requests_resolved.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = resolved.iter().find(|((id, endpoint, label), _)| {
-            id == listener && *endpoint == task.label() && *label == outcome
+        let known = resolved.iter().find(|((id, by, endpoint, label), _)| {
+            id == listener && by.as_ref() == backend && *endpoint == task.label() && *label == outcome
         });
         if let Some((_, counter)) = known {
             counter.inc();
             return;
         }
-        let labels = [&**listener, &self.provider, &self.provider, &self.model, task.label(), outcome];
+        let asked = backend.map_or(self.provider.as_str(), |id| id);
+        let labels = [&**listener, asked, &self.provider, &self.model, task.label(), outcome];
         let counter = self.requests.with_label_values(&labels);
         counter.inc();
-        resolved.push(((Arc::clone(listener), task.label(), outcome), counter));
+        resolved.push(((Arc::clone(listener), backend.cloned(), task.label(), outcome), counter));
     }
 
     fn duration(&self, task: Task) -> &Histogram {

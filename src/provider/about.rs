@@ -12,11 +12,12 @@ use super::catalogue::KindFacts;
 use super::headers;
 use super::registry::Kind;
 use super::scrub::Scrub;
-use crate::config::settings::ProviderConfig;
+use crate::config::settings::{self, ProviderConfig};
 use crate::error::{ErrorKind, ProxyError};
 use crate::metrics::{Metrics, Switch};
-use crate::upstream::classify;
+use crate::quota::{Limit, Source, Statement};
 use crate::upstream::{Client, ClientOptions};
+use crate::upstream::{classify, statements};
 
 /// What is known of a provider before it is asked anything.
 pub struct About {
@@ -36,9 +37,15 @@ pub struct About {
     pub up: Switch,
     /// Where it records.
     pub metrics: Arc<Metrics>,
+    limits: Vec<Limit>,
 }
 
 impl About {
+    /// The limits that are known before the upstream says anything.
+    pub fn limits(&self) -> Vec<Limit> {
+        self.limits.clone()
+    }
+
     /// Puts the description together, and makes sure that a client can be made of it.
     ///
     /// # Errors
@@ -49,7 +56,8 @@ impl About {
         let (adapter, facts) = (kind.adapter, Arc::clone(&kind.facts));
         let (id, scrub) = (Arc::from(config.id.as_str()), Scrub::new(&config));
         let up = metrics.up(&config.id);
-        let about = About { id, config, adapter, facts, headers, scrub, up, metrics };
+        let limits = limits(&config, &facts).map_err(|problem| format!("provider `{id}`: {problem}"))?;
+        let about = About { id, config, adapter, facts, headers, scrub, up, metrics, limits };
         about.client().map_err(|error| format!("provider `{}`: {}", about.id, error.message))?;
         Ok(about)
     }
@@ -96,4 +104,46 @@ impl About {
         let named = ProxyError::new(kind, message).at(id);
         ProxyError { upstream: error.upstream, retry_after: error.retry_after, ..named }
     }
+
+    /// What the head of an answer states about limits.
+    pub fn statements(&self, headers: &HeaderMap, now: SystemTime) -> Vec<Statement> {
+        statements(headers, self.facts.rate_headers, now)
+    }
+}
+
+/// The user's limits, else the catalogue's guesses; a local server has none of those. `max_in_flight` is a limit like
+/// any other.
+fn limits(config: &ProviderConfig, facts: &KindFacts) -> Result<Vec<Limit>, String> {
+    let mut limits = Vec::new();
+    match &config.limits {
+        Some(own) => {
+            for limit in own {
+                limits.push(read(limit, true, Source::Configured)?);
+            }
+        }
+        None if config.local => {}
+        None => {
+            for guess in &facts.limits {
+                limits.push(read(&guess.limit, guess.each_model, Source::Catalogue)?);
+            }
+        }
+    }
+    if let Some(most) = config.max_in_flight {
+        let amount = u64::try_from(most).unwrap_or(u64::MAX);
+        limits.push(Limit::parse("concurrent", amount, None, None, false, None, None, Source::Configured)?);
+    }
+    Ok(limits)
+}
+
+fn read(written: &settings::Limit, each_model: bool, source: Source) -> Result<Limit, String> {
+    Limit::parse(
+        &written.unit,
+        written.amount,
+        written.per.as_deref(),
+        written.models.as_deref(),
+        each_model && written.models.is_some(),
+        written.window.as_deref(),
+        written.time_zone.as_deref(),
+        source,
+    )
 }

@@ -17,18 +17,17 @@ use tracing::{debug, info, warn};
 use super::Model;
 use super::about::About;
 use super::call::{Job, ReplySender, carry};
+use super::capacity::Ask;
 use super::fetch;
 use super::models::{FRESH, ModelList, with_static};
 use super::prepare::check_route;
 use super::vitals::{Health, Vitals};
-use crate::backend::Call;
-use crate::backend::seats::Generation;
+use crate::backend::lease::Generation;
+use crate::backend::{Call, Guesses};
 use crate::error::{ErrorKind, ProxyError};
 use crate::metrics::ModelMeters;
 use crate::upstream::Client;
 
-/// What a client that met `max_in_flight` is told to wait.
-const OVERLOAD_RETRY: Duration = Duration::from_secs(1);
 /// How often the actor looks whether its model list is due.
 const TICK: Duration = Duration::from_secs(1);
 /// A list that failed is tried again after this long at first, doubled up to the list's lifetime or ten minutes.
@@ -105,17 +104,22 @@ impl ProviderActor {
     /// The admission of one call.
     ///
     /// # Errors
-    /// `unsupported` when the kind has no such endpoint, `overloaded` over `max_in_flight`.
+    /// `unsupported` when the kind has no such endpoint; when there is no capacity as [`Capacity::admit`] says.
+    ///
+    /// [`Capacity::admit`]: super::capacity::Capacity::admit
     fn admit(&self, call: Call, meters: Arc<ModelMeters>) -> Result<Job, ProxyError> {
         check_route(&call.request, self.about.adapter, &self.about.facts)?;
         let client = Rc::clone(self.client.as_ref().map_err(Clone::clone)?);
-        let max = self.about.config.max_in_flight;
-        let lease = self.vitals.seats.take(self.generation, max).map_err(|taken| {
-            let text = format!("`{}` has {taken} requests in flight, its max_in_flight", self.about.id);
-            let mut error = ProxyError::new(ErrorKind::Overloaded, text).at(&self.about.id);
-            error.retry_after = Some(OVERLOAD_RETRY);
-            error
+        let round = call.round.as_ref();
+        let lease = self.vitals.capacity.admit(&Ask {
+            model: &call.model,
+            bytes: call.request.body.len(),
+            max_tokens: call.request.max_tokens(),
+            client: call.client.as_ref(),
+            guesses: round.map_or(Guesses::Hold, |round| round.guesses),
+            waiter: round.and_then(|round| round.waiter.as_ref()),
         })?;
+        lease.assign(self.generation);
         Ok(Job {
             call,
             client,

@@ -14,10 +14,10 @@ use tokio::time::{Instant, timeout_at};
 use super::about::About;
 use super::headers;
 use super::prepare::{Prepared, prepare};
-use super::pump::Pump;
+use super::pump::{Ended, Pump};
 use super::vitals::{Health, Vitals};
 use crate::backend::frames::Sent;
-use crate::backend::seats::Lease;
+use crate::backend::lease::Lease;
 use crate::backend::{Call, Reply, ReplyBody, ReplyStream, Served};
 use crate::dialect::{Plain, rewrite_plain};
 use crate::dialect::{Rewrite, Shape};
@@ -25,6 +25,7 @@ use crate::error::{ErrorKind, ProxyError};
 use crate::metrics::ModelMeters;
 use crate::metrics::events::{AnswerCompleted, AttemptEnded};
 use crate::metrics::stream::StreamMeter;
+use crate::quota::Source;
 use crate::upstream::rejected_fields;
 use crate::upstream::{Answer, Client, NO_CONNECTION, Outgoing};
 
@@ -88,6 +89,8 @@ pub(super) async fn carry(job: Job, mut reply: ReplySender) {
         Content::Whole(plain) => {
             AttemptEnded { meters: &job.meters, failure: None }.emit();
             AnswerCompleted { meters: &job.meters, usage: plain.usage }.emit();
+            job.lease.used(plain.usage);
+            job.vitals.capacity.is_well();
             (ReplyBody::Whole { bytes: plain.bytes, usage: plain.usage }, None)
         }
         Content::Stream(pump) => {
@@ -96,7 +99,7 @@ pub(super) async fn carry(job: Job, mut reply: ReplySender) {
             (ReplyBody::Stream(stream), Some((pump, sender)))
         }
     };
-    let seat = job.lease.recall();
+    let recall = job.lease.recall();
     let answer = Reply {
         status: committed.status,
         headers: committed.headers,
@@ -104,7 +107,7 @@ pub(super) async fn carry(job: Job, mut reply: ReplySender) {
         served: Served {
             provider: Arc::clone(&job.about.id),
             model: Arc::clone(&job.call.model),
-            edits: committed.edits,
+            edits: job.call.edits.iter().cloned().chain(committed.edits).collect(),
             attempts: Vec::new(),
             meters: job.meters,
         },
@@ -115,11 +118,19 @@ pub(super) async fn carry(job: Job, mut reply: ReplySender) {
         return;
     }
     if let Some((pump, sender)) = pumping {
-        let sent =
-            pump.run(sender, &job.about.config.timeouts, job.call.stalled_reader, &job.about.scrub).await;
+        let told = |ended: &Ended, usage| {
+            recall.used(usage);
+            match ended {
+                Ok(()) => job.vitals.capacity.is_well(),
+                Err(error) if error.counts_against_upstream() => job.vitals.capacity.fell_sick(),
+                Err(_) => {}
+            }
+        };
+        let timeouts = &job.about.config.timeouts;
+        let sent = pump.run(sender, timeouts, job.call.stalled_reader, &job.about.scrub, told).await;
         if sent == Sent::Stalled {
             // The client's connection may hang on for long, and nothing is done for it at the upstream any more.
-            seat.give_back();
+            recall.release();
         }
     }
 }
@@ -136,6 +147,13 @@ fn named(mut error: ProxyError, id: &str) -> ProxyError {
 /// Counts a failed attempt and draws what it says about the provider's health.
 fn note_failure(job: &Job, error: &ProxyError) {
     AttemptEnded { meters: &job.meters, failure: Some((error.kind.label(), &error.message)) }.emit();
+    let capacity = &job.vitals.capacity;
+    capacity.stated(&error.statements, Source::Header, &job.call.model);
+    if let Some(refusal) = &error.refusal {
+        capacity.refused(refusal, &job.call.model, job.call.request.body.len());
+    } else if error.counts_against_upstream() {
+        capacity.fell_sick();
+    }
     let status = error.upstream.as_ref().map(|answer| answer.status);
     let health = match error.kind {
         ErrorKind::Connect => Health::Unreachable,
@@ -214,11 +232,13 @@ async fn attempt(job: &Job, refused: &[String]) -> Result<Committed, Failed> {
         body: prepared.body.clone(),
     };
     let late = || timed_out(about, name, limit);
+    job.lease.sent();
     let answer = timeout_at(deadline, job.client.send(outgoing)).await.map_err(|_| late())??;
     if !(200..300).contains(&answer.status) {
         let failed = timeout_at(deadline, refusal(job, &prepared, answer)).await.map_err(|_| late())?;
         return Err(failed);
     }
+    job.lease.succeeded(&about.statements(&answer.headers, std::time::SystemTime::now()));
     let status = answer.status;
     let mut down = headers::coming_down(&answer.headers);
     about.scrub.headers(&mut down);
@@ -263,6 +283,7 @@ async fn refusal(job: &Job, prepared: &Prepared, answer: Answer) -> Failed {
     let fields = rejected_fields(status, &body, &sent);
     let now = std::time::SystemTime::now();
     let mut error = job.about.refusal(status, &headers, &body, now);
+    error.statements = job.about.statements(&headers, now);
     if let Some(answer) = &mut error.upstream {
         answer.headers = headers::coming_down(&headers);
     }

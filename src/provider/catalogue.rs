@@ -18,6 +18,7 @@ use super::model_list::usable_id;
 use super::{Adapter, Model, Route};
 use crate::base_url::BaseUrl;
 use crate::dialect::{Shape, Task};
+use crate::upstream::RateForm;
 
 const BUILTIN: &str = include_str!("../../config/providers.toml");
 
@@ -49,6 +50,8 @@ pub struct KindFacts {
     pub open_list: bool,
     /// How token counts get into a stream.
     pub usage_in_stream: UsageInStream,
+    /// How its headers state limits.
+    pub rate_headers: RateForm,
     /// Paths that differ from the adapter's.
     pub paths: Paths,
     /// What may be sent.

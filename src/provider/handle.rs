@@ -2,7 +2,7 @@
 //! Starts them, sends calls to them, and replaces those that no longer answer.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use actix::Addr;
@@ -16,15 +16,21 @@ use tracing::{error, warn};
 
 use super::about::About;
 use super::actor::{Forward, Ping, ProviderActor, RefreshModels};
+use super::capacity::{Capacity, Waiting};
 use super::models::{FRESH, Lookup};
-use super::prepare::check_capability;
+use super::prepare::{check_capability, check_route};
 use super::supervisor::{Intensity, Observer, supervise};
 use super::vitals::{Health, Vitals};
-use crate::backend::seats::Generation;
-use crate::backend::{Backend, Call, Reply};
+use crate::backend::lease::Generation;
+use crate::backend::strategy::Availability;
+use crate::backend::waiter::Waiter;
+use crate::backend::{Backend, Call, Guesses, Outlook, Reply, Round};
 use crate::error::{ErrorKind, ProxyError};
 use crate::metrics::ModelMeters;
 use crate::metrics::events::AttemptEnded;
+use crate::model_id::same_model;
+use crate::quota::Breaker;
+use crate::state::{Saved, State};
 
 /// An arbiter that does not answer a [`Ping`] for this long is given up.
 pub const PING_TIMEOUT: Duration = Duration::from_secs(5);
@@ -33,6 +39,8 @@ const REFRESH_WAIT: Duration = Duration::from_secs(10);
 
 /// One configured provider.
 pub struct Provider {
+    /// Itself, for calls that outlive the borrow.
+    this: Weak<Provider>,
     about: Arc<About>,
     vitals: Arc<Vitals>,
     replicas: ArcSwap<Vec<Arc<Replica>>>,
@@ -68,12 +76,14 @@ struct Pause {
 
 impl Provider {
     /// Starts the provider's replicas, each on a fresh arbiter. Must be called inside an actix system.
-    pub fn start(about: About) -> Arc<Self> {
+    pub fn start(about: About, state: &State, saved: &Saved) -> Arc<Self> {
         let about = Arc::new(about);
+        let capacity = capacity(&about, state, saved);
         about.metrics.announce(&about.id);
         let replicas = about.config.replicas.max(1);
-        let provider = Arc::new(Provider {
-            vitals: Arc::new(Vitals::new(about.up.clone())),
+        let provider = Arc::new_cyclic(|this| Provider {
+            this: Weak::clone(this),
+            vitals: Arc::new(Vitals::new(about.up.clone(), capacity)),
             about,
             replicas: ArcSwap::from_pointee(Vec::new()),
             next: AtomicUsize::new(0),
@@ -196,6 +206,36 @@ impl Provider {
             .map(Arc::clone)
     }
 
+    /// Whether nothing is known that keeps it from answering.
+    fn usable_or_unknown(&self) -> bool {
+        matches!(self.vitals.health(), Health::Up | Health::Unknown) && self.replica().is_some()
+    }
+
+    /// The model that a group's request means here: what is listed under that id, or under the one name that is the
+    /// same model's elsewhere.
+    fn offered(&self, asked: &str) -> Result<Arc<str>, String> {
+        if asked.is_empty() {
+            return Err("no model was named; ask for GROUP/MODEL, or name one in `members`".to_owned());
+        }
+        let models = self.vitals.models.load();
+        if !models.allows(asked) {
+            return Err(format!("excludes `{asked}`"));
+        }
+        if let Some(model) = models.find(asked) {
+            return Ok(Arc::from(model.id.as_str()));
+        }
+        let mut same = models.models().iter().filter(|model| same_model(&model.id, asked));
+        match (same.next(), same.next()) {
+            (Some(model), None) => Ok(Arc::from(model.id.as_str())),
+            // No list that could deny it.
+            (None, _) if models.fetched().is_none() || self.about.facts.open_list => Ok(Arc::from(asked)),
+            (None, _) => Err(format!("does not list `{asked}`")),
+            (Some(one), Some(other)) => {
+                Err(format!("lists several models of that name: `{}`, `{}`", one.id, other.id))
+            }
+        }
+    }
+
     /// What speaks against sending this call at all.
     fn objection(&self, call: &Call) -> Option<ProxyError> {
         let id = &*self.about.id;
@@ -223,7 +263,63 @@ impl Backend for Provider {
         self.about.metrics.meters(&self.about.id, label.as_deref().unwrap_or("other"))
     }
 
+    fn outlook(&self, call: &Call) -> Result<Outlook, String> {
+        let model = self.offered(&call.model)?;
+        let asked = Call { model: Arc::clone(&model), ..call.clone() };
+        if let Some(objection) = self.objection(&asked) {
+            return Err(objection.message);
+        }
+        let request = &call.request;
+        if let Err(error) = check_route(request, self.about.adapter, &self.about.facts) {
+            return Err(error.message);
+        }
+        let view = self.vitals.capacity.outlook(&model, request.body.len(), request.max_tokens())?;
+        let availability = match (view.free && self.usable_or_unknown(), view.until) {
+            (true, _) => Availability::Now,
+            (false, until) => Availability::At(until.map(|until| until.0)),
+        };
+        Ok(Outlook {
+            model,
+            availability,
+            share_left: view.share_left,
+            next_reset: view.next_reset.map(|reset| reset.0),
+            in_flight: view.in_flight,
+        })
+    }
+
     fn forward(&self, call: Call) -> BoxFuture<'static, Result<Reply, ProxyError>> {
+        let Some(this) = self.this.upgrade() else { return ready(Err(down(&self.about.id))).boxed() };
+        if call.round.is_some() {
+            return this.attempt(call);
+        }
+        async move { this.alone(call).await }.boxed()
+    }
+}
+
+impl Provider {
+    /// Answers a call that nobody above tries elsewhere: a guess is probed at once, and a place is waited for.
+    async fn alone(self: Arc<Self>, mut call: Call) -> Result<Reply, ProxyError> {
+        let began = tokio::time::Instant::now();
+        match self.attempt(call.clone()).await {
+            Err(error) if error.denial.is_some_and(|denial| denial.probe || denial.full.is_some()) => {}
+            answered => return answered,
+        }
+        let waiter = Arc::new(Waiter::default());
+        let until = began + self.about.config.max_wait;
+        call.round = Some(Round { guesses: Guesses::Probe, waiter: Some(Arc::clone(&waiter)) });
+        loop {
+            let last = match self.attempt(call.clone()).await {
+                Err(error) if error.denial.is_some_and(|denial| denial.full.is_some()) => error,
+                answered => return answered,
+            };
+            if tokio::time::timeout_at(until, waiter.woken()).await.is_err() {
+                return Err(last);
+            }
+        }
+    }
+
+    /// Sends the call to an actor once.
+    fn attempt(&self, call: Call) -> BoxFuture<'static, Result<Reply, ProxyError>> {
         if let Some(objection) = self.objection(&call) {
             return ready(Err(objection)).boxed();
         }
@@ -261,6 +357,15 @@ impl Drop for Provider {
     }
 }
 
+/// The account's capacity, with what was known of it before.
+fn capacity(about: &About, state: &State, saved: &Saved) -> Arc<Capacity> {
+    let config = &about.config;
+    let rows: Vec<(&str, &str)> = saved.rows_of(&about.id).collect();
+    let breaker = if config.local { Breaker::never_opens() } else { Breaker::new() };
+    let waiting = Waiting { most: config.max_wait, queue: config.max_queue };
+    Capacity::new(Arc::clone(&about.id), about.limits(), breaker, waiting, state.clone(), &rows)
+}
+
 fn down(id: &str) -> ProxyError {
     ProxyError::new(
         ErrorKind::ProviderDown,
@@ -284,7 +389,7 @@ impl Replica {
 
     /// Ends all that waits for this replica and settles what it holds.
     fn give_up(&self, vitals: &Vitals) {
-        vitals.seats.give_up(self.generation);
+        vitals.capacity.give_up(self.generation);
         self.gone.send_replace(true);
         // Takes effect when the arbiter runs again, if it ever does.
         self.arbiter.stop();

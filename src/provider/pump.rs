@@ -10,7 +10,7 @@ use super::scrub::Scrub;
 use crate::backend::frames::{FrameSender, Sent};
 use crate::backend::{Frame, StreamEnd};
 use crate::config::settings::Timeouts;
-use crate::dialect::{DONE_EVENT, Rewrite, Step, StreamRewriter};
+use crate::dialect::{DONE_EVENT, Rewrite, Step, StreamRewriter, Usage};
 use crate::error::{ErrorKind, ProxyError};
 use crate::metrics::EndReason;
 use crate::upstream::AnswerBody;
@@ -32,7 +32,7 @@ pub(super) struct Pump {
     sent: Instant,
 }
 
-type Ended = Result<(), ProxyError>;
+pub(super) type Ended = Result<(), ProxyError>;
 
 // === impl Pump ===
 
@@ -132,6 +132,7 @@ impl Pump {
         timeouts: &Timeouts,
         stalled_reader: Duration,
         scrub: &Scrub,
+        told: impl Fn(&Ended, Usage),
     ) -> Sent {
         let total = timeouts.total_stream.map(|limit| self.sent + limit);
         loop {
@@ -143,6 +144,8 @@ impl Pump {
             }
             if let Some(ended) = self.ended.take() {
                 let ended = ended.map_err(|error| scrub.error(error));
+                // Before the client hears of the end, so that its next request finds the place free.
+                told(&ended, self.rewriter.usage());
                 return self.end(ended, &frames, stalled_reader).await;
             }
             let now = Instant::now();

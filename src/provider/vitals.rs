@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 
+use super::capacity::Capacity;
 use super::models::ModelList;
-use crate::backend::seats::Seats;
 use crate::metrics::Switch;
 
 /// How the upstream was when last heard of.
@@ -41,8 +41,8 @@ impl Health {
 
 /// The lasting state of one provider.
 pub struct Vitals {
-    /// Requests in flight.
-    pub seats: Arc<Seats>,
+    /// What it can still take.
+    pub capacity: Arc<Capacity>,
     /// The model list as it stands.
     pub models: ArcSwap<ModelList>,
     health: AtomicU8,
@@ -60,9 +60,9 @@ const MAX_FIELDS: usize = 32;
 
 impl Vitals {
     /// Of a provider that nothing was heard of; `up` follows the health.
-    pub fn new(up: Switch) -> Self {
+    pub fn new(up: Switch, capacity: Arc<Capacity>) -> Self {
         Vitals {
-            seats: Arc::default(),
+            capacity,
             models: ArcSwap::default(),
             health: AtomicU8::new(0),
             restarts: AtomicU64::new(0),

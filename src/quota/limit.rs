@@ -100,3 +100,153 @@ pub struct Limit {
     /// How demuxai knows of it.
     pub source: Source,
 }
+
+// === impl Source ===
+
+impl Source {
+    /// Whether it is a guess, which a lone probe may exceed.
+    pub fn is_guess(self) -> bool {
+        matches!(self, Source::Catalogue | Source::Learned)
+    }
+}
+
+// === impl Unit ===
+
+impl Unit {
+    /// The word for it, as the configuration writes it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Unit::Requests => "requests",
+            Unit::InputTokens => "input_tokens",
+            Unit::OutputTokens => "output_tokens",
+            Unit::Tokens => "tokens",
+            Unit::Concurrent => "concurrent",
+            Unit::Percent => "percent",
+        }
+    }
+
+    fn read(word: &str) -> Option<Unit> {
+        let all = [Unit::Requests, Unit::InputTokens, Unit::OutputTokens, Unit::Tokens, Unit::Concurrent];
+        all.into_iter().find(|unit| unit.word() == word)
+    }
+}
+
+// === impl Period ===
+
+const SECOND: u64 = 1000;
+const NAMED: [(&str, u64); 4] =
+    [("minute", 60 * SECOND), ("hour", 3600 * SECOND), ("day", 86_400 * SECOND), ("week", 604_800 * SECOND)];
+
+impl Period {
+    /// A minute.
+    pub const MINUTE: Period = Period::Millis(60 * SECOND);
+    /// A day of 24 hours.
+    pub const DAY: Period = Period::Millis(86_400 * SECOND);
+
+    /// Reads `minute`, `hour`, `day`, `week`, `month`, `request`, or a length such as `5h`.
+    pub fn read(text: &str) -> Option<Period> {
+        if let Some((_, length)) = NAMED.iter().find(|(name, _)| *name == text) {
+            return Some(Period::Millis(*length));
+        }
+        match text {
+            "month" => return Some(Period::Month),
+            "request" => return Some(Period::Request),
+            _ => {}
+        }
+        let units = [("s", SECOND), ("m", 60 * SECOND), ("h", 3600 * SECOND), ("d", 86_400 * SECOND)];
+        let (number, unit) = units.iter().find_map(|(end, unit)| Some((text.strip_suffix(end)?, *unit)))?;
+        let length = number.trim().parse::<u64>().ok()?.checked_mul(unit)?;
+        (length > 0 && length <= 400 * 86_400 * SECOND).then_some(Period::Millis(length))
+    }
+
+    /// The word for it: `minute`, `5h`.
+    pub fn word(self) -> String {
+        match self {
+            Period::Request => "request".to_owned(),
+            Period::Month => "month".to_owned(),
+            Period::Millis(length) => match NAMED.iter().find(|(_, named)| *named == length) {
+                Some((name, _)) => (*name).to_owned(),
+                None if length % (3600 * SECOND) == 0 => format!("{}h", length / (3600 * SECOND)),
+                None => format!("{}s", length / SECOND),
+            },
+        }
+    }
+}
+
+// === impl Limit ===
+
+impl Limit {
+    /// Reads a limit as the configuration and the catalogue write it. Without `window` it is rolling.
+    ///
+    /// # Errors
+    /// What cannot be read, naming it.
+    #[expect(clippy::too_many_arguments, reason = "one for each key of the table")]
+    pub fn parse(
+        unit: &str,
+        amount: u64,
+        per: Option<&str>,
+        models: Option<&str>,
+        each_model: bool,
+        window: Option<&str>,
+        time_zone: Option<&str>,
+        source: Source,
+    ) -> Result<Limit, String> {
+        let counted = Unit::read(unit).ok_or_else(|| format!("no unit `{unit}`"))?;
+        let period = match per {
+            None => Period::MINUTE,
+            Some(per) => Period::read(per).ok_or_else(|| format!("no window `{per}`"))?,
+        };
+        let zone = time_zone.unwrap_or("UTC");
+        let window = match window {
+            None | Some("rolling") => Window::Rolling,
+            Some("fixed") => Window::Fixed,
+            Some("bucket") => Window::Bucket,
+            Some("calendar") => {
+                let found = TimeZone::get(zone).map_err(|_| {
+                    format!("no time zone `{zone}`; write \"UTC\" or one such as \"America/Los_Angeles\"")
+                })?;
+                Window::Calendar(found)
+            }
+            Some(other) => return Err(format!("no window `{other}`")),
+        };
+        let scope = match models {
+            None => Scope::Account,
+            Some(text) => {
+                let glob = globset::Glob::new(text).map_err(|error| error.to_string())?;
+                let glob = Glob { text: Arc::from(text), matcher: glob.compile_matcher() };
+                if each_model { Scope::Each(glob) } else { Scope::Pool(glob) }
+            }
+        };
+        Ok(Limit { unit: counted, amount, period, window, scope, source })
+    }
+
+    /// For counting how many requests a minute has.
+    pub(super) fn minute_of_requests() -> Limit {
+        Limit {
+            unit: Unit::Requests,
+            amount: u64::MAX,
+            period: Period::MINUTE,
+            window: Window::Rolling,
+            scope: Scope::Account,
+            source: Source::Learned,
+        }
+    }
+
+    /// The limit for people, with this amount: `20 requests per minute`.
+    pub fn named(&self, amount: u64) -> String {
+        let unit = self.unit.word().replace('_', " ");
+        match (self.unit, self.period) {
+            (Unit::Concurrent, _) => format!("{amount} requests at a time"),
+            (Unit::Percent, period) => format!("share of the {}", period.word()),
+            (_, period) => format!("{amount} {unit} per {}", period.word()),
+        }
+    }
+
+    /// The scope for people: `account`, or the glob.
+    pub fn scope_word(&self) -> &str {
+        match &self.scope {
+            Scope::Account => "account",
+            Scope::Pool(glob) | Scope::Each(glob) => &glob.text,
+        }
+    }
+}

@@ -2,10 +2,21 @@
 //! It knows no provider, no socket and no clock. The heart is the ledger; what an upstream says comes in as
 //! [`Statement`]s and [`Refusal`]s that `upstream/` has read.
 
+pub mod breaker;
+mod estimate;
+mod learn;
+mod ledger;
 pub mod limit;
+mod rows;
 pub mod said;
+mod window;
 
+pub use breaker::{Breaker, BreakerView, Gate};
+pub use estimate::Estimator;
+pub use learn::Change;
+pub use ledger::{Actual, Cause, Charge, Denial, Ledger, Mode, Need};
 pub use limit::{Limit, Period, Scope, Source, Unit, Window};
+pub use rows::{BlockView, LimitView};
 pub use said::{Refusal, RefusalClass, Statement};
 
 /// A point in time: milliseconds since the Unix epoch. Wall-clock time, since windows of upstreams follow it and

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::limit::{Period, Unit};
 
 /// What an upstream states about one limit. What it leaves out is `None`.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Statement {
     /// What is counted.
     pub unit: Unit,
@@ -26,7 +26,8 @@ pub struct Statement {
 }
 
 /// What a refusal for reasons of quota or load means (providers.md §1.3).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum RefusalClass {
     /// Too many requests at the same time: try again in about a second.
     Concurrency,
@@ -45,7 +46,7 @@ pub enum RefusalClass {
 }
 
 /// A refusal as the ledger takes it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
     /// What it means.
     pub class: RefusalClass,

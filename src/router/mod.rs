@@ -1,6 +1,7 @@
 //! RouterActor: owns the providers, publishes the routing table, and guards the providers' arbiters.
 //! Requests read the published table and never wait in its mailbox; no body passes through here.
 
+pub mod graph;
 pub mod table;
 
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use actix::{Actor, AsyncContext, Context, Handler, Message, ResponseFuture, Supe
 use arc_swap::ArcSwap;
 use futures_util::future::{join, join_all};
 
+use crate::backend::group::GroupBackend;
 use crate::provider::handle::Provider;
 use crate::state::State;
 use table::Table;
@@ -63,8 +65,13 @@ impl Routes {
 // === impl RouterActor ===
 
 impl RouterActor {
-    /// A router over these providers; publishes their table in `routes` at once.
-    pub fn new(routes: Arc<Routes>, providers: Vec<Arc<Provider>>, state: State) -> Self {
+    /// A router over these providers and groups; publishes their table in `routes` at once.
+    pub fn new(
+        routes: Arc<Routes>,
+        providers: Vec<Arc<Provider>>,
+        groups: Vec<GroupBackend>,
+        state: State,
+    ) -> Self {
         let guarding = providers
             .iter()
             .map(|provider| Guarding {
@@ -72,7 +79,7 @@ impl RouterActor {
                 busy: Arc::new(AtomicBool::new(false)),
             })
             .collect();
-        routes.table.store(Arc::new(Table::new(providers)));
+        routes.table.store(Arc::new(Table::new(providers, groups)));
         RouterActor { routes, guarding, state, state_busy: Arc::new(AtomicBool::new(false)) }
     }
 

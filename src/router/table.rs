@@ -6,18 +6,22 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::backend::Backend;
+use crate::backend::group::GroupBackend;
 use crate::error::{ErrorKind, ProxyError};
 use crate::model_id::{self, ModelId};
 use crate::provider::Model;
 use crate::provider::handle::Provider;
 use crate::provider::listing::nearest;
+use crate::provider::offer::offer;
 
 /// Where a request goes.
 pub struct Target {
     /// Who answers it.
     pub backend: Arc<dyn Backend>,
-    /// The model's id there.
+    /// The model's id there; empty for a group that was asked by its bare id.
     pub model: Arc<str>,
+    /// Its id, if it is a group.
+    pub group: Option<Arc<str>>,
 }
 
 /// All backends by id.
@@ -25,6 +29,7 @@ pub struct Target {
 pub struct Table {
     providers: Vec<Arc<Provider>>,
     by_id: HashMap<String, usize>,
+    groups: Vec<GroupBackend>,
 }
 
 /// How many near ids an error names.
@@ -33,11 +38,11 @@ const NEAR: usize = 3;
 // === impl Table ===
 
 impl Table {
-    /// A table of these providers.
-    pub fn new(providers: Vec<Arc<Provider>>) -> Self {
+    /// A table of these providers and groups.
+    pub fn new(providers: Vec<Arc<Provider>>, groups: Vec<GroupBackend>) -> Self {
         let by_id =
             providers.iter().enumerate().map(|(index, provider)| (provider.id().to_owned(), index)).collect();
-        Table { providers, by_id }
+        Table { providers, by_id, groups }
     }
 
     /// The providers, in the order of the configuration.
@@ -48,6 +53,20 @@ impl Table {
     /// The providers whose lists mean something: not those that are gone.
     fn serving(&self) -> impl Iterator<Item = &Arc<Provider>> {
         self.providers.iter().filter(|provider| !provider.retired())
+    }
+
+    /// The groups, members before those that name them.
+    pub fn groups(&self) -> &[GroupBackend] {
+        &self.groups
+    }
+
+    /// The group of this id.
+    pub fn group(&self, id: &str) -> Option<&GroupBackend> {
+        self.groups.iter().find(|group| group.id() == id)
+    }
+
+    fn is_backend(&self, id: &str) -> bool {
+        self.by_id.contains_key(id) || self.group(id).is_some()
     }
 
     /// The provider of this id.
@@ -61,13 +80,19 @@ impl Table {
     /// `model_not_found` (404) naming the nearest ids; `invalid_request` for a provider without a model, or a bare
     /// name that several providers list.
     pub async fn resolve(&self, text: &str) -> Result<Target, ProxyError> {
-        match model_id::parse(text, |id| self.by_id.contains_key(id)) {
+        match model_id::parse(text, |id| self.is_backend(id)) {
             ModelId::Of { backend, model } => {
+                if let Some(group) = self.group(backend) {
+                    return Ok(to_group(group, model));
+                }
                 let provider = self.provider(backend).ok_or_else(|| self.unknown(text))?;
                 let model = provider.resolve(model).await.map_err(|_| self.unknown(text))?;
-                Ok(Target { backend: Arc::clone(provider) as Arc<dyn Backend>, model })
+                Ok(Target { backend: Arc::clone(provider) as Arc<dyn Backend>, model, group: None })
             }
             ModelId::Backend(id) => {
+                if let Some(group) = self.group(id) {
+                    return Ok(to_group(group, ""));
+                }
                 let message = format!("`{id}` is a provider; name one of its models, as in `{id}/MODEL`");
                 Err(ProxyError::new(ErrorKind::InvalidRequest, message).with_param("model"))
             }
@@ -84,7 +109,7 @@ impl Table {
         let Some((provider, model)) = listing.next() else { return Err(self.unknown(name)) };
         let others: Vec<String> = listing.map(|(other, id)| format!("`{}/{id}`", other.id())).collect();
         if others.is_empty() {
-            return Ok(Target { backend: Arc::clone(provider) as Arc<dyn Backend>, model });
+            return Ok(Target { backend: Arc::clone(provider) as Arc<dyn Backend>, model, group: None });
         }
         let message = format!(
             "several providers list `{name}`; choose one: `{}/{model}`, {}",
@@ -110,7 +135,30 @@ impl Table {
         Some((Arc::clone(provider), model))
     }
 
+    /// What a group offers, as one model.
+    pub fn offer(&self, group: &GroupBackend) -> Model {
+        let mut models = Vec::new();
+        self.collect(group, None, &mut models);
+        let group = group.group();
+        offer(&group.id, group.description.as_deref(), &models)
+    }
+
+    /// The listed models behind a group's members; `asked` is for members that pass the model on.
+    fn collect(&self, group: &GroupBackend, asked: Option<&str>, models: &mut Vec<Model>) {
+        for member in &group.group().members {
+            let model = member.model.as_deref().or(asked);
+            if let Some(inner) = self.group(member.backend.id()) {
+                self.collect(inner, model, models);
+            } else if let Some(provider) = self.provider(member.backend.id())
+                && let Some(model) = model
+            {
+                models.extend(provider.vitals().models.load().find(model).cloned());
+            }
+        }
+    }
+
     fn unknown(&self, text: &str) -> ProxyError {
+        let groups = self.groups.iter().map(|group| group.id().to_owned());
         let ids: Vec<String> = self
             .serving()
             .flat_map(|provider| {
@@ -118,6 +166,7 @@ impl Table {
                 let full = |model: &Model| format!("{}/{}", provider.id(), model.id);
                 models.models().iter().map(full).collect::<Vec<_>>()
             })
+            .chain(groups)
             .collect();
         let shown: String = text.chars().take(200).collect();
         let mut message = format!("no model `{shown}`");
@@ -144,4 +193,9 @@ impl Table {
     pub fn list_age(provider: &Provider, now: Instant) -> Option<std::time::Duration> {
         provider.vitals().models.load().fetched().map(|at| now.saturating_duration_since(at))
     }
+}
+
+fn to_group(group: &GroupBackend, model: &str) -> Target {
+    let id = Some(Arc::clone(&group.group().id));
+    Target { backend: Arc::new(group.clone()), model: Arc::from(model), group: id }
 }

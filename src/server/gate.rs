@@ -128,11 +128,16 @@ pub fn given_key<'h>(header: impl Fn(&str) -> Option<&'h str>) -> Option<&'h str
 /// `forbidden` when the key is restricted to other models.
 pub fn check_model(client: Option<&ClientKey>, backend: &str, model: &str) -> Result<(), ProxyError> {
     let Some(ClientKey { id, models: Some(globs), .. }) = client else { return Ok(()) };
-    if globs.is_match(format!("{backend}/{model}")) {
+    if globs.is_match(full_id(backend, model)) {
         return Ok(());
     }
     let text = format!("key `{id}` may not use this model; see `models` of `[keys.{id}]`");
     Err(ProxyError::new(ErrorKind::Forbidden, text).with_param("model").with_code("model_not_allowed"))
+}
+
+/// A model's id as clients write it; a group's is bare.
+pub(super) fn full_id(backend: &str, model: &str) -> String {
+    if model.is_empty() { backend.to_owned() } else { format!("{backend}/{model}") }
 }
 
 /// The same error for a client whose key is restricted: without the ids of models that it may not see.

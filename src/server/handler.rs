@@ -89,6 +89,7 @@ async fn answer(
     let target = target.map_err(|error| gate::veil(client, error))?;
     gate::check_model(client, target.backend.id(), &target.model)?;
     record.meters = Some(target.backend.meters(&target.model));
+    record.backend = target.group.clone();
     let stream = request.stream;
     let call = Call {
         request: Arc::new(request),
@@ -97,6 +98,10 @@ async fn answer(
         received: record.received,
         request_id: Arc::clone(&record.request_id),
         stalled_reader: edge.listener.stalled_reader,
+        client: record.client.as_deref().map(Arc::from),
+        session: session(http),
+        edits: Arc::default(),
+        round: None,
     };
     let mut pending = target.backend.forward(call);
     if !stream {
@@ -166,6 +171,15 @@ fn hops(http: &HttpRequest) -> Result<u64, ProxyError> {
     Err(ProxyError::new(ErrorKind::Loop, text).with_code("loop_detected"))
 }
 
+/// What agents send to say which conversation a request belongs to (clients.md §3), the first that is there.
+const SESSION_HEADERS: [&str; 5] =
+    ["x-demuxai-session", "x-session-id", "session-id", "x-claude-code-session-id", "thread-id"];
+
+fn session(http: &HttpRequest) -> Option<Arc<str>> {
+    let text = |name: &&str| http.headers().get(*name)?.to_str().ok().filter(|text| !text.is_empty());
+    SESSION_HEADERS.iter().find_map(text).map(Arc::from)
+}
+
 /// The client's headers that go upstream, and how often the request went through a demuxai.
 fn headers_up(http: &HttpRequest, hops: u64) -> Vec<(HeaderName, PlainValue)> {
     let kept = |name: &HeaderName| {
@@ -221,8 +235,8 @@ fn stream_headers(response: &mut HttpResponseBuilder) {
 /// Says who served it: ids and labels only.
 fn name_server(response: &mut HttpResponseBuilder, served: &Served) {
     let mut attempts = String::new();
-    for (provider, label) in &served.attempts {
-        let _ = write!(attempts, "{provider} {label}, ");
+    for hop in &served.attempts {
+        let _ = write!(attempts, "{} {}, ", hop.backend, hop.label);
     }
     let _ = write!(attempts, "{} ok", served.provider);
     for (name, value) in [

@@ -6,12 +6,16 @@ use actix_web::{HttpRequest, HttpResponse};
 use serde_json::{Value, json};
 
 use super::edge::Edge;
+use super::gate;
 use super::respond::error_response;
 use crate::backend::Backend;
 use crate::config::settings::ClientKey;
 use crate::error::{ErrorKind, ProxyError};
-use crate::provider::listing::{EntryType, list_body, provider_entry};
+use crate::provider::listing::{EntryType, entry, list_body, provider_entry};
 use crate::provider::vitals::Health;
+
+/// Whom groups belong to.
+const OWNER: &str = "demuxai";
 
 /// All models that this client may use.
 pub fn list(request: &HttpRequest, edge: &Edge, client: Option<&ClientKey>) -> HttpResponse {
@@ -33,6 +37,9 @@ pub fn list(request: &HttpRequest, edge: &Edge, client: Option<&ClientKey>) -> H
             notices.push(json!({"provider": provider.id(), "state": health.label(), "message": remark}));
         }
     }
+    for group in table.groups().iter().filter(|group| may_use(client, group.id(), "")) {
+        entries.push(entry(group.id(), OWNER, &table.offer(group), kind));
+    }
     let mut body = list_body(entries);
     if !notices.is_empty()
         && let Some(object) = body.as_object_mut()
@@ -44,7 +51,11 @@ pub fn list(request: &HttpRequest, edge: &Edge, client: Option<&ClientKey>) -> H
 
 /// One model, by its full id or by a bare name.
 pub fn one(request: &HttpRequest, edge: &Edge, client: Option<&ClientKey>, id: &str) -> HttpResponse {
-    let found = edge.routes.table().find_listed(id);
+    let table = edge.routes.table();
+    if let Some(group) = table.group(id).filter(|group| may_use(client, group.id(), "")) {
+        return json_response(&entry(group.id(), OWNER, &table.offer(group), entry_type(request)));
+    }
+    let found = table.find_listed(id);
     match found {
         Some((provider, model)) if may_use(client, provider.id(), &model.id) => {
             json_response(&provider_entry(provider.id(), &model, entry_type(request)))
@@ -60,7 +71,7 @@ pub fn one(request: &HttpRequest, edge: &Edge, client: Option<&ClientKey>, id: &
 fn may_use(client: Option<&ClientKey>, provider: &str, model: &str) -> bool {
     client
         .and_then(|key| key.models.as_ref())
-        .is_none_or(|globs| globs.is_match(format!("{provider}/{model}")))
+        .is_none_or(|globs| globs.is_match(gate::full_id(provider, model)))
 }
 
 /// Mistral's SDK wants `type: "base"`, Anthropic's wants `"model"` (clients.md §1).

@@ -23,6 +23,8 @@ pub struct Record {
     pub received: Instant,
     /// The model id as the client wrote it, shortened, once that is read.
     pub model: Option<String>,
+    /// The group that was asked, if it is one.
+    pub backend: Option<Arc<str>>,
     /// Who answers, once that is known.
     pub meters: Option<Arc<ModelMeters>>,
     /// How long it took to find out whom the model id means.
@@ -51,6 +53,7 @@ impl Record {
             task: None,
             model: None,
             received: Instant::now(),
+            backend: None,
             meters: None,
             resolving: Duration::ZERO,
             overhead: None,
@@ -91,6 +94,7 @@ impl Drop for Record {
             listener: &self.listener,
             client: self.client.as_deref(),
             task: self.task,
+            backend: self.backend.as_ref(),
             meters: self.meters.as_deref(),
             model: self.model.as_deref(),
             status: self.status,

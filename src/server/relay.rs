@@ -13,7 +13,7 @@ use futures_util::future::LocalBoxFuture;
 use tokio::time::Sleep;
 
 use super::record::Record;
-use crate::backend::seats::Lease;
+use crate::backend::lease::Lease;
 use crate::backend::{Frame, Reply, ReplyBody, ReplyStream};
 use crate::dialect::error_event;
 use crate::error::{ErrorKind, ProxyError};

@@ -9,6 +9,8 @@ use crate::error::{ErrorKind, ProxyError};
 
 /// Clients retry by themselves on 429 and 5xx; beyond this they should not.
 const LONGEST_CLIENT_RETRY_SECONDS: u64 = 60;
+/// The longest `x-demuxai-attempts` header.
+const MAX_HEADER: usize = 2048;
 
 /// The status of an error.
 pub fn status(error: &ProxyError) -> StatusCode {
@@ -20,8 +22,12 @@ pub fn status(error: &ProxyError) -> StatusCode {
         ErrorKind::Loop => StatusCode::LOOP_DETECTED,
         ErrorKind::NotFound | ErrorKind::ModelNotFound => StatusCode::NOT_FOUND,
         ErrorKind::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-        ErrorKind::Overloaded => StatusCode::TOO_MANY_REQUESTS,
-        ErrorKind::ShuttingDown | ErrorKind::ProviderDown => StatusCode::SERVICE_UNAVAILABLE,
+        ErrorKind::Overloaded | ErrorKind::QuotaExhausted => StatusCode::TOO_MANY_REQUESTS,
+        // Somebody's quota was the reason, so waiting helps.
+        ErrorKind::Exhausted if error.denial.is_some() => StatusCode::TOO_MANY_REQUESTS,
+        ErrorKind::ShuttingDown | ErrorKind::ProviderDown | ErrorKind::BreakerOpen | ErrorKind::Exhausted => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
         ErrorKind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         ErrorKind::ProviderRetired => StatusCode::GONE,
         ErrorKind::UpstreamStatus | ErrorKind::UpstreamInBand => upstream_status(error),
@@ -54,10 +60,6 @@ pub fn error_response(error: &ProxyError) -> HttpResponse {
         _ => {}
     }
     upstream_headers(&mut response, error);
-    if let Some(provider) = &error.provider {
-        response.insert_header(("x-demuxai-provider", provider.as_str()));
-        response.insert_header(("x-demuxai-attempts", format!("{provider} {}", error.kind.label())));
-    }
     retry_headers(&mut response, error);
     response.body(openai_error(error))
 }
@@ -74,8 +76,30 @@ fn upstream_headers(response: &mut HttpResponseBuilder, error: &ProxyError) {
     }
     if let Some(provider) = &error.provider {
         response.insert_header(("x-demuxai-provider", provider.as_str()));
-        response.insert_header(("x-demuxai-attempts", format!("{provider} {}", error.kind.label())));
     }
+    let attempts = attempts(error);
+    // A model id with characters that no header carries goes without.
+    if !attempts.is_empty()
+        && let Ok(value) = HeaderValue::from_str(&attempts)
+    {
+        response.insert_header((HeaderName::from_static("x-demuxai-attempts"), value));
+    }
+}
+
+/// The hops as a header tells them, as many whole ones as it holds.
+fn attempts(error: &ProxyError) -> String {
+    if error.attempts.is_empty() {
+        return error.provider.as_ref().map(|id| format!("{id} {}", error.kind.label())).unwrap_or_default();
+    }
+    let mut text = String::new();
+    for hop in &error.attempts {
+        let separator = if text.is_empty() { "" } else { ", " };
+        if text.len() + hop.backend.len() + hop.label.len() + 3 > MAX_HEADER {
+            break;
+        }
+        text.push_str(&format!("{separator}{} {}", hop.backend, hop.label));
+    }
+    text
 }
 
 fn retry_headers(response: &mut HttpResponseBuilder, error: &ProxyError) {

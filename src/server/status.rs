@@ -92,7 +92,7 @@ fn picture(provider: &Provider) -> Value {
         "usable": provider.usable(),
         "models": vitals.models.load().models().len(),
         "list_age_seconds": age.map(|age| age.as_secs()),
-        "in_flight": vitals.seats.taken(),
+        "in_flight": vitals.capacity.in_flight(),
         "max_in_flight": provider.about().config.max_in_flight,
         "replicas": provider.about().config.replicas,
         "restarts": vitals.restarts(),

@@ -127,6 +127,14 @@ pub struct Saved {
     pub ledger: Vec<SavedRow>,
 }
 
+impl Saved {
+    /// The rows of one provider: key and text.
+    pub fn rows_of<'a>(&'a self, provider: &'a str) -> impl Iterator<Item = (&'a str, &'a str)> {
+        let own = self.ledger.iter().filter(move |row| row.provider == provider);
+        own.map(|row| (row.key.as_str(), row.json.as_str()))
+    }
+}
+
 /// Which part of the history is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Asked {

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http::header::RETRY_AFTER;
 
+use super::limits::refusal;
 use super::refusal::Words;
 use crate::error::{ErrorKind, Fault, ProxyError, Retry, UpstreamAnswer};
 
@@ -122,7 +123,10 @@ pub fn classify(
         ErrorKind::UpstreamStatus => code.map(str::to_owned),
         _ => None,
     };
-    error.retry_after = retry_after(headers, now);
+    let refusal = refusal(status, headers, &words, now);
+    error.retry_after =
+        retry_after(headers, now).or_else(|| refusal.as_ref().and_then(|refusal| refusal.retry_after));
+    error.refusal = refusal.map(Box::new);
     error.upstream = Some(Box::new(UpstreamAnswer {
         status,
         body: body.slice(..body.len().min(MAX_KEPT_BODY)),

@@ -8,11 +8,14 @@ mod connector;
 mod failure;
 mod framing;
 mod guard;
+mod limits;
 mod pool;
+mod rate_headers;
 mod refusal;
 mod tls;
 
 pub use classify::{classify, retry_after};
 pub use client::{Answer, AnswerBody, Client, ClientOptions, Outgoing};
 pub use failure::NO_CONNECTION;
+pub use rate_headers::{RateForm, statements};
 pub use refusal::rejected_fields;

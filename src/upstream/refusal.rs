@@ -74,6 +74,11 @@ impl Words {
         any.iter().any(|phrase| self.text.contains(phrase))
     }
 
+    /// All that is said, in lower case.
+    pub(super) fn text(&self) -> &str {
+        &self.text
+    }
+
     /// The upstream's own code for the error: `error.code`, `error.type`, `code`, `type`; only if it is a plain word.
     pub(super) fn code(&self) -> Option<&str> {
         let top = self.value.as_ref()?;

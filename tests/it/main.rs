@@ -17,6 +17,7 @@ mod disconnect;
 mod embeddings;
 mod errors;
 mod fim;
+mod groups;
 mod keep_alive;
 mod metrics;
 mod models;

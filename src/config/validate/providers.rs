@@ -61,6 +61,11 @@ pub(super) fn all(
     providers
 }
 
+/// How long a request waits for a free place, the longest that can be asked for, and how many wait.
+const MAX_WAIT: Duration = Duration::from_secs(30);
+const LONGEST_WAIT: Duration = Duration::from_secs(3600);
+const MAX_QUEUE: usize = 100;
+
 fn one(
     check: &mut Check<'_>,
     id: &str,
@@ -92,6 +97,8 @@ fn one(
     let timeouts = timeouts(check, id, &entry.timeouts, local);
     let models = models(check, id, &entry.models);
     let ca_file = ca_file(check, &at("ca_file"), entry.ca_file.as_deref());
+    let max_wait =
+        check.span(&at("max_wait"), entry.max_wait.as_ref(), MAX_WAIT, Duration::ZERO, LONGEST_WAIT);
     let limits = entry.limits.as_ref().map(|limits| limits::all(check, &at("limits"), limits));
     Some(ProviderConfig {
         id: id.to_owned(),
@@ -106,6 +113,8 @@ fn one(
         cache,
         timeouts,
         max_in_flight: entry.max_in_flight.map(|number| usize::try_from(number).unwrap_or(usize::MAX)),
+        max_wait,
+        max_queue: entry.max_queue.map_or(MAX_QUEUE, |number| usize::try_from(number).unwrap_or(MAX_QUEUE)),
         models,
         ca_file,
         replicas: entry.replicas.and_then(|number| usize::try_from(number).ok()).unwrap_or(1),

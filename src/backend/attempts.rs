@@ -1,0 +1,321 @@
+//! The one loop of retry and failover: a request goes from member to member of a group until one answers, in rounds,
+//! and waits between rounds where that can help. What counts as failure and where it may go is the error's own word
+//! (`error.rs`) and the group's `fail_on`; which member is next, the strategy's.
+//!
+//! 1. First round: every member that can serve the request, in the strategy's order; guesses at limits hold, nobody
+//!    waits. A member without capacity, or whose breaker is open, is passed over; nothing is sent to it.
+//! 2. Nobody could: once more at once, now with guesses probed and a place in the queue of every full member.
+//! 3. Still nobody: wait for what comes first, a freed place, a backoff before a retry of a member that failed for a
+//!    moment, or (`on_exhausted = "wait"`) the moment a limit frees; then another round.
+//!
+//! A group inside a group makes one round for each of the outer one and leaves the waiting to it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::future::BoxFuture;
+
+use super::group::{Group, Member};
+use super::race;
+use super::trail::Trail;
+use super::waiter::Waiter;
+use super::{Call, Guesses, Reply, ReplyBody, Round};
+use crate::error::{ErrorKind, ProxyError, Retry};
+use crate::metrics::events::FailedOver;
+
+/// The same member is sent a request again at most so often, and not before this (doubled each time, with jitter).
+const MOST_RETRIES: u32 = 2;
+const FIRST_BACKOFF: Duration = Duration::from_millis(250);
+/// A member that asks for more patience than this is not retried, but waited for if the group waits.
+const LONGEST_BACKOFF: Duration = Duration::from_secs(2);
+/// Rounds are bounded whatever members say; with the shortest wait between them this is far beyond every deadline.
+const MOST_ROUNDS: u32 = 10_000;
+/// No wait between rounds is shorter, so that a member that names moments in the past is not asked in a circle.
+const SHORTEST_WAIT: Duration = Duration::from_millis(20);
+
+/// One request on its way through one group.
+pub(super) struct Walk<'g> {
+    pub(super) group: &'g Group,
+    pub(super) call: Call,
+    stands: Vec<Stand>,
+    trail: Trail,
+    /// Calls that were sent, by anybody below.
+    attempts: usize,
+    began: Instant,
+    /// Whom the next attempt comes after, and why.
+    left: Option<(usize, &'static str)>,
+}
+
+/// How a member stands towards this request.
+#[derive(Debug, Clone, Copy, Default)]
+struct Stand {
+    /// It will not be asked again.
+    out: bool,
+    /// How often it was sent the request and failed.
+    failures: u32,
+    /// When it may be asked again, if it said so or a backoff does.
+    at: Option<Instant>,
+    /// A place frees when somebody else is done; so long it is worth waiting.
+    full: Option<Duration>,
+    /// A probe may help.
+    probe: bool,
+    /// Asked again because it failed for a moment, not because it has no capacity.
+    retry: bool,
+}
+
+/// What the next round waits for.
+struct Pause {
+    until: Instant,
+    /// A freed place ends it.
+    woken: bool,
+}
+
+// === impl Walk ===
+
+/// Answers the call by the members of the group.
+pub(super) async fn walk(group: &Group, call: Call) -> Result<Reply, ProxyError> {
+    let mut walk = Walk {
+        group,
+        call,
+        stands: vec![Stand::default(); group.members.len()],
+        trail: Trail::default(),
+        attempts: 0,
+        began: Instant::now(),
+        left: None,
+    };
+    let Some(limit) = group.timeout else { return walk.rounds().await };
+    match tokio::time::timeout(limit, walk.rounds()).await {
+        Ok(outcome) => outcome,
+        Err(_) => {
+            let text = format!("group `{}` did not answer within {limit:?} (its `timeout`)", group.id);
+            let mut error = ProxyError::new(ErrorKind::Timeout, text);
+            error.attempts = walk.trail.into_hops();
+            Err(error)
+        }
+    }
+}
+
+impl Walk<'_> {
+    async fn rounds(&mut self) -> Result<Reply, ProxyError> {
+        self.skip_those_that_cannot();
+        if let Some(round) = self.call.round.clone() {
+            // Whoever is above makes the next round.
+            let outcome = self.round(&round).await;
+            return outcome.unwrap_or_else(|| Err(self.exhausted()));
+        }
+        let mut round = Round { guesses: Guesses::Hold, waiter: None };
+        for turn in 0..MOST_ROUNDS {
+            if let Some(outcome) = self.round(&round).await {
+                return outcome;
+            }
+            if self.attempts >= self.group.attempts {
+                break;
+            }
+            let now = Instant::now();
+            if turn == 0
+                && self.stands.iter().any(|stand| !stand.out && (stand.probe || stand.full.is_some()))
+            {
+                round = Round { guesses: Guesses::Probe, waiter: Some(Arc::new(Waiter::default())) };
+                continue;
+            }
+            let Some(pause) = self.pause(now) else { break };
+            let waiter = Arc::clone(round.waiter.get_or_insert_default());
+            round.guesses = Guesses::Probe;
+            let sleep = tokio::time::sleep_until(pause.until.into());
+            if pause.woken {
+                tokio::select! {
+                    biased;
+                    () = waiter.woken() => {}
+                    () = sleep => {}
+                }
+            } else {
+                sleep.await;
+            }
+        }
+        Err(self.exhausted())
+    }
+
+    /// Asks each member once that may be asked now. `None`: nobody answered, but somebody may later.
+    async fn round(&mut self, round: &Round) -> Option<Result<Reply, ProxyError>> {
+        self.trail.next_round();
+        let order = self.group.order(&self.call, |index| self.may_ask(index));
+        if let Some(racing) = self.group.racing {
+            return race::race(self, &order, round, racing).await;
+        }
+        for index in order {
+            if self.attempts >= self.group.attempts {
+                return None;
+            }
+            let sent = Instant::now();
+            let answered = match self.ask(index, round) {
+                Some(asking) => asking.await,
+                None => continue,
+            };
+            match answered {
+                Ok(reply) => return Some(Ok(self.arrived(index, reply, sent))),
+                Err(error) => {
+                    if let Some(fatal) = self.failed(index, error) {
+                        return Some(Err(fatal));
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    fn may_ask(&self, index: usize) -> bool {
+        let now = Instant::now();
+        self.stands.get(index).is_some_and(|stand| {
+            // What has no capacity is asked in every round: only its own admission knows.
+            !stand.out && (!stand.retry || stand.at.is_none_or(|at| at <= now))
+        })
+    }
+
+    fn skip_those_that_cannot(&mut self) {
+        for (index, reason) in self.group.objections(&self.call) {
+            if let (Some(stand), Some(member)) = (self.stands.get_mut(index), self.group.members.get(index)) {
+                stand.out = true;
+                self.trail.skipped(&member.label, reason);
+            }
+        }
+    }
+
+    /// Begins to ask a member. The future owns all it needs, so that several can run at once.
+    pub(super) fn ask(
+        &mut self,
+        index: usize,
+        round: &Round,
+    ) -> Option<BoxFuture<'static, Result<Reply, ProxyError>>> {
+        let member = self.group.members.get(index)?;
+        if let Some((from, reason)) = self.left.take()
+            && from != index
+            && let Some(left) = self.group.members.get(from)
+        {
+            let event = FailedOver { group: &self.group.id, from: &left.label, to: &member.label, reason };
+            event.emit(&self.group.metrics, &self.call.request_id);
+        }
+        Some(member.backend.forward(member.call(&self.call, Some(round.clone()))))
+    }
+
+    /// Notes who answered, and completes the reply with the way it took.
+    pub(super) fn arrived(&mut self, index: usize, mut reply: Reply, sent: Instant) -> Reply {
+        let now = Instant::now();
+        let first = match &reply.body {
+            ReplyBody::Stream(_) => now.saturating_duration_since(sent),
+            ReplyBody::Whole { .. } => reply.waited,
+        };
+        self.group.succeeded(&self.call, index, first, now);
+        let mut hops = self.trail.hops().to_vec();
+        hops.append(&mut reply.served.attempts);
+        reply.served.attempts = hops;
+        // Time that went by at others was no time of ours.
+        reply.waited += sent.saturating_duration_since(self.began);
+        reply
+    }
+
+    /// Notes a failure. `Some`: it ends the request here.
+    pub(super) fn failed(&mut self, index: usize, error: ProxyError) -> Option<ProxyError> {
+        let now = Instant::now();
+        let (Some(member), Some(stand)) = (self.group.members.get(index), self.stands.get_mut(index)) else {
+            return Some(error);
+        };
+        self.trail.failed(&member.label, &error);
+        self.left = Some((index, error.kind.label()));
+        let unsent = error.denial.is_some() && error.attempts.iter().all(|hop| is_unsent(hop.label));
+        if !unsent {
+            self.attempts += 1;
+            stand.failures += 1;
+            self.group.failed(index, now);
+            if !self.group.fail_on.covers(&error) {
+                return Some(ProxyError { attempts: self.trail.hops().to_vec(), ..error });
+            }
+        }
+        let asked = error.retry_after;
+        match error.denial {
+            Some(denial) => {
+                stand.full = denial.full;
+                stand.probe = denial.probe;
+                stand.at = asked.map(|wait| now + wait);
+                stand.retry = false;
+                // What nothing but a changed account could free is not waited for.
+                stand.out = stand.full.is_none() && !stand.probe && stand.at.is_none();
+            }
+            None => {
+                let backoff = asked.unwrap_or_else(|| backoff(stand.failures));
+                let again = error.retry == Retry::Here && stand.failures <= MOST_RETRIES;
+                *stand = Stand { failures: stand.failures, ..Stand::default() };
+                stand.retry = backoff <= LONGEST_BACKOFF;
+                stand.at = Some(now + backoff);
+                stand.out = !again;
+            }
+        }
+        None
+    }
+
+    /// What is worth waiting for after a round in which nobody answered.
+    fn pause(&self, now: Instant) -> Option<Pause> {
+        let patient_until = self.group.wait.map(|wait| self.began + wait);
+        let mut pause: Option<Pause> = None;
+        let mut earlier = |until: Instant, woken: bool| {
+            let known = pause.take();
+            let until = known.as_ref().map_or(until, |known| known.until.min(until));
+            pause = Some(Pause { until, woken: woken || known.is_some_and(|known| known.woken) });
+        };
+        for stand in self.stands.iter().filter(|stand| !stand.out) {
+            if let Some(patience) = stand.full {
+                let until = self.began + patience.max(self.group.wait.unwrap_or_default());
+                if now < until {
+                    earlier(until, true);
+                }
+            }
+            if let Some(at) = stand.at {
+                let worth = stand.retry || patient_until.is_some_and(|until| at <= until);
+                if worth {
+                    earlier(at.max(now + SHORTEST_WAIT), false);
+                }
+            }
+        }
+        pause
+    }
+
+    fn exhausted(&self) -> ProxyError {
+        self.trail.exhausted(&self.group.id)
+    }
+
+    /// How many more calls may be sent.
+    pub(super) fn attempts_left(&self) -> usize {
+        self.group.attempts.saturating_sub(self.attempts)
+    }
+}
+
+/// Whether a hop says that nothing was sent.
+fn is_unsent(label: &str) -> bool {
+    let unsent = [ErrorKind::Overloaded, ErrorKind::QuotaExhausted, ErrorKind::BreakerOpen];
+    label == "skipped" || unsent.iter().any(|kind| kind.label() == label)
+}
+
+/// How long the same member is left alone after so many failures: doubled each time, and between half and whole, so
+/// that clients that failed together do not come back together.
+fn backoff(failures: u32) -> Duration {
+    let whole = FIRST_BACKOFF.saturating_mul(1 << failures.saturating_sub(1).min(8)).min(LONGEST_BACKOFF);
+    whole.mul_f64(0.5 + fastrand::f64() / 2.0)
+}
+
+// === impl Member ===
+
+impl Member {
+    /// The call as this member gets it.
+    pub(super) fn call(&self, call: &Call, round: Option<Round>) -> Call {
+        let mut own = call.clone();
+        own.round = round;
+        if let Some(model) = &self.model {
+            own.model = Arc::clone(model);
+        }
+        if !self.set.is_empty() {
+            own.request = Arc::new(call.request.with(&self.set));
+            let set = self.set.iter().map(|(key, _)| format!("set:{key}"));
+            own.edits = Arc::new(call.edits.iter().cloned().chain(set).collect());
+        }
+        own
+    }
+}

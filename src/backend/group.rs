@@ -1,0 +1,291 @@
+//! A group: a backend over members. It knows its members only by the seam, so that they can be providers or groups.
+//! Which member is next is the strategy's affair, the loop over them that of `attempts.rs`.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+
+use super::attempts;
+use super::sticky::{self, Conversations};
+use super::strategy::{Availability, MemberView, Strategy, StrategyState};
+use super::{Backend, Call, Outlook, Reply};
+use crate::config::settings::{FailOn, StickyBy};
+use crate::dialect::Task;
+use crate::error::ProxyError;
+use crate::metrics::{Metrics, ModelMeters};
+use crate::model_id::same_model;
+
+/// A backend over members. Cheap to clone.
+#[derive(Clone)]
+pub struct GroupBackend {
+    group: Arc<Group>,
+}
+
+/// What a group is made of.
+pub struct Group {
+    /// Its id in the configuration.
+    pub id: Arc<str>,
+    /// A sentence for people.
+    pub description: Option<String>,
+    /// Its members, in the configured order.
+    pub members: Vec<Member>,
+    /// Most calls sent for one request.
+    pub attempts: usize,
+    /// How long it may take to the commit point.
+    pub timeout: Option<Duration>,
+    /// What makes a request go to the next member.
+    pub fail_on: FailOn,
+    /// How long a request waits when every member is exhausted. `None`: it is rejected at once.
+    pub wait: Option<Duration>,
+    /// Members' embeddings are of one space, so that a request may move to another model.
+    pub same_space: bool,
+    /// Members are asked side by side.
+    pub racing: Option<Racing>,
+    /// Whose turn it is.
+    pub turns: Turns,
+    /// Where conversations are.
+    pub sticky: Option<Sticky>,
+    /// Where is recorded.
+    pub metrics: Arc<Metrics>,
+}
+
+/// One member of a group.
+pub struct Member {
+    /// As configured: `mistral/codestral-latest`.
+    pub label: Arc<str>,
+    /// Who answers.
+    pub backend: Arc<dyn Backend>,
+    /// The model there. `None`: the one that was asked for.
+    pub model: Option<Arc<str>>,
+    /// Its share, for strategies that weigh.
+    pub weight: u32,
+    /// Request fields that it sets: name and JSON.
+    pub set: Vec<(String, Bytes)>,
+}
+
+/// Members asked side by side.
+#[derive(Debug, Clone, Copy)]
+pub struct Racing {
+    /// The next one is asked after this long.
+    pub delay: Duration,
+    /// Most of them at once.
+    pub width: usize,
+}
+
+/// The strategy and what it remembers.
+pub struct Turns {
+    strategy: &'static dyn Strategy,
+    state: Mutex<(StrategyState, fastrand::Rng)>,
+}
+
+/// Conversations stay where their prompt cache is.
+pub struct Sticky {
+    by: StickyBy,
+    places: Mutex<Conversations>,
+}
+
+// === impl GroupBackend ===
+
+impl GroupBackend {
+    /// The group as a backend.
+    pub fn new(group: Group) -> Self {
+        GroupBackend { group: Arc::new(group) }
+    }
+
+    /// What it is made of.
+    pub fn group(&self) -> &Group {
+        &self.group
+    }
+}
+
+impl Backend for GroupBackend {
+    fn id(&self) -> &str {
+        &self.group.id
+    }
+
+    fn outlook(&self, call: &Call) -> Result<Outlook, String> {
+        let mut reasons = Vec::new();
+        let mut best: Option<Outlook> = None;
+        for (index, member) in self.group.members.iter().enumerate() {
+            match self.group.outlook_of(index, call) {
+                Ok(outlook) => {
+                    best = Some(match best {
+                        None => outlook,
+                        Some(best) => better(best, outlook),
+                    });
+                }
+                Err(reason) => reasons.push(format!("`{}`: {reason}", member.label)),
+            }
+        }
+        let found = best.ok_or_else(|| reasons.join("; "))?;
+        Ok(Outlook { model: Arc::clone(&call.model), ..found })
+    }
+
+    fn meters(&self, _model: &str) -> Arc<ModelMeters> {
+        // Nobody answered yet; who does is known with the reply.
+        self.group.metrics.meters("none", "none")
+    }
+
+    fn forward(&self, call: Call) -> BoxFuture<'static, Result<Reply, ProxyError>> {
+        let group = Arc::clone(&self.group);
+        async move { attempts::walk(&group, call).await }.boxed()
+    }
+}
+
+/// What two members come to: as available as the better one, as much left as the fuller one.
+fn better(one: Outlook, other: Outlook) -> Outlook {
+    Outlook {
+        availability: one.availability.sooner(other.availability),
+        share_left: one.share_left.max(other.share_left),
+        next_reset: match (one.next_reset, other.next_reset) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        },
+        in_flight: one.in_flight.saturating_add(other.in_flight),
+        model: one.model,
+    }
+}
+
+// === impl Group ===
+
+impl Group {
+    /// The members that cannot serve this call at all, and why.
+    pub(super) fn objections(&self, call: &Call) -> Vec<(usize, String)> {
+        let mut objections: Vec<(usize, String)> = Vec::new();
+        let mut space: Option<Outlook> = None;
+        for index in 0..self.members.len() {
+            let outlook = match self.outlook_of(index, call) {
+                Ok(outlook) => outlook,
+                Err(reason) => {
+                    objections.push((index, reason));
+                    continue;
+                }
+            };
+            if call.request.task != Task::Embedding || self.same_space {
+                continue;
+            }
+            match &space {
+                None => space = Some(outlook),
+                Some(first) if same_model(&first.model, &outlook.model) => {}
+                Some(first) => {
+                    let text = format!(
+                        "its embeddings are not those of `{}` (same_space = true says that they are)",
+                        first.model
+                    );
+                    objections.push((index, text));
+                }
+            }
+        }
+        objections
+    }
+
+    fn outlook_of(&self, index: usize, call: &Call) -> Result<Outlook, String> {
+        let member = self.members.get(index).ok_or_else(|| "is not there".to_owned())?;
+        member.backend.outlook(&member.call(call, None))
+    }
+
+    /// The members that may be asked, in the order in which they are.
+    pub(super) fn order(&self, call: &Call, may_ask: impl Fn(usize) -> bool) -> Vec<usize> {
+        let now = Instant::now();
+        let views: Vec<MemberView> = (0..self.members.len())
+            .map(|index| {
+                let weight = self.members.get(index).map_or(1, |member| member.weight);
+                match self.outlook_of(index, call) {
+                    Ok(outlook) if may_ask(index) => MemberView {
+                        weight,
+                        availability: outlook.availability,
+                        share_left: outlook.share_left,
+                        next_reset: outlook.next_reset,
+                        in_flight: outlook.in_flight,
+                    },
+                    _ => MemberView {
+                        weight,
+                        availability: Availability::Never,
+                        share_left: 0.0,
+                        next_reset: None,
+                        in_flight: 0,
+                    },
+                }
+            })
+            .collect();
+        let mut order = self.turns.order(&views, now);
+        order.retain(|index| may_ask(*index));
+        let available =
+            |index: usize| views.get(index).is_some_and(|view| view.availability == Availability::Now);
+        if let Some(home) = self.home(call, now)
+            && available(home)
+            && let Some(at) = order.iter().position(|index| *index == home)
+        {
+            order.remove(at);
+            order.insert(0, home);
+        }
+        order
+    }
+
+    /// Notes that a member answered, with its time to the first token.
+    pub(super) fn succeeded(&self, call: &Call, index: usize, first: Duration, now: Instant) {
+        self.turns.with(|strategy, state, _| strategy.succeeded(state, index, first, now));
+        if let Some(sticky) = &self.sticky
+            && let Some(key) = sticky.key(call)
+        {
+            sticky.places.lock().unwrap_or_else(PoisonError::into_inner).answered(key, index, now);
+        }
+    }
+
+    /// Notes that a member failed.
+    pub(super) fn failed(&self, index: usize, now: Instant) {
+        self.turns.with(|strategy, state, _| strategy.failed(state, index, now));
+    }
+
+    /// The member where this conversation was answered last.
+    fn home(&self, call: &Call, now: Instant) -> Option<usize> {
+        let sticky = self.sticky.as_ref()?;
+        let key = sticky.key(call)?;
+        sticky.places.lock().unwrap_or_else(PoisonError::into_inner).member_of(key, now)
+    }
+}
+
+// === impl Turns ===
+
+impl Turns {
+    /// A strategy that remembers nothing yet.
+    pub fn new(strategy: &'static dyn Strategy, rng: fastrand::Rng) -> Self {
+        Turns { strategy, state: Mutex::new((StrategyState::default(), rng)) }
+    }
+
+    fn order(&self, views: &[MemberView], now: Instant) -> Vec<usize> {
+        self.with(|strategy, state, rng| strategy.order(views, state, now, rng))
+    }
+
+    fn with<T>(&self, act: impl FnOnce(&dyn Strategy, &mut StrategyState, &mut fastrand::Rng) -> T) -> T {
+        let mut guard = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let (state, rng) = &mut *guard;
+        act(self.strategy, state, rng)
+    }
+}
+
+// === impl Sticky ===
+
+impl Sticky {
+    /// Conversations are told apart by this, and kept so long after their last answer.
+    pub fn new(by: StickyBy, keep: Duration) -> Self {
+        Sticky { by, places: Mutex::new(Conversations::new(keep)) }
+    }
+
+    /// Which conversation a call belongs to, if it says so.
+    fn key(&self, call: &Call) -> Option<u64> {
+        let client = call.client.as_deref();
+        let request = &call.request;
+        match self.by {
+            StickyBy::Session => Some(sticky::key(client, &[call.session.as_deref()?.as_bytes()])),
+            StickyBy::User => Some(sticky::key(client, &[request.value("user")?])),
+            StickyBy::Conversation => {
+                let begin = request.opening();
+                (!begin.is_empty()).then(|| sticky::key(client, &begin))
+            }
+        }
+    }
+}

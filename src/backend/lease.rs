@@ -1,0 +1,127 @@
+//! The admission that a request holds while it is served. Whoever admitted it says what releasing means; here it is
+//! only held, so that groups, relays and queues need not know what is counted.
+
+use std::sync::{Arc, Weak};
+
+use crate::dialect::Usage;
+use crate::quota::Statement;
+
+/// Identifies one replica's incarnation: one arbiter with one actor and one client.
+pub type Generation = u64;
+
+/// What an admission can be told. Implemented by whoever grants leases.
+pub trait Hold: Send + Sync {
+    /// This replica carries the request out.
+    fn assign(&self, generation: Generation);
+
+    /// The upstream took it, and stated this about its limits.
+    fn succeeded(&self, statements: &[Statement]);
+
+    /// The request was sent, or is about to be: from now on it counts at the upstream.
+    fn sent(&self);
+
+    /// What it cost, as the upstream reports.
+    fn used(&self, usage: Usage);
+
+    /// It is over. Called any number of times; only the first one counts.
+    fn release(&self);
+}
+
+/// The admission of one request. Dropping it, on whatever way, settles it exactly once.
+pub struct Lease {
+    hold: Arc<dyn Hold>,
+}
+
+/// Releases a lease though somebody still holds it, who may never let go of it. Keeps nothing admitted itself.
+pub struct Recall {
+    hold: Weak<dyn Hold>,
+}
+
+// === impl Lease ===
+
+impl Lease {
+    /// A lease on what was admitted.
+    pub fn new(hold: Arc<dyn Hold>) -> Self {
+        Lease { hold }
+    }
+
+    /// The request was sent, or is about to be.
+    pub fn sent(&self) {
+        self.hold.sent();
+    }
+
+    /// This replica carries the request out.
+    pub fn assign(&self, generation: Generation) {
+        self.hold.assign(generation);
+    }
+
+    /// The upstream took it, and stated this about its limits.
+    pub fn succeeded(&self, statements: &[Statement]) {
+        self.hold.succeeded(statements);
+    }
+
+    /// What the request cost, as the upstream reports.
+    pub fn used(&self, usage: Usage) {
+        self.hold.used(usage);
+    }
+
+    /// A way to release it from elsewhere.
+    pub fn recall(&self) -> Recall {
+        Recall { hold: Arc::downgrade(&self.hold) }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.hold.release();
+    }
+}
+
+// === impl Recall ===
+
+impl Recall {
+    /// What the request cost, as the upstream reports; nothing if the lease is gone.
+    pub fn used(&self, usage: Usage) {
+        if let Some(hold) = self.hold.upgrade() {
+            hold.used(usage);
+        }
+    }
+
+    /// Releases the lease, unless that is done.
+    pub fn release(&self) {
+        if let Some(hold) = self.hold.upgrade() {
+            hold.release();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Counting(AtomicUsize);
+
+    impl Hold for Counting {
+        fn assign(&self, _generation: Generation) {}
+        fn succeeded(&self, _statements: &[Statement]) {}
+        fn sent(&self) {}
+        fn used(&self, _usage: Usage) {}
+        fn release(&self) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn a_dropped_lease_is_released_and_a_late_recall_finds_nothing() {
+        let counting = Arc::new(Counting::default());
+        let lease = Lease::new(Arc::clone(&counting) as Arc<dyn Hold>);
+        let recall = lease.recall();
+        drop(lease);
+        assert_eq!(counting.0.load(Ordering::Relaxed), 1);
+        drop(counting);
+        recall.release();
+    }
+}

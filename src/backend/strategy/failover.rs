@@ -1,0 +1,20 @@
+//! `failover`: the configured order, always, so that the first one has its work back as soon as it can do it. Pure.
+
+use std::time::Instant;
+
+use super::{MemberView, Strategy, StrategyState, available_first};
+
+/// The configured order.
+pub(super) struct Failover;
+
+impl Strategy for Failover {
+    fn order(
+        &self,
+        members: &[MemberView],
+        _state: &mut StrategyState,
+        _now: Instant,
+        _rng: &mut fastrand::Rng,
+    ) -> Vec<usize> {
+        available_first((0..members.len()).collect(), members)
+    }
+}

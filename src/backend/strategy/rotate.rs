@@ -1,0 +1,33 @@
+//! `rotate`: stays with the member that works, goes on to the next one when it fails, and does not come back by itself.
+//! Pure.
+
+use std::time::{Duration, Instant};
+
+use super::{MemberView, Strategy, StrategyState, available_first};
+
+/// Stays where it works.
+pub(super) struct Rotate;
+
+impl Strategy for Rotate {
+    fn order(
+        &self,
+        members: &[MemberView],
+        state: &mut StrategyState,
+        _now: Instant,
+        _rng: &mut fastrand::Rng,
+    ) -> Vec<usize> {
+        let count = members.len();
+        available_first((0..count).map(|step| (state.active + step) % count).collect(), members)
+    }
+
+    fn succeeded(&self, state: &mut StrategyState, index: usize, _first: Duration, _now: Instant) {
+        state.active = index;
+    }
+
+    fn failed(&self, state: &mut StrategyState, index: usize, _now: Instant) {
+        // Requests that were under way at a member that was left already move nobody on.
+        if state.active == index {
+            state.active = index.saturating_add(1);
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! Rules that hold for every strategy, and what each is for.
+
+use super::*;
+
+fn member(weight: u32, availability: Availability) -> MemberView {
+    MemberView { weight, availability, share_left: 1.0, next_reset: None, in_flight: 0 }
+}
+
+fn now(weights: &[u32]) -> Vec<MemberView> {
+    weights.iter().map(|weight| member(*weight, Availability::Now)).collect()
+}
+
+fn orders(kind: &str, members: &[MemberView], times: usize, seed: u64) -> Vec<Vec<usize>> {
+    let (rule, mut state) = (strategy(kind).unwrap(), StrategyState::default());
+    let (mut rng, at) = (fastrand::Rng::with_seed(seed), Instant::now());
+    (0..times).map(|_| rule.order(members, &mut state, at, &mut rng)).collect()
+}
+
+#[test]
+fn every_strategy_gives_a_permutation_the_same_for_a_seed_with_the_available_first() {
+    let members = [
+        member(1, Availability::Never),
+        member(2, Availability::At(Some(5))),
+        member(3, Availability::Now),
+        member(1, Availability::Now),
+    ];
+    for (kind, _) in STRATEGIES {
+        let found = orders(kind, &members, 50, 7);
+        assert_eq!(found, orders(kind, &members, 50, 7), "{kind}");
+        for order in found {
+            let mut sorted = order.clone();
+            sorted.sort_unstable();
+            assert_eq!(sorted, [0, 1, 2, 3], "{kind}");
+            assert!(order[0] >= 2 && order[1] >= 2 && order[2] == 1 && order[3] == 0, "{kind}: {order:?}");
+        }
+        assert!(orders(kind, &[], 1, 7)[0].is_empty(), "{kind}");
+    }
+}
+
+#[test]
+fn failover_goes_back_to_the_first_as_soon_as_it_is_available() {
+    let mut members = now(&[1, 1]);
+    members[0].availability = Availability::At(None);
+    assert_eq!(orders("failover", &members, 1, 0)[0], [1, 0]);
+    assert_eq!(orders("failover", &now(&[1, 1]), 1, 0)[0], [0, 1]);
+}
+
+#[test]
+fn rotate_stays_where_it_works_and_late_failures_of_a_left_member_move_nobody() {
+    let (rule, mut state) = (strategy("rotate").unwrap(), StrategyState::default());
+    let (mut rng, at, members) = (fastrand::Rng::with_seed(0), Instant::now(), now(&[1, 1, 1]));
+    rule.failed(&mut state, 0, at);
+    rule.failed(&mut state, 0, at);
+    assert_eq!(rule.order(&members, &mut state, at, &mut rng), [1, 2, 0]);
+    rule.succeeded(&mut state, 1, Duration::ZERO, at);
+    assert_eq!(rule.order(&members, &mut state, at, &mut rng), [1, 2, 0]);
+    rule.failed(&mut state, 1, at);
+    rule.failed(&mut state, 2, at);
+    assert_eq!(rule.order(&members, &mut state, at, &mut rng), [0, 1, 2]);
+}
+
+#[test]
+fn round_robin_spreads_turns_evenly_by_weight() {
+    let firsts: Vec<usize> =
+        orders("round-robin", &now(&[2, 1]), 6, 0).iter().map(|order| order[0]).collect();
+    assert_eq!(firsts, [0, 1, 0, 0, 1, 0]);
+}
+
+#[test]
+fn random_draws_by_weight() {
+    let found = orders("random", &now(&[3, 1]), 4000, 11);
+    let first = found.iter().filter(|order| order[0] == 0).count();
+    assert!((2850..3150).contains(&first), "{first}");
+}
+
+#[test]
+fn least_latency_takes_the_fastest_tries_others_now_and_then_and_a_fast_failure_is_not_fast() {
+    let rule = strategy("least-latency").unwrap();
+    let (mut state, mut rng, at) = (StrategyState::default(), fastrand::Rng::with_seed(3), Instant::now());
+    let members = now(&[1, 1]);
+    assert_eq!(rule.order(&members, &mut state, at, &mut rng).len(), 2);
+    rule.succeeded(&mut state, 0, Duration::from_millis(900), at);
+    rule.succeeded(&mut state, 1, Duration::from_millis(100), at);
+    let firsts = |state: &mut StrategyState, rng: &mut fastrand::Rng| {
+        (0..2000).filter(|_| rule.order(&members, state, at, rng)[0] == 1).count()
+    };
+    let fast = firsts(&mut state, &mut rng);
+    assert!((1850..1950).contains(&fast), "{fast}");
+    rule.failed(&mut state, 1, at);
+    rule.failed(&mut state, 1, at);
+    assert!(firsts(&mut state, &mut rng) < 200);
+}
+
+#[test]
+fn most_quota_and_soonest_reset_look_at_what_is_left_and_until_when() {
+    let mut members = now(&[1, 1, 1]);
+    members[0].share_left = 0.2;
+    members[2].share_left = 0.7;
+    assert_eq!(orders("most-quota", &members, 1, 0)[0], [1, 2, 0]);
+    members[1].next_reset = Some(90);
+    members[2].next_reset = Some(30);
+    assert_eq!(orders("soonest-reset", &members, 1, 0)[0], [2, 1, 0]);
+}
+
+#[test]
+fn the_better_of_two_availabilities_is_the_sooner_one() {
+    use Availability::{At, Never, Now};
+    assert_eq!(Never.sooner(At(None)), At(None));
+    assert_eq!(At(Some(9)).sooner(At(Some(3))), At(Some(3)));
+    assert_eq!(At(Some(9)).sooner(Now), Now);
+}

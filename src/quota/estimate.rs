@@ -1,0 +1,146 @@
+//! How many tokens a request will take, before it is sent: learned from what upstreams reported for the same model.
+//! No tokenizer; never reported as usage. Pure.
+
+use std::collections::HashMap;
+
+use serde::{Deserialize, Serialize};
+
+/// No more models are learned apart.
+const MOST: usize = 2_000;
+/// Bytes of a request's JSON to a token of its prompt, before anything is known.
+const BYTES_PER_TOKEN: f64 = 4.0;
+/// Tokens in an answer, before anything is known.
+const ANSWER: f64 = 500.0;
+/// How much the newest report weighs.
+const WEIGHT: f64 = 0.2;
+/// No real tokenizer is outside of these.
+const LEAST_BYTES: f64 = 0.5;
+const MOST_BYTES: f64 = 50.0;
+
+/// What was learned of sizes, by model.
+#[derive(Debug, Default)]
+pub struct Estimator {
+    models: HashMap<String, Sizes>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+struct Sizes {
+    bytes_per_token: f64,
+    answer: f64,
+    #[serde(skip)]
+    dirty: bool,
+}
+
+// === impl Estimator ===
+
+impl Estimator {
+    /// Nothing is known.
+    pub fn new() -> Self {
+        Estimator::default()
+    }
+
+    /// Tokens in prompt and answer of a request with a body of so many bytes.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "an estimate, bounded on both sides"
+    )]
+    pub fn estimate(&self, model: &str, bytes: usize, max_tokens: Option<u64>) -> (u64, u64) {
+        let sizes = self.models.get(model).copied().unwrap_or_default();
+        let input = (bytes as f64 / sizes.bytes_per_token).ceil().max(1.0) as u64;
+        let answer = sizes.answer.ceil().max(1.0) as u64;
+        (input, max_tokens.map_or(answer, |most| answer.min(most)))
+    }
+
+    /// Learns from what an upstream reported.
+    #[expect(clippy::cast_precision_loss, reason = "an average")]
+    pub fn learn(&mut self, model: &str, bytes: usize, input: Option<u64>, output: Option<u64>) {
+        if input.is_none() && output.is_none() {
+            return;
+        }
+        if self.models.len() >= MOST && !self.models.contains_key(model) {
+            return;
+        }
+        let first = !self.models.contains_key(model);
+        let weight = if first { 1.0 } else { WEIGHT };
+        let sizes = match self.models.get_mut(model) {
+            Some(sizes) => sizes,
+            None => self.models.entry(model.to_owned()).or_default(),
+        };
+        if let Some(tokens) = input.filter(|tokens| *tokens > 0 && bytes > 0) {
+            let ratio = (bytes as f64 / tokens as f64).clamp(LEAST_BYTES, MOST_BYTES);
+            sizes.bytes_per_token += (ratio - sizes.bytes_per_token) * weight;
+        }
+        if let Some(tokens) = output {
+            sizes.answer += (tokens as f64 - sizes.answer) * weight;
+        }
+        sizes.dirty = true;
+    }
+
+    /// The rows that changed since the last call.
+    pub fn dirty(&mut self) -> Vec<(String, String)> {
+        let changed = self.models.iter_mut().filter(|(_, sizes)| sizes.dirty);
+        changed
+            .filter_map(|(model, sizes)| {
+                sizes.dirty = false;
+                Some((format!("size:{model}"), serde_json::to_string(sizes).ok()?))
+            })
+            .collect()
+    }
+
+    /// Takes over what was learned before.
+    pub fn restore(&mut self, rows: &[(&str, &str)]) {
+        for (key, json) in rows.iter().take(MOST * 4) {
+            if let Some(model) = key.strip_prefix("size:")
+                && let Ok(sizes) = serde_json::from_str::<Sizes>(json)
+                && (LEAST_BYTES..=MOST_BYTES).contains(&sizes.bytes_per_token)
+                && (0.0..1e9).contains(&sizes.answer)
+                && self.models.len() < MOST
+            {
+                self.models.insert(model.to_owned(), sizes);
+            }
+        }
+    }
+}
+
+impl Default for Sizes {
+    fn default() -> Self {
+        Sizes { bytes_per_token: BYTES_PER_TOKEN, answer: ANSWER, dirty: false }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_estimate_comes_close_to_what_is_reported_and_survives_a_restart() {
+        let mut sizes = Estimator::new();
+        assert_eq!(sizes.estimate("m", 400, None), (100, 500));
+        for _ in 0..30 {
+            sizes.learn("m", 300, Some(100), Some(40));
+        }
+        assert_eq!(sizes.estimate("m", 300, None), (100, 40));
+        assert_eq!(sizes.estimate("m", 300, Some(10)), (100, 10));
+        let rows = sizes.dirty();
+        assert!(sizes.dirty().is_empty());
+        let mut after = Estimator::new();
+        let borrowed: Vec<(&str, &str)> =
+            rows.iter().map(|(key, json)| (key.as_str(), json.as_str())).collect();
+        after.restore(&borrowed);
+        assert_eq!(after.estimate("m", 300, None), (100, 40));
+    }
+
+    #[test]
+    fn reports_that_make_no_sense_do_no_harm() {
+        let mut sizes = Estimator::new();
+        sizes.learn("m", 0, Some(u64::MAX), None);
+        sizes.learn("m", 10, Some(0), Some(0));
+        sizes.learn("m", usize::MAX, Some(1), Some(u64::MAX));
+        let (input, output) = sizes.estimate("m", 1000, Some(7));
+        assert!(input >= 20 && output <= 7);
+        sizes.restore(&[("size:x", "{}"), ("size:y", r#"{"bytes_per_token":0,"answer":1}"#)]);
+        assert_eq!(sizes.estimate("y", 400, None), (100, 500));
+    }
+}

@@ -1,0 +1,357 @@
+//! What the ledger draws from what an upstream says: statements replace guesses, refusals fix them and put a scope off,
+//! success raises what a probe exceeded. Pure.
+
+use std::sync::Arc;
+
+use globset::Glob as Pattern;
+
+use super::Moment;
+use super::ledger::{Block, Charge, LONGEST, Ledger, state_of};
+use super::limit::{Glob, Limit, Period, Scope, Source, Unit, Window};
+use super::said::{Refusal, RefusalClass, Statement};
+use super::window::DAY;
+
+const SECOND: i64 = 1000;
+const MINUTE: i64 = 60 * SECOND;
+const HOUR: i64 = 60 * MINUTE;
+/// No more limits of its own are taken from one upstream.
+const MOST_STATED: usize = 64;
+/// No more scopes are put off at once.
+const MOST_BLOCKS: usize = 2_000;
+/// Fewer requests in a minute are no evidence of a limit: another user of the key may have had the rest.
+const LEAST_EVIDENCE: u64 = 2;
+
+/// A change in what is known, for a line in the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// In words.
+    pub what: String,
+}
+
+// === impl Ledger ===
+
+impl Ledger {
+    /// The upstream answered well: a guess that this request exceeded was too low, and what was put off in a row
+    /// begins anew.
+    pub fn succeeded(&mut self, charge: &Charge, model: &str, now: Moment) -> Option<Change> {
+        let now = self.heed(now);
+        for scope in ["", model] {
+            if let Some(block) = self.blocks.get_mut(scope).filter(|block| block.strikes > 0) {
+                block.strikes = 0;
+                block.dirty = true;
+            }
+        }
+        let mut change = None;
+        for part in &charge.parts {
+            let Some(rule) = self.rules.iter_mut().find(|rule| rule.id == part.rule) else { continue };
+            let Some(state) = rule.states.get_mut(&part.key) else { continue };
+            if state.probe != Some(charge.sequence) {
+                continue;
+            }
+            state.probe = None;
+            let used = state.count.used(&rule.limit, state.amount, now);
+            let raised = state.amount.max(used).saturating_add((state.amount / 10).max(1));
+            change = told(format!("{} raised to {raised}", rule.limit.named(state.amount)));
+            state.amount = raised;
+            state.source = Source::Learned;
+            state.since = Some(now);
+            state.dirty = true;
+        }
+        change
+    }
+
+    /// The upstream stated something about one of its limits. `charge` is the request whose answer says so.
+    pub fn state(
+        &mut self,
+        statement: &Statement,
+        source: Source,
+        model: &str,
+        charge: Option<&Charge>,
+        now: Moment,
+    ) -> Option<Change> {
+        let now = self.heed(now);
+        if statement.amount == Some(0) {
+            return self.put_off(model, RefusalClass::NoAllowance, now.saturating_add(DAY), now);
+        }
+        let index = self.rule_for(statement, source, model)?;
+        let sequence = self.sequence;
+        let rule = self.rules.get_mut(index)?;
+        let key = rule.limit.key_for(model)?.to_owned();
+        let limit = &rule.limit;
+        let state = state_of(&mut rule.states, limit, &key, now);
+        let mut change = None;
+        if let Some(amount) = statement.amount {
+            if amount != state.amount {
+                change = told(format!("{} is {amount}, as the upstream states", limit.named(state.amount)));
+                state.since = Some(now);
+            }
+            state.amount = amount;
+        }
+        state.source = source;
+        state.dirty = true;
+        let Some(remaining) = statement.remaining else { return change };
+        let own = charge.and_then(|charge| charge.parts.iter().find(|part| part.rule == rule.id));
+        // What is out and not in the upstream's count yet.
+        let others = state.open.saturating_sub(own.map_or(0, |part| part.n));
+        let counted = state.amount.saturating_sub(remaining).saturating_add(others);
+        let known = state.count.used(limit, state.amount, now);
+        // Answers overtake each other: only a request sent after the last word may lower the count.
+        let newer = charge.is_none_or(|charge| charge.sequence > state.stated);
+        if counted >= known || newer {
+            let ends = statement.resets_in.map(|wait| now.saturating_add(millis(wait.as_millis())));
+            state.count.set(limit, state.amount, counted, ends, now);
+            state.stated = sequence;
+        }
+        change
+    }
+
+    /// The upstream refused a request for reasons of quota.
+    pub fn refuse(
+        &mut self,
+        refusal: &Refusal,
+        model: &str,
+        size: Option<u64>,
+        now: Moment,
+    ) -> Option<Change> {
+        let now = self.heed(now);
+        let scope = if refusal.per_model { model } else { "" };
+        let asked = refusal.retry_after.map(|wait| millis(wait.as_millis()).min(LONGEST));
+        match refusal.class {
+            RefusalClass::Overloaded => None,
+            RefusalClass::Concurrency => {
+                let wait = asked.unwrap_or(SECOND).clamp(SECOND / 4, MINUTE);
+                self.fix(Unit::Concurrent, None, model, now);
+                self.put_off(scope, refusal.class, now.saturating_add(wait), now)
+            }
+            RefusalClass::NoAllowance => {
+                self.put_off(model, refusal.class, now.saturating_add(asked.unwrap_or(DAY).max(HOUR)), now)
+            }
+            RefusalClass::ModelGone => {
+                self.put_off(model, refusal.class, now.saturating_add(asked.unwrap_or(HOUR)), now)
+            }
+            RefusalClass::Payment => {
+                self.put_off(scope, refusal.class, now.saturating_add(asked.unwrap_or(DAY).max(HOUR)), now)
+            }
+            RefusalClass::TooLarge => self.learn_ceiling(model, size?, now),
+            RefusalClass::Window(period) => {
+                let fixed = self.fix(refusal.unit.unwrap_or(Unit::Requests), period, model, now);
+                let learned = match (&fixed, period.unwrap_or(Period::MINUTE)) {
+                    (None, Period::MINUTE) => self.learn_minute(scope, model, now),
+                    _ => None,
+                };
+                let until = self.window_ends(period, asked, scope, model, now);
+                let off = self.put_off(scope, refusal.class, until, now);
+                fixed.or(learned).or(off)
+            }
+        }
+    }
+
+    /// When a window that was refused is free again: the upstream's word, else the window's own end, else longer each
+    /// time. A refusal that names no window, or a minute, never lasts longer than an hour.
+    fn window_ends(
+        &self,
+        period: Option<Period>,
+        asked: Option<i64>,
+        scope: &str,
+        model: &str,
+        now: i64,
+    ) -> i64 {
+        let strikes = self.blocks.get(scope).map_or(0, |block| block.strikes).min(6);
+        let long = |period: Period| match period {
+            Period::Millis(length) => length > 3_600_000,
+            Period::Month => true,
+            Period::Request => false,
+        };
+        let is_long = period.is_some_and(long);
+        if let Some(asked) = asked
+            // A day's refusal with a minute's advice (Gemini) is a day's refusal.
+            && (!is_long || asked >= HOUR)
+        {
+            return now.saturating_add(asked.max(SECOND / 4));
+        }
+        let of_rule = self.applying(model).filter(|(rule, _)| Some(rule.limit.period) == period).find_map(
+            |(rule, key)| {
+                let state = rule.states.get(key)?;
+                match rule.limit.window {
+                    Window::Fixed | Window::Calendar(_) => {
+                        state.count.whole_at(&rule.limit, state.amount, now)
+                    }
+                    Window::Rolling | Window::Bucket => None,
+                }
+            },
+        );
+        if let Some(ends) = of_rule.filter(|ends| *ends > now) {
+            return ends;
+        }
+        if is_long {
+            return now.saturating_add((HOUR << strikes).min(DAY));
+        }
+        if strikes == 0 {
+            // The next wall-clock minute; where the window is another one, the next refusal says so.
+            return (now / MINUTE + 1) * MINUTE;
+        }
+        now.saturating_add((MINUTE << strikes).min(HOUR))
+    }
+
+    /// A guess that was too high becomes what was counted.
+    fn fix(&mut self, unit: Unit, period: Option<Period>, model: &str, now: i64) -> Option<Change> {
+        let mut change = None;
+        for rule in &mut self.rules {
+            let limit = &rule.limit;
+            let same = limit.unit == unit && period.is_none_or(|period| limit.period == period);
+            let Some(key) = limit.key_for(model).filter(|_| same).map(str::to_owned) else { continue };
+            let state = state_of(&mut rule.states, limit, &key, now);
+            if !state.source.is_guess() {
+                continue;
+            }
+            let used = state.count.used(limit, state.amount, now);
+            // The one that was refused is among them.
+            let served = used.saturating_sub(1).max(1);
+            state.probe = None;
+            if unit == Unit::Requests || unit == Unit::Concurrent {
+                if served < state.amount {
+                    change = told(format!("{} fixed at {served}", limit.named(state.amount)));
+                    state.amount = served;
+                    state.source = Source::Learned;
+                    state.since = Some(now);
+                }
+            } else if used < state.amount && used > 0 {
+                change = told(format!("{} fixed at {used}", limit.named(state.amount)));
+                state.amount = used;
+                state.source = Source::Learned;
+                state.since = Some(now);
+            }
+            state.dirty = true;
+        }
+        change
+    }
+
+    /// Where no limit of the minute is known, what was served in the last one is the first guess.
+    fn learn_minute(&mut self, scope: &str, model: &str, now: i64) -> Option<Change> {
+        let counting = Limit::minute_of_requests();
+        let served = self.minute.get(scope)?.used(&counting, u64::MAX, now).saturating_sub(1);
+        let known = |ledger: &Ledger| {
+            ledger
+                .applying(model)
+                .any(|(rule, _)| rule.limit.unit == Unit::Requests && rule.limit.period == Period::MINUTE)
+        };
+        if served < LEAST_EVIDENCE || known(self) || self.rules.len() >= MOST_STATED {
+            return None;
+        }
+        let scope = if scope.is_empty() { Scope::Account } else { any_model()? };
+        let limit = Limit {
+            unit: Unit::Requests,
+            amount: served,
+            period: Period::MINUTE,
+            window: Window::Rolling,
+            scope,
+            source: Source::Learned,
+        };
+        let name = limit.named(served);
+        let index = self.add_rule(limit);
+        let rule = self.rules.get_mut(index)?;
+        let key = rule.limit.key_for(model)?.to_owned();
+        let limit = &rule.limit;
+        let state = state_of(&mut rule.states, limit, &key, now);
+        state.count.add(limit, served, served, now);
+        state.since = Some(now);
+        state.dirty = true;
+        told(format!("{name} learned from a refusal"))
+    }
+
+    /// A request of this size was too large: that is the ceiling.
+    fn learn_ceiling(&mut self, model: &str, size: u64, now: i64) -> Option<Change> {
+        let amount = size.saturating_sub(1).max(1);
+        let is_ceiling = |limit: &Limit| limit.period == Period::Request && limit.source == Source::Learned;
+        let index = match self.rules.iter().position(|rule| is_ceiling(&rule.limit)) {
+            Some(index) => index,
+            None if self.rules.len() >= MOST_STATED => return None,
+            None => self.add_rule(Limit {
+                unit: Unit::InputTokens,
+                amount: u64::MAX,
+                period: Period::Request,
+                window: Window::Rolling,
+                scope: any_model()?,
+                source: Source::Learned,
+            }),
+        };
+        let rule = self.rules.get_mut(index)?;
+        let state = state_of(&mut rule.states, &rule.limit, model, now);
+        if amount >= state.amount {
+            return None;
+        }
+        state.amount = amount;
+        state.since = Some(now);
+        state.dirty = true;
+        told(format!("{} learned from a refusal", rule.limit.named(amount)))
+    }
+
+    /// Does not ask a scope before that moment.
+    fn put_off(&mut self, scope: &str, class: RefusalClass, until: i64, now: i64) -> Option<Change> {
+        if self.blocks.len() >= MOST_BLOCKS && !self.blocks.contains_key(scope) {
+            self.blocks.retain(|_, block| block.until > now);
+            if self.blocks.len() >= MOST_BLOCKS {
+                return None;
+            }
+        }
+        let until = until.min(now.saturating_add(LONGEST));
+        let known = self.blocks.get(scope);
+        let running = known.is_some_and(|block| block.until > now && block.class == class);
+        let strikes = known.map_or(0, |block| block.strikes).saturating_add(u32::from(!running));
+        let longest = known.filter(|_| running).map_or(until, |block| block.until.max(until));
+        self.blocks.insert(scope.to_owned(), Block { until: longest, class, strikes, dirty: true });
+        let whom = if scope.is_empty() { "the account" } else { scope };
+        (!running).then(|| Change {
+            what: format!("{whom} is put off for {} s ({class:?})", (longest - now + SECOND - 1) / SECOND),
+        })
+    }
+
+    /// The limit that a statement is about, made where it is a new one.
+    fn rule_for(&mut self, statement: &Statement, source: Source, model: &str) -> Option<usize> {
+        let fits = |limit: &Limit| {
+            limit.unit == statement.unit
+                && limit.source != Source::Configured
+                && limit.period != Period::Request
+                && limit.key_for(model).is_some()
+                && statement.period.is_none_or(|period| limit.period == period)
+        };
+        let mut found = self.rules.iter().enumerate().filter(|(_, rule)| fits(&rule.limit));
+        let exact = statement.amount.and_then(|amount| {
+            found.clone().find(|(_, rule)| rule.limit.amount == amount).map(|(index, _)| index)
+        });
+        if let Some(index) = exact.or_else(|| found.next().map(|(index, _)| index)) {
+            return Some(index);
+        }
+        let period = statement.period?;
+        let amount = statement.amount?;
+        if self.rules.len() >= MOST_STATED {
+            return None;
+        }
+        let window = if statement.refills {
+            Window::Bucket
+        } else if statement.resets_in.is_some() || period == Period::MINUTE {
+            Window::Fixed
+        } else {
+            Window::Rolling
+        };
+        let scope = if statement.per_model { any_model()? } else { Scope::Account };
+        Some(self.add_rule(Limit { unit: statement.unit, amount, period, window, scope, source }))
+    }
+}
+
+/// Each model for itself, whatever it is called.
+pub(super) fn any_model() -> Option<Scope> {
+    let matcher = Pattern::new("*").ok()?.compile_matcher();
+    Some(Scope::Each(Glob { text: Arc::from("*"), matcher }))
+}
+
+fn told(what: String) -> Option<Change> {
+    Some(Change { what })
+}
+
+fn millis(wait: u128) -> i64 {
+    i64::try_from(wait).unwrap_or(i64::MAX / 4)
+}
+
+#[cfg(test)]
+mod tests;

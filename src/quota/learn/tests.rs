@@ -1,0 +1,195 @@
+//! What is drawn from statements and refusals, named after what must not happen.
+
+use std::time::Duration;
+
+use super::super::ledger::{Actual, Cause, Mode, Need};
+use super::*;
+
+fn need(model: &str) -> Need<'_> {
+    Need { model, input_tokens: 100, output_tokens: 100 }
+}
+
+fn guess(amount: u64, per: &str, window: &str) -> Limit {
+    let zone = (window == "calendar").then_some("America/Los_Angeles");
+    Limit::parse("requests", amount, Some(per), Some("*"), true, Some(window), zone, Source::Catalogue)
+        .unwrap()
+}
+
+fn refusal(class: RefusalClass, seconds: Option<u64>) -> Refusal {
+    Refusal {
+        class,
+        per_model: true,
+        unit: Some(Unit::Requests),
+        retry_after: seconds.map(Duration::from_secs),
+    }
+}
+
+fn stated(period: Period, amount: u64, remaining: u64) -> Statement {
+    Statement {
+        unit: Unit::Requests,
+        period: Some(period),
+        per_model: true,
+        amount: Some(amount),
+        remaining: Some(remaining),
+        resets_in: Some(Duration::from_secs(30)),
+        refills: false,
+    }
+}
+
+fn spend(ledger: &mut Ledger, model: &str, times: usize, now: i64) -> usize {
+    let mut served = 0;
+    while served < times
+        && let Ok(charge) = ledger.admit(&need(model), Mode::Keep, Moment(now))
+    {
+        ledger.settle(charge, Actual::default(), Moment(now));
+        served += 1;
+    }
+    served
+}
+
+#[test]
+fn what_the_upstream_states_replaces_a_guess_in_either_direction() {
+    for (amount, remaining) in [(5, 2), (100, 97)] {
+        let mut ledger = Ledger::new(vec![guess(20, "minute", "fixed")]);
+        let charge = ledger.admit(&need("m"), Mode::Keep, Moment(0)).unwrap();
+        let change = ledger.state(
+            &stated(Period::MINUTE, amount, remaining),
+            Source::Header,
+            "m",
+            Some(&charge),
+            Moment(5),
+        );
+        assert!(change.is_some());
+        ledger.settle(charge, Actual::default(), Moment(6));
+        assert_eq!(spend(&mut ledger, "m", 1000, 10) as u64, remaining);
+    }
+}
+
+#[test]
+fn a_configured_limit_is_not_moved_by_what_the_upstream_says() {
+    let own =
+        Limit::parse("requests", 2, Some("minute"), None, false, None, None, Source::Configured).unwrap();
+    let mut ledger = Ledger::new(vec![own]);
+    ledger.state(&stated(Period::MINUTE, 1000, 1000), Source::Header, "m", None, Moment(0));
+    assert_eq!(spend(&mut ledger, "m", 10, 1), 2);
+    let mut tighter = Ledger::new(vec![guess(50, "minute", "fixed")]);
+    tighter.state(&stated(Period::MINUTE, 3, 3), Source::Header, "m", None, Moment(0));
+    assert_eq!(spend(&mut tighter, "m", 10, 1), 3, "and a tighter one counts beside it");
+}
+
+#[test]
+fn answers_that_overtake_each_other_do_not_lower_the_count() {
+    let mut ledger = Ledger::new(vec![guess(10, "minute", "fixed")]);
+    let first = ledger.admit(&need("m"), Mode::Keep, Moment(0)).unwrap();
+    let second = ledger.admit(&need("m"), Mode::Keep, Moment(0)).unwrap();
+    ledger.state(&stated(Period::MINUTE, 10, 8), Source::Header, "m", Some(&second), Moment(1));
+    ledger.settle(second, Actual::default(), Moment(1));
+    ledger.state(&stated(Period::MINUTE, 10, 9), Source::Header, "m", Some(&first), Moment(2));
+    ledger.settle(first, Actual::default(), Moment(2));
+    assert_eq!(spend(&mut ledger, "m", 100, 3), 8);
+}
+
+#[test]
+fn a_refusal_fixes_a_guess_that_was_too_high_for_the_windows_that_come() {
+    let mut ledger = Ledger::new(vec![guess(20, "minute", "fixed")]);
+    assert_eq!(spend(&mut ledger, "m", 11, 0), 11);
+    ledger.refuse(&refusal(RefusalClass::Window(Some(Period::MINUTE)), None), "m", None, Moment(10));
+    assert_eq!(ledger.check(&need("m"), Moment(59_000)).unwrap_err().cause, Cause::Cooldown);
+    assert_eq!(spend(&mut ledger, "m", 100, 60_000), 10);
+}
+
+#[test]
+fn a_limit_nobody_knew_of_is_learned_from_the_minute_in_which_it_was_met() {
+    let mut ledger = Ledger::new(Vec::new());
+    assert_eq!(spend(&mut ledger, "m", 41, 0), 41);
+    assert!(ledger.refuse(&refusal(RefusalClass::Window(None), None), "m", None, Moment(1)).is_some());
+    assert_eq!(spend(&mut ledger, "m", 100, 120_000), 40);
+}
+
+#[test]
+fn a_minutes_refusal_never_becomes_a_days_bench_and_is_longer_each_time() {
+    let mut ledger = Ledger::new(Vec::new());
+    let mut now = 0;
+    for _ in 0..20 {
+        ledger.refuse(&refusal(RefusalClass::Window(None), None), "m", None, Moment(now));
+        let until = ledger.check(&need("m"), Moment(now)).unwrap_err().until.unwrap().0;
+        assert!(until - now <= HOUR, "{}", until - now);
+        now = until;
+    }
+    assert!(now > 5 * HOUR, "it is not asked every minute either");
+}
+
+#[test]
+fn a_days_refusal_is_not_tried_again_each_minute_whatever_short_wait_comes_with_it() {
+    let mut ledger = Ledger::new(vec![guess(20, "day", "calendar")]);
+    let noon = "2026-07-18T19:00:00Z".parse::<jiff::Timestamp>().unwrap().as_millisecond();
+    assert_eq!(spend(&mut ledger, "m", 12, noon), 12);
+    ledger.refuse(&refusal(RefusalClass::Window(Some(Period::DAY)), Some(38)), "m", None, Moment(noon));
+    let until = ledger.check(&need("m"), Moment(noon)).unwrap_err().until.unwrap();
+    let midnight = "2026-07-19T07:00:00Z".parse::<jiff::Timestamp>().unwrap().as_millisecond();
+    assert_eq!(until, Moment(midnight));
+}
+
+#[test]
+fn a_models_refusal_does_not_bench_the_account() {
+    let mut ledger = Ledger::new(Vec::new());
+    ledger.refuse(&refusal(RefusalClass::NoAllowance, None), "m", None, Moment(0));
+    assert_eq!(ledger.check(&need("m"), Moment(HOUR)).unwrap_err().cause, Cause::NoAllowance);
+    assert!(ledger.check(&need("other"), Moment(0)).is_ok());
+}
+
+#[test]
+fn a_limit_of_zero_is_no_allowance_and_no_division_by_zero() {
+    let mut ledger = Ledger::new(vec![guess(20, "minute", "bucket")]);
+    let zero = Statement { amount: Some(0), remaining: Some(0), ..stated(Period::MINUTE, 0, 0) };
+    ledger.state(&zero, Source::Header, "m", None, Moment(0));
+    assert_eq!(ledger.check(&need("m"), Moment(1)).unwrap_err().cause, Cause::NoAllowance);
+    assert!(ledger.share_left(&need("m"), Moment(1)).is_finite());
+}
+
+#[test]
+fn too_many_at_once_costs_a_second_and_payment_a_day() {
+    let mut ledger = Ledger::new(Vec::new());
+    ledger.refuse(&refusal(RefusalClass::Concurrency, None), "m", None, Moment(0));
+    assert!(ledger.check(&need("m"), Moment(999)).is_err() && ledger.check(&need("m"), Moment(1000)).is_ok());
+    ledger.refuse(&refusal(RefusalClass::Payment, Some(1)), "m", None, Moment(1000));
+    assert_eq!(ledger.check(&need("m"), Moment(HOUR)).unwrap_err().cause, Cause::Payment);
+}
+
+#[test]
+fn a_request_that_was_too_large_teaches_the_ceiling_and_puts_nobody_off() {
+    let mut ledger = Ledger::new(Vec::new());
+    ledger.refuse(&refusal(RefusalClass::TooLarge, Some(10)), "m", Some(100), Moment(0));
+    assert_eq!(ledger.check(&need("m"), Moment(1)).unwrap_err().cause, Cause::NeverFits);
+    let smaller = Need { input_tokens: 99, ..need("m") };
+    assert!(ledger.check(&smaller, Moment(1)).is_ok());
+}
+
+#[test]
+fn nothing_is_put_off_for_longer_than_a_month_whatever_is_asked_for() {
+    let mut ledger = Ledger::new(Vec::new());
+    let long = refusal(RefusalClass::Window(Some(Period::DAY)), Some(u64::MAX / 4000));
+    ledger.refuse(&long, "m", None, Moment(0));
+    assert!(ledger.check(&need("m"), Moment(LONGEST)).is_ok());
+}
+
+#[test]
+fn what_was_learned_survives_a_restart_and_can_be_forgotten() {
+    let mut ledger = Ledger::new(vec![guess(20, "minute", "fixed")]);
+    ledger.state(&stated(Period::MINUTE, 7, 7), Source::Header, "m", None, Moment(0));
+    ledger.state(&stated(Period::DAY, 70, 60), Source::Header, "m", None, Moment(0));
+    ledger.refuse(&refusal(RefusalClass::Payment, None), "m", None, Moment(0));
+    let rows = ledger.dirty();
+    assert!(ledger.dirty().is_empty());
+    let borrowed: Vec<(&str, &str)> = rows.iter().map(|(key, json)| (key.as_str(), json.as_str())).collect();
+    let mut after = Ledger::new(vec![guess(20, "minute", "fixed")]);
+    after.restore(&borrowed, Moment(1000));
+    assert_eq!(after.check(&need("m"), Moment(1000)).unwrap_err().cause, Cause::Payment);
+    let amounts: Vec<u64> = after.views(Moment(1000)).iter().map(|view| view.amount).collect();
+    assert_eq!(amounts, [7, 70]);
+    let gone = after.forget_learned(None);
+    assert!(gone.iter().any(|key| key.starts_with("block:")) && gone.iter().any(|key| key.contains("said")));
+    assert!(after.check(&need("m"), Moment(1000)).is_ok());
+    let amounts: Vec<u64> = after.views(Moment(1000)).iter().map(|view| view.amount).collect();
+    assert_eq!(amounts, [20]);
+}

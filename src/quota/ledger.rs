@@ -1,0 +1,495 @@
+//! The ledger of one upstream account: reserves before dispatch, settles with what was used, and says what is in the
+//! way and until when. Pure: time is passed in, and nothing here knows who asks or where it goes.
+//!
+//! Configured limits are hard. The catalogue's and what was drawn from refusals are guesses: they hold while anybody
+//! else has capacity; when nobody has, one request at a time may exceed a guess ([`Mode::Probe`]); its success raises
+//! the guess, a refusal fixes it. What the upstream states replaces a guess at once (`learn.rs`).
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::Moment;
+use super::limit::{Limit, Period, Scope, Source, Unit};
+use super::said::RefusalClass;
+use super::window::Count;
+
+/// No more models are counted apart than this; the one that was not asked for longest is forgotten.
+const MOST_MODELS: usize = 2_000;
+/// A clock that goes back by less than this has not been set, only read on another core.
+const STEADY: i64 = 5_000;
+/// Nothing is put off for longer than this, whatever an upstream says.
+pub(super) const LONGEST: i64 = 32 * super::window::DAY;
+
+/// One account's ledger.
+#[derive(Debug)]
+pub struct Ledger {
+    pub(super) rules: Vec<Rule>,
+    pub(super) blocks: BTreeMap<String, Block>,
+    /// Requests of the last minute by model, to learn a limit from when none is known; "" is all.
+    pub(super) minute: HashMap<String, Count>,
+    next_rule: u32,
+    pub(super) sequence: u64,
+    last: i64,
+}
+
+/// One limit and what was counted under it.
+#[derive(Debug)]
+pub(super) struct Rule {
+    pub(super) id: u32,
+    pub(super) limit: Limit,
+    /// By model, where each has the limit for itself; else under "".
+    pub(super) states: HashMap<String, State>,
+}
+
+/// How one limit stands for one model, or for all.
+#[derive(Debug, Clone)]
+pub(super) struct State {
+    pub(super) count: Count,
+    pub(super) amount: u64,
+    pub(super) source: Source,
+    /// When the amount was learned or stated.
+    pub(super) since: Option<i64>,
+    /// Reserved by requests that are out.
+    pub(super) open: u64,
+    /// The request that exceeds the guess now.
+    pub(super) probe: Option<u64>,
+    /// Requests up to this one were out when the upstream last stated something.
+    pub(super) stated: u64,
+    pub(super) asked: i64,
+    pub(super) dirty: bool,
+}
+
+/// A scope that is not asked for a while.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub(super) struct Block {
+    pub(super) until: i64,
+    pub(super) class: RefusalClass,
+    /// How often in a row, so that it is longer each time where nothing says how long.
+    pub(super) strikes: u32,
+    #[serde(skip)]
+    pub(super) dirty: bool,
+}
+
+/// What a request will take, as far as one can tell.
+#[derive(Debug, Clone, Copy)]
+pub struct Need<'a> {
+    /// The model's id at the upstream.
+    pub model: &'a str,
+    /// Tokens in the prompt.
+    pub input_tokens: u64,
+    /// Tokens in the answer.
+    pub output_tokens: u64,
+}
+
+/// How far a request may go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Guesses hold.
+    Keep,
+    /// Nobody else has capacity: a lone request may exceed a guess.
+    Probe,
+}
+
+/// What was used, as the upstream reports; `None` keeps the estimate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Actual {
+    /// Tokens in the prompt.
+    pub input_tokens: Option<u64>,
+    /// Tokens in the answer.
+    pub output_tokens: Option<u64>,
+}
+
+/// What is in the way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// Requests in flight.
+    Full,
+    /// A window is used up.
+    Window,
+    /// The upstream asked us to wait.
+    Cooldown,
+    /// The request is larger than the limit.
+    NeverFits,
+    /// The key has no allowance for this model.
+    NoAllowance,
+    /// It wants money.
+    Payment,
+    /// It no longer has the model.
+    ModelGone,
+}
+
+/// Why a request is not admitted, and when it may be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Denial {
+    /// What is in the way.
+    pub cause: Cause,
+    /// When all of it is out of the way, as far as that is a matter of time.
+    pub until: Option<Moment>,
+    /// The limit that binds longest, for people: `20 requests per minute`.
+    pub limit: String,
+    /// Only guesses are in the way, and no probe of them is out.
+    pub probe: bool,
+}
+
+/// What a request has reserved. Given back to [`Ledger::settle`] or [`Ledger::refund`], once.
+#[derive(Debug)]
+pub struct Charge {
+    pub(super) sequence: u64,
+    pub(super) at: i64,
+    pub(super) parts: Vec<Part>,
+    pub(super) input_tokens: u64,
+    pub(super) output_tokens: u64,
+}
+
+/// What is reserved under one limit.
+#[derive(Debug)]
+pub(super) struct Part {
+    pub(super) rule: u32,
+    pub(super) key: String,
+    pub(super) n: u64,
+    pub(super) unit: Unit,
+}
+
+// === impl Ledger ===
+
+impl Ledger {
+    /// The ledger of an account with these limits.
+    pub fn new(limits: Vec<Limit>) -> Self {
+        let mut ledger = Ledger {
+            rules: Vec::new(),
+            blocks: BTreeMap::new(),
+            minute: HashMap::new(),
+            next_rule: 0,
+            sequence: 0,
+            last: i64::MIN,
+        };
+        for limit in limits {
+            ledger.add_rule(limit);
+        }
+        ledger
+    }
+
+    pub(super) fn add_rule(&mut self, limit: Limit) -> usize {
+        self.next_rule += 1;
+        self.rules.push(Rule { id: self.next_rule, limit, states: HashMap::new() });
+        self.rules.len() - 1
+    }
+
+    /// Whether a request would be admitted, guesses holding. Changes nothing.
+    ///
+    /// # Errors
+    /// What is in the way.
+    pub fn check(&self, need: &Need<'_>, now: Moment) -> Result<(), Denial> {
+        self.look(need, self.steady(now)).map_or(Ok(()), |found| Err(found.denial))
+    }
+
+    /// Reserves what a request needs under all limits that apply, or nothing.
+    ///
+    /// # Errors
+    /// What is in the way.
+    pub fn admit(&mut self, need: &Need<'_>, mode: Mode, now: Moment) -> Result<Charge, Denial> {
+        let now = self.heed(now);
+        let found = self.look(need, now);
+        let mut exceeded: Vec<u32> = Vec::new();
+        if let Some(found) = found {
+            if mode == Mode::Keep || !found.denial.probe {
+                return Err(found.denial);
+            }
+            exceeded = found.guesses;
+        }
+        self.sequence += 1;
+        let sequence = self.sequence;
+        let mut parts = Vec::new();
+        for rule in &mut self.rules {
+            let Some(key) = rule.limit.key_for(need.model).map(str::to_owned) else { continue };
+            let n = need.of(rule.limit.unit);
+            if rule.limit.period == Period::Request || (n == 0 && rule.limit.unit != Unit::Concurrent) {
+                continue;
+            }
+            let id = rule.id;
+            let limit = &rule.limit;
+            let state = state_of(&mut rule.states, limit, &key, now);
+            state.count.add(limit, state.amount, n, now);
+            state.open = state.open.saturating_add(n);
+            state.asked = now;
+            state.dirty = true;
+            if exceeded.contains(&id) {
+                state.probe = Some(sequence);
+            }
+            parts.push(Part { rule: id, key, n, unit: limit.unit });
+        }
+        self.count_minute(need.model, now);
+        Ok(Charge {
+            sequence,
+            at: now,
+            parts,
+            input_tokens: need.input_tokens,
+            output_tokens: need.output_tokens,
+        })
+    }
+
+    /// The request is over: what it used takes the place of what was reserved.
+    pub fn settle(&mut self, charge: Charge, actual: Actual, now: Moment) {
+        let now = self.heed(now);
+        let used = Need {
+            model: "",
+            input_tokens: actual.input_tokens.unwrap_or(charge.input_tokens),
+            output_tokens: actual.output_tokens.unwrap_or(charge.output_tokens),
+        };
+        for part in &charge.parts {
+            let n = if part.unit == Unit::Concurrent { 0 } else { used.of(part.unit) };
+            self.close(part, &charge, n, now);
+        }
+    }
+
+    /// The request was never sent: nothing was used.
+    pub fn refund(&mut self, charge: Charge, now: Moment) {
+        let now = self.heed(now);
+        for part in &charge.parts {
+            self.close(part, &charge, 0, now);
+        }
+    }
+
+    /// One part of a charge is over, having used so much.
+    fn close(&mut self, part: &Part, charge: &Charge, used: u64, now: i64) {
+        let Some(rule) = self.rules.iter_mut().find(|rule| rule.id == part.rule) else { return };
+        let Some(state) = rule.states.get_mut(&part.key) else { return };
+        state.open = state.open.saturating_sub(part.n);
+        state.dirty = true;
+        if state.probe == Some(charge.sequence) {
+            state.probe = None;
+        }
+        if used > part.n {
+            state.count.add(&rule.limit, state.amount, used - part.n, now);
+        } else {
+            state.count.take_back(charge.at.min(now), part.n - used);
+        }
+    }
+
+    /// The smallest share left of all limits that apply to a request; 1 where there are none.
+    pub fn share_left(&self, need: &Need<'_>, now: Moment) -> f64 {
+        let now = self.steady(now);
+        let mut share: f64 = 1.0;
+        for (rule, key) in self.applying(need.model) {
+            let Some(state) = rule.states.get(key) else { continue };
+            if rule.limit.period == Period::Request || state.amount == 0 {
+                continue;
+            }
+            let used = state.count.used(&rule.limit, state.amount, now).min(state.amount);
+            #[expect(clippy::cast_precision_loss, reason = "a share needs no more than a few digits")]
+            let left = (state.amount - used) as f64 / state.amount as f64;
+            share = share.min(left);
+        }
+        share
+    }
+
+    /// When the first of the windows that are used is whole again.
+    pub fn next_reset(&self, need: &Need<'_>, now: Moment) -> Option<Moment> {
+        let now = self.steady(now);
+        let whole = self.applying(need.model).filter_map(|(rule, key)| {
+            let state = rule.states.get(key)?;
+            state.count.whole_at(&rule.limit, state.amount, now)
+        });
+        whole.min().map(Moment)
+    }
+
+    pub(super) fn applying<'s>(&'s self, model: &'s str) -> impl Iterator<Item = (&'s Rule, &'s str)> {
+        self.rules.iter().filter_map(move |rule| Some((rule, rule.limit.key_for(model)?)))
+    }
+
+    /// What is in the way of a request.
+    fn look(&self, need: &Need<'_>, now: i64) -> Option<Found> {
+        let mut found: Option<Found> = None;
+        let mut met =
+            |cause: Cause, until: Option<i64>, limit: &dyn Fn() -> String, guess: Option<(u32, bool)>| {
+                let probe = guess.is_some_and(|(_, free)| free);
+                let new = Denial { cause, until: until.map(Moment), limit: limit(), probe };
+                let known = found.take();
+                found = Some(match known {
+                    None => Found { denial: new, guesses: guess.map(|(id, _)| id).into_iter().collect() },
+                    Some(mut known) => {
+                        known.guesses.extend(guess.map(|(id, _)| id));
+                        let probe = known.denial.probe && new.probe;
+                        // What lasts longer counts; what no time frees, longest.
+                        if rank(&new) > rank(&known.denial) {
+                            known.denial = new;
+                        }
+                        known.denial.probe = probe;
+                        known
+                    }
+                });
+            };
+        for scope in ["", need.model] {
+            if let Some(block) = self.blocks.get(scope).filter(|block| block.until > now) {
+                met(block.cause(), Some(block.until), &|| "its own word".to_owned(), None);
+            }
+        }
+        for (rule, key) in self.applying(need.model) {
+            let limit = &rule.limit;
+            let n = need.of(limit.unit);
+            let known = rule.states.get(key);
+            let (amount, source) =
+                known.map_or((limit.amount, limit.source), |state| (state.amount, state.source));
+            let guess = source.is_guess();
+            let name = || limit.named(amount);
+            if limit.period == Period::Request {
+                if n > amount {
+                    met(Cause::NeverFits, None, &name, None);
+                }
+                continue;
+            }
+            let used = known.map_or(0, |state| state.count.used(limit, amount, now));
+            let over = if limit.unit == Unit::Percent {
+                used >= amount
+            } else {
+                n > 0 && used.saturating_add(n) > amount
+            };
+            if !over {
+                continue;
+            }
+            let probing = guess.then(|| (rule.id, known.is_none_or(|state| state.probe.is_none())));
+            if limit.unit == Unit::Concurrent {
+                met(Cause::Full, None, &name, probing);
+            } else if n > amount {
+                met(Cause::NeverFits, None, &name, probing);
+            } else {
+                let least = if limit.unit == Unit::Percent { 1 } else { n };
+                let until = known.and_then(|state| state.count.frees_at(limit, amount, least, now));
+                met(Cause::Window, until.or(Some(now)), &name, probing);
+            }
+        }
+        found
+    }
+
+    /// The time to go by: one that was set back carries what was counted with it.
+    pub(super) fn heed(&mut self, now: Moment) -> i64 {
+        if self.last != i64::MIN && now.0 < self.last.saturating_sub(STEADY) {
+            let delta = now.0.saturating_sub(self.last);
+            for rule in &mut self.rules {
+                for state in rule.states.values_mut() {
+                    state.count.shift(&rule.limit, delta, now.0);
+                    state.dirty = true;
+                }
+            }
+            for block in self.blocks.values_mut() {
+                block.until = block.until.saturating_add(delta);
+                block.dirty = true;
+            }
+            self.minute.clear();
+            self.last = now.0;
+        }
+        self.last = self.last.max(now.0);
+        self.last
+    }
+
+    pub(super) fn steady(&self, now: Moment) -> i64 {
+        if now.0 < self.last.saturating_sub(STEADY) { now.0 } else { now.0.max(self.last) }
+    }
+
+    fn count_minute(&mut self, model: &str, now: i64) {
+        if self.minute.len() > MOST_MODELS {
+            self.minute.clear();
+        }
+        let limit = Limit::minute_of_requests();
+        for key in ["", model] {
+            let count = match self.minute.get_mut(key) {
+                Some(count) => count,
+                None => self.minute.entry(key.to_owned()).or_insert_with(|| Count::new(&limit, now)),
+            };
+            count.add(&limit, limit.amount, 1, now);
+        }
+    }
+}
+
+/// What stands in the way, with the guesses among it.
+struct Found {
+    denial: Denial,
+    guesses: Vec<u32>,
+}
+
+/// How long a denial lasts, for comparison.
+fn rank(denial: &Denial) -> (u8, i64) {
+    match (denial.cause, denial.until) {
+        (Cause::NeverFits, _) => (3, 0),
+        (Cause::Full, _) => (0, 0),
+        (_, Some(until)) => (1, until.0),
+        (_, None) => (2, 0),
+    }
+}
+
+/// The state under a key, made when it is first asked for.
+pub(super) fn state_of<'s>(
+    states: &'s mut HashMap<String, State>,
+    limit: &Limit,
+    key: &str,
+    now: i64,
+) -> &'s mut State {
+    if states.len() >= MOST_MODELS && !states.contains_key(key) {
+        let oldest = states.iter().filter(|(_, state)| state.open == 0).min_by_key(|(_, state)| state.asked);
+        if let Some(oldest) = oldest.map(|(key, _)| key.clone()) {
+            states.remove(&oldest);
+        }
+    }
+    states.entry(key.to_owned()).or_insert_with(|| State::new(limit, now))
+}
+
+// === impl State ===
+
+impl State {
+    pub(super) fn new(limit: &Limit, now: i64) -> Self {
+        State {
+            count: Count::new(limit, now),
+            amount: limit.amount,
+            source: limit.source,
+            since: None,
+            open: 0,
+            probe: None,
+            stated: 0,
+            asked: now,
+            dirty: false,
+        }
+    }
+}
+
+// === impl Block ===
+
+impl Block {
+    fn cause(&self) -> Cause {
+        match self.class {
+            RefusalClass::NoAllowance => Cause::NoAllowance,
+            RefusalClass::Payment => Cause::Payment,
+            RefusalClass::ModelGone => Cause::ModelGone,
+            _ => Cause::Cooldown,
+        }
+    }
+}
+
+// === impl Need ===
+
+impl Need<'_> {
+    /// How much of a unit it takes.
+    pub(super) fn of(&self, unit: Unit) -> u64 {
+        match unit {
+            Unit::Requests | Unit::Concurrent => 1,
+            Unit::InputTokens => self.input_tokens,
+            Unit::OutputTokens => self.output_tokens,
+            Unit::Tokens => self.input_tokens.saturating_add(self.output_tokens),
+            Unit::Percent => 0,
+        }
+    }
+}
+
+// === impl Limit ===
+
+impl Limit {
+    /// Where a model's requests are counted under this limit; `None`: it does not apply to it.
+    pub(super) fn key_for<'m>(&self, model: &'m str) -> Option<&'m str> {
+        match &self.scope {
+            Scope::Account => Some(""),
+            Scope::Pool(glob) => glob.matcher.is_match(model).then_some(""),
+            Scope::Each(glob) => glob.matcher.is_match(model).then_some(model),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,267 @@
+//! The ledger's promises, most of them as properties over any course of events.
+
+use proptest::prelude::*;
+
+use super::*;
+
+const MINUTE: i64 = 60_000;
+
+fn limit(unit: &str, amount: u64, per: Option<&str>, window: &str, source: Source) -> Limit {
+    Limit::parse(unit, amount, per, None, false, Some(window), None, source).unwrap()
+}
+
+fn need(input: u64, output: u64) -> Need<'static> {
+    Need { model: "m", input_tokens: input, output_tokens: output }
+}
+
+fn admitted(ledger: &mut Ledger, mode: Mode, now: i64) -> Option<Charge> {
+    ledger.admit(&need(10, 10), mode, Moment(now)).ok()
+}
+
+#[test]
+fn the_denial_names_the_limit_that_binds_longest_and_when_it_frees() {
+    let mut ledger = Ledger::new(vec![
+        limit("requests", 1, Some("minute"), "rolling", Source::Configured),
+        limit("requests", 2, Some("hour"), "rolling", Source::Configured),
+    ]);
+    assert!(admitted(&mut ledger, Mode::Keep, 0).is_some());
+    let denial = ledger.check(&need(1, 1), Moment(1000)).unwrap_err();
+    assert_eq!(
+        (denial.cause, denial.until, &*denial.limit),
+        (Cause::Window, Some(Moment(MINUTE)), "1 requests per minute")
+    );
+    assert!(admitted(&mut ledger, Mode::Keep, MINUTE).is_some());
+    let denial = ledger.check(&need(1, 1), Moment(MINUTE + 1)).unwrap_err();
+    assert_eq!((denial.until, &*denial.limit), (Some(Moment(60 * MINUTE)), "2 requests per hour"));
+}
+
+#[test]
+fn a_place_is_held_from_admission_to_the_end() {
+    let mut ledger = Ledger::new(vec![limit("concurrent", 1, None, "rolling", Source::Configured)]);
+    let held = admitted(&mut ledger, Mode::Keep, 0).unwrap();
+    let denial = ledger.check(&need(1, 1), Moment(10)).unwrap_err();
+    assert_eq!((denial.cause, denial.until, denial.probe), (Cause::Full, None, false));
+    ledger.settle(held, Actual::default(), Moment(20));
+    assert!(admitted(&mut ledger, Mode::Keep, 20).is_some());
+}
+
+#[test]
+fn what_was_used_takes_the_place_of_what_was_reserved() {
+    let mut ledger = Ledger::new(vec![limit("tokens", 100, Some("minute"), "rolling", Source::Configured)]);
+    let charge = ledger.admit(&need(40, 40), Mode::Keep, Moment(0)).unwrap();
+    assert!(ledger.check(&need(20, 10), Moment(1)).is_err());
+    ledger.settle(charge, Actual { input_tokens: Some(30), output_tokens: Some(5) }, Moment(2));
+    assert!(ledger.check(&need(50, 15), Moment(3)).is_ok());
+    assert!(ledger.check(&need(50, 16), Moment(3)).is_err());
+    let unsent = ledger.admit(&need(50, 15), Mode::Keep, Moment(4)).unwrap();
+    ledger.refund(unsent, Moment(5));
+    assert!(ledger.check(&need(50, 15), Moment(6)).is_ok());
+}
+
+#[test]
+fn a_request_above_a_tiers_ceiling_never_fits() {
+    let mut ledger =
+        Ledger::new(vec![limit("input_tokens", 8000, Some("request"), "rolling", Source::Catalogue)]);
+    let denial = ledger.admit(&need(8001, 1), Mode::Probe, Moment(0)).unwrap_err();
+    assert_eq!((denial.cause, denial.until, denial.probe), (Cause::NeverFits, None, false));
+    assert!(ledger.admit(&need(8000, 1), Mode::Keep, Moment(0)).is_ok());
+}
+
+#[test]
+fn each_model_has_its_own_where_the_limit_says_so_and_a_pool_is_shared() {
+    let each = |each| {
+        Limit::parse("requests", 1, Some("day"), Some("free/*"), each, None, None, Source::Configured)
+            .unwrap()
+    };
+    let of = |model| Need { model, input_tokens: 1, output_tokens: 1 };
+    for (own, second) in [(true, true), (false, false)] {
+        let mut ledger = Ledger::new(vec![each(own)]);
+        assert!(ledger.admit(&of("free/a"), Mode::Keep, Moment(0)).is_ok());
+        assert_eq!(ledger.admit(&of("free/b"), Mode::Keep, Moment(0)).is_ok(), second);
+        assert!(ledger.admit(&of("paid/a"), Mode::Keep, Moment(0)).is_ok());
+    }
+}
+
+#[test]
+fn a_guess_is_exceeded_by_one_probe_at_a_time_and_its_success_raises_it() {
+    let mut ledger = Ledger::new(vec![limit("requests", 1, Some("hour"), "rolling", Source::Catalogue)]);
+    assert!(admitted(&mut ledger, Mode::Keep, 0).is_some());
+    assert!(admitted(&mut ledger, Mode::Keep, 1).is_none(), "it holds while others have capacity");
+    let probe = admitted(&mut ledger, Mode::Probe, 2).unwrap();
+    assert!(admitted(&mut ledger, Mode::Probe, 3).is_none(), "one at a time");
+    assert!(ledger.succeeded(&probe, "m", Moment(4)).is_some());
+    ledger.settle(probe, Actual::default(), Moment(5));
+    assert!(admitted(&mut ledger, Mode::Keep, 6).is_some(), "raised");
+}
+
+#[test]
+fn a_probe_that_was_cancelled_leaves_its_place_to_another() {
+    let mut ledger = Ledger::new(vec![limit("requests", 1, Some("hour"), "rolling", Source::Catalogue)]);
+    assert!(admitted(&mut ledger, Mode::Keep, 0).is_some());
+    let probe = admitted(&mut ledger, Mode::Probe, 2).unwrap();
+    ledger.refund(probe, Moment(3));
+    assert!(admitted(&mut ledger, Mode::Probe, 4).is_some());
+}
+
+/// What can happen to a ledger.
+#[derive(Debug, Clone)]
+enum Step {
+    Admit { input: u64, output: u64, probe: bool },
+    Settle { which: usize, input: u64, output: u64 },
+    Refund { which: usize },
+    Wait(i64),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        4 => (0u64..40, 0u64..40, any::<bool>()).prop_map(|(input, output, probe)| Step::Admit { input, output, probe }),
+        2 => (any::<usize>(), 0u64..40, 0u64..40).prop_map(|(which, input, output)| Step::Settle { which, input, output }),
+        1 => any::<usize>().prop_map(|which| Step::Refund { which }),
+        2 => (0i64..30_000).prop_map(Step::Wait),
+    ];
+    prop::collection::vec(step, 0..120)
+}
+
+fn limits(source: Source) -> Vec<Limit> {
+    vec![
+        limit("requests", 5, Some("minute"), "rolling", source),
+        limit("requests", 12, Some("hour"), "fixed", source),
+        limit("input_tokens", 200, Some("minute"), "fixed", source),
+        limit("tokens", 500, Some("10m"), "rolling", source),
+        limit("concurrent", 3, None, "rolling", source),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn it_never_admits_above_a_configured_limit(steps in steps()) {
+        let mut ledger = Ledger::new(limits(Source::Configured));
+        let (mut now, mut out) = (1_000_000i64, Vec::<Charge>::new());
+        // Kept apart: when each request was sent, and how many are out.
+        let mut sent: Vec<i64> = Vec::new();
+        for step in steps {
+            match step {
+                Step::Admit { input, output, probe } => {
+                    let mode = if probe { Mode::Probe } else { Mode::Keep };
+                    if let Ok(charge) = ledger.admit(&need(input, output), mode, Moment(now)) {
+                        sent.push(now);
+                        out.push(charge);
+                        prop_assert!(sent.iter().filter(|at| **at > now - MINUTE).count() <= 5);
+                        let hour = now / (60 * MINUTE);
+                        prop_assert!(sent.iter().filter(|at| **at / (60 * MINUTE) == hour).count() <= 12);
+                        prop_assert!(out.len() <= 3);
+                        for view in ledger.views(Moment(now)) {
+                            prop_assert!(view.used <= view.amount.max(output + input), "{view:?}");
+                        }
+                    }
+                }
+                Step::Settle { which, input, output } if !out.is_empty() => {
+                    let charge = out.swap_remove(which % out.len());
+                    // An honest upstream uses no more than was reserved here, so that the views can be held to the amount.
+                    let actual = Actual {
+                        input_tokens: Some(input.min(charge.input_tokens)),
+                        output_tokens: Some(output.min(charge.output_tokens)),
+                    };
+                    ledger.settle(charge, actual, Moment(now));
+                }
+                Step::Refund { which } if !out.is_empty() => {
+                    let charge = out.swap_remove(which % out.len());
+                    sent.retain({ let mut once = true; move |at| { let drop = once && *at == charge_at(&charge); if drop { once = false; } !drop } });
+                }
+                Step::Wait(more) => now += more,
+                _ => {}
+            }
+        }
+    }
+
+    #[test]
+    fn above_a_guess_only_a_lone_probe_goes(steps in steps()) {
+        let mut ledger = Ledger::new(vec![limit("requests", 3, Some("hour"), "rolling", Source::Catalogue)]);
+        let (mut now, mut out, mut probes) = (0i64, Vec::<(Charge, bool)>::new(), 0usize);
+        for step in steps {
+            match step {
+                Step::Admit { probe, .. } => {
+                    let over = ledger.check(&need(1, 1), Moment(now)).is_err();
+                    let mode = if probe { Mode::Probe } else { Mode::Keep };
+                    if let Ok(charge) = ledger.admit(&need(1, 1), mode, Moment(now)) {
+                        prop_assert!(!over || (probe && probes == 0));
+                        probes += usize::from(over);
+                        out.push((charge, over));
+                    }
+                }
+                Step::Settle { which, .. } | Step::Refund { which } if !out.is_empty() => {
+                    let (charge, over) = out.swap_remove(which % out.len());
+                    probes -= usize::from(over);
+                    ledger.settle(charge, Actual::default(), Moment(now));
+                }
+                Step::Wait(more) => now += more,
+                _ => {}
+            }
+        }
+    }
+
+    #[test]
+    fn the_order_of_settles_does_not_matter(uses in prop::collection::vec((0u64..30, 0u64..30), 1..8), seed in any::<u64>()) {
+        let run = |order: &[usize]| {
+            let mut ledger = Ledger::new(vec![limit("tokens", 1000, Some("hour"), "rolling", Source::Configured)]);
+            let mut charges: Vec<Option<Charge>> = uses.iter().enumerate()
+                .map(|(index, _)| ledger.admit(&need(20, 20), Mode::Keep, Moment(index as i64 * 100)).ok()).collect();
+            for index in order {
+                let (input, output) = uses[*index];
+                let actual = Actual { input_tokens: Some(input), output_tokens: Some(output) };
+                ledger.settle(charges[*index].take().unwrap(), actual, Moment(10_000));
+            }
+            ledger.views(Moment(20_000))[0].used
+        };
+        let forth: Vec<usize> = (0..uses.len()).collect();
+        let mut mixed = forth.clone();
+        fastrand::Rng::with_seed(seed).shuffle(&mut mixed);
+        prop_assert_eq!(run(&forth), run(&mixed));
+    }
+
+    #[test]
+    fn a_clock_that_jumps_is_harmless(steps in prop::collection::vec((-40_000_000i64..40_000_000, any::<bool>()), 0..60)) {
+        let mut ledger = Ledger::new(limits(Source::Configured));
+        let (mut now, mut out) = (1_700_000_000_000i64, Vec::new());
+        for (jump, settle) in steps {
+            now += jump;
+            if let Ok(charge) = ledger.admit(&need(5, 5), Mode::Keep, Moment(now)) { out.push(charge); }
+            if settle && let Some(charge) = out.pop() { ledger.settle(charge, Actual::default(), Moment(now)); }
+            for view in ledger.views(Moment(now)) { prop_assert!(view.used <= view.amount); }
+        }
+        for charge in out { ledger.settle(charge, Actual::default(), Moment(now)); }
+        // Nothing is parked for ever.
+        prop_assert!(ledger.check(&need(5, 5), Moment(now + 2 * 60 * MINUTE)).is_ok());
+    }
+
+    #[test]
+    fn rows_and_restore_are_the_identity_and_what_was_reserved_counts(steps in steps()) {
+        let mut ledger = Ledger::new(limits(Source::Catalogue));
+        let (mut now, mut out) = (1_000_000i64, Vec::<Charge>::new());
+        for step in steps {
+            match step {
+                Step::Admit { input, output, .. } => out.extend(ledger.admit(&need(input, output), Mode::Keep, Moment(now)).ok()),
+                Step::Settle { which, .. } if !out.is_empty() => {
+                    let charge = out.swap_remove(which % out.len());
+                    ledger.settle(charge, Actual::default(), Moment(now));
+                }
+                Step::Wait(more) => now += more,
+                _ => {}
+            }
+        }
+        let rows = ledger.rows();
+        let borrowed: Vec<(&str, &str)> = rows.iter().map(|(key, json)| (key.as_str(), json.as_str())).collect();
+        let mut after = Ledger::new(limits(Source::Catalogue));
+        after.restore(&borrowed, Moment(now));
+        let told = |ledger: &Ledger| -> Vec<_> {
+            ledger.views(Moment(now)).into_iter().filter(|view| view.unit != Unit::Concurrent)
+                .map(|view| (view.unit, view.window, view.amount, view.used, view.resets_at.filter(|_| view.used > 0))).collect()
+        };
+        prop_assert_eq!(told(&ledger), told(&after));
+        after.restore(&[("limit:own requests minute account|", "{"), ("nonsense", ""), ("block:x", "[]")], Moment(now));
+    }
+}
+
+fn charge_at(charge: &Charge) -> i64 {
+    charge.at
+}

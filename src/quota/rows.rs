@@ -1,0 +1,280 @@
+//! The ledger as others see it: views for people and metrics, and rows that outlive the process. Pure.
+
+use serde::{Deserialize, Serialize};
+
+use super::Moment;
+use super::learn::any_model;
+use super::ledger::{Block, LONGEST, Ledger, State};
+use super::limit::{Limit, Period, Scope, Source, Unit, Window};
+use super::said::RefusalClass;
+use super::window::Count;
+
+/// How one limit stands.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LimitView {
+    /// `account`, or the glob that it is for.
+    pub scope: String,
+    /// The model, where each has it for itself.
+    pub model: Option<String>,
+    /// What is counted.
+    pub unit: Unit,
+    /// `minute`, `5h`, `request`; empty for requests at a time.
+    pub window: String,
+    /// How demuxai knows.
+    pub source: Source,
+    /// The limit.
+    pub amount: u64,
+    /// What of it is used, or reserved.
+    pub used: u64,
+    /// When all of it is free again, if something is used.
+    pub resets_at: Option<Moment>,
+    /// When it was learned or stated.
+    pub since: Option<Moment>,
+}
+
+/// A scope that is not asked for a while.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BlockView {
+    /// The model; `None`: the whole account.
+    pub model: Option<String>,
+    /// Until when.
+    pub until: Moment,
+    /// Why.
+    pub class: RefusalClass,
+}
+
+/// A limit's state as a row.
+#[derive(Serialize, Deserialize)]
+struct Saved {
+    count: Count,
+    amount: u64,
+    source: Source,
+    since: Option<i64>,
+    /// What is needed to make the limit again, where neither configuration nor catalogue has it.
+    #[serde(default)]
+    own: Option<Own>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Own {
+    unit: Unit,
+    period: Period,
+    window: String,
+    each: bool,
+}
+
+// === impl Ledger ===
+
+impl Ledger {
+    /// All limits that something is known of, or that are for the whole account.
+    pub fn views(&self, now: Moment) -> Vec<LimitView> {
+        let at = self.steady(now);
+        let mut views = Vec::new();
+        for rule in &self.rules {
+            let limit = &rule.limit;
+            let view = |model: Option<&str>, state: &State| LimitView {
+                scope: limit.scope_word().to_owned(),
+                model: model.filter(|model| !model.is_empty()).map(str::to_owned),
+                unit: limit.unit,
+                window: if limit.unit == Unit::Concurrent { String::new() } else { limit.period.word() },
+                source: state.source,
+                amount: state.amount,
+                used: state.count.used(limit, state.amount, at),
+                resets_at: state.count.whole_at(limit, state.amount, at).map(Moment),
+                since: state.since.map(Moment),
+            };
+            if rule.states.is_empty() {
+                views.push(view(None, &State::new(limit, at)));
+            }
+            let mut states: Vec<_> = rule.states.iter().collect();
+            states.sort_by_key(|(key, _)| key.as_str());
+            views.extend(states.into_iter().map(|(key, state)| view(Some(key), state)));
+        }
+        views
+    }
+
+    /// The scopes that are put off now.
+    pub fn blocks(&self, now: Moment) -> Vec<BlockView> {
+        let at = self.steady(now);
+        let blocks = self.blocks.iter().filter(|(_, block)| block.until > at);
+        blocks
+            .map(|(scope, block)| BlockView {
+                model: (!scope.is_empty()).then(|| scope.clone()),
+                until: Moment(block.until),
+                class: block.class,
+            })
+            .collect()
+    }
+
+    /// The rows that changed since the last call.
+    pub fn dirty(&mut self) -> Vec<(String, String)> {
+        let mut rows = Vec::new();
+        for rule in &mut self.rules {
+            let limit = &rule.limit;
+            for (key, state) in rule.states.iter_mut().filter(|(_, state)| state.dirty) {
+                state.dirty = false;
+                rows.extend(row(limit, key, state));
+            }
+        }
+        for (scope, block) in self.blocks.iter_mut().filter(|(_, block)| block.dirty) {
+            block.dirty = false;
+            rows.extend(block_row(scope, block));
+        }
+        rows
+    }
+
+    /// All rows.
+    pub fn rows(&self) -> Vec<(String, String)> {
+        let of_rules = self
+            .rules
+            .iter()
+            .flat_map(|rule| rule.states.iter().filter_map(move |(key, state)| row(&rule.limit, key, state)));
+        of_rules.chain(self.blocks.iter().filter_map(|(scope, block)| block_row(scope, block))).collect()
+    }
+
+    /// Takes over what was known before. What was reserved then counts as used. Rows that mean nothing are left out.
+    pub fn restore(&mut self, rows: &[(&str, &str)], now: Moment) {
+        let at = self.heed(now);
+        for (key, json) in rows {
+            if let Some(scope) = key.strip_prefix("block:") {
+                if let Ok(block) = serde_json::from_str::<Block>(json)
+                    && block.until > at
+                {
+                    let until = block.until.min(at.saturating_add(LONGEST));
+                    self.blocks.insert(scope.to_owned(), Block { until, ..block });
+                }
+                continue;
+            }
+            let Some(name) = key.strip_prefix("limit:") else { continue };
+            let Ok(saved) = serde_json::from_str::<Saved>(json) else { continue };
+            self.restore_limit(name, saved, at);
+        }
+    }
+
+    fn restore_limit(&mut self, name: &str, saved: Saved, at: i64) {
+        let Some((name, key)) = name.split_once('|') else { return };
+        let known = self.rules.iter().position(|rule| name_of(&rule.limit) == name);
+        let index = match (known, &saved.own) {
+            (Some(index), _) => index,
+            (None, Some(own)) => match remade(own, saved.amount, saved.source) {
+                Some(limit) if name_of(&limit) == name => self.add_rule(limit),
+                _ => return,
+            },
+            (None, None) => return,
+        };
+        let Some(rule) = self.rules.get_mut(index) else { return };
+        let mut state = State::new(&rule.limit, at);
+        if saved.count.fits(&rule.limit) && rule.limit.unit != Unit::Concurrent {
+            state.count = saved.count;
+            // A clock that was ahead when it was written must not keep it for ever.
+            state.count.shift(&rule.limit, 0, at);
+        }
+        // What the configuration says now is what counts.
+        if rule.limit.source != Source::Configured && saved.source != Source::Catalogue {
+            state.amount = saved.amount;
+            state.source = saved.source;
+            state.since = saved.since;
+        }
+        rule.states.insert(key.to_owned(), state);
+    }
+
+    /// Forgets what was learned, stated and put off, of one model or of all; what was counted under configured limits
+    /// and guesses stays. Gives the keys of rows that are no more.
+    pub fn forget_learned(&mut self, model: Option<&str>) -> Vec<String> {
+        let mut gone = Vec::new();
+        let meant = |key: &str| model.is_none_or(|model| key == model);
+        self.rules.retain_mut(|rule| {
+            let own = is_own(rule.limit.source);
+            let limit = &rule.limit;
+            rule.states.retain(|key, state| {
+                if !meant(key) && model.is_some() {
+                    return true;
+                }
+                if own {
+                    gone.push(key_of(limit, key));
+                    return false;
+                }
+                if state.source != limit.source {
+                    state.amount = limit.amount;
+                    state.source = limit.source;
+                    state.since = None;
+                    state.probe = None;
+                    state.dirty = true;
+                }
+                true
+            });
+            !own || !rule.states.is_empty()
+        });
+        self.blocks.retain(|scope, _| {
+            let goes = meant(scope);
+            if goes {
+                gone.push(format!("block:{scope}"));
+            }
+            !goes
+        });
+        gone
+    }
+}
+
+fn is_own(source: Source) -> bool {
+    !matches!(source, Source::Configured | Source::Catalogue)
+}
+
+fn key_of(limit: &Limit, key: &str) -> String {
+    format!("limit:{}|{key}", name_of(limit))
+}
+
+/// A limit's name, the same across restarts and whatever the order of the configuration.
+fn name_of(limit: &Limit) -> String {
+    let scope = match &limit.scope {
+        Scope::Account => "account".to_owned(),
+        Scope::Pool(glob) => format!("pool {}", glob.text),
+        Scope::Each(glob) => format!("each {}", glob.text),
+    };
+    let origin = match limit.source {
+        Source::Configured => "own",
+        Source::Catalogue => "guess",
+        _ => "said",
+    };
+    format!("{origin} {} {} {scope}", limit.unit.word(), limit.period.word()).replace('|', "/")
+}
+
+fn window_word(window: &Window) -> &'static str {
+    match window {
+        Window::Rolling => "rolling",
+        Window::Fixed => "fixed",
+        Window::Bucket => "bucket",
+        Window::Calendar(_) => "calendar",
+    }
+}
+
+fn row(limit: &Limit, key: &str, state: &State) -> Option<(String, String)> {
+    let own = is_own(limit.source).then(|| Own {
+        unit: limit.unit,
+        period: limit.period,
+        window: window_word(&limit.window).to_owned(),
+        each: matches!(limit.scope, Scope::Each(_)),
+    });
+    let saved = Saved {
+        count: state.count.clone(),
+        amount: state.amount,
+        source: state.source,
+        since: state.since,
+        own,
+    };
+    Some((key_of(limit, key), serde_json::to_string(&saved).ok()?))
+}
+
+fn block_row(scope: &str, block: &Block) -> Option<(String, String)> {
+    Some((format!("block:{scope}"), serde_json::to_string(block).ok()?))
+}
+
+fn remade(own: &Own, amount: u64, source: Source) -> Option<Limit> {
+    let window = match own.window.as_str() {
+        "fixed" => Window::Fixed,
+        "bucket" => Window::Bucket,
+        _ => Window::Rolling,
+    };
+    let scope = if own.each { any_model()? } else { Scope::Account };
+    Some(Limit { unit: own.unit, amount, period: own.period, window, scope, source })
+}

@@ -1,0 +1,324 @@
+//! What was counted within one window, and when room in it frees. Reading changes nothing, so that anybody may look.
+
+use std::collections::VecDeque;
+
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, ToSpan, Unit as Span};
+use serde::{Deserialize, Serialize};
+
+use super::limit::{Limit, Period, Unit, Window};
+
+/// A day in milliseconds.
+pub(super) const DAY: i64 = 24 * 60 * 60 * 1000;
+/// A rolling window is kept exactly up to so many entries; then neighbours are merged into the later one, which frees
+/// them a little late, never early.
+const EXACT: usize = 600;
+/// Merged entries are no further apart than this share of the window.
+const GRAIN: i64 = 500;
+
+/// What was counted.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Count {
+    /// When and how much, the oldest first.
+    Rolling { log: VecDeque<(i64, u64)> },
+    /// In the window from `starts` to before `ends`.
+    Span { starts: i64, ends: i64, used: u64 },
+    /// How far the bucket was emptied at that moment.
+    Bucket { used: f64, at: i64 },
+    /// What is held now.
+    Held { used: u64 },
+}
+
+// === impl Count ===
+
+impl Count {
+    /// Nothing was counted yet.
+    pub(super) fn new(limit: &Limit, now: i64) -> Self {
+        if limit.unit == Unit::Concurrent || limit.period == Period::Request {
+            return Count::Held { used: 0 };
+        }
+        match &limit.window {
+            Window::Rolling => Count::Rolling { log: VecDeque::new() },
+            Window::Fixed | Window::Calendar(_) => {
+                let (starts, ends) = span(limit, now);
+                Count::Span { starts, ends, used: 0 }
+            }
+            Window::Bucket => Count::Bucket { used: 0.0, at: now },
+        }
+    }
+
+    /// Whether this is what that limit counts in.
+    pub(super) fn fits(&self, limit: &Limit) -> bool {
+        std::mem::discriminant(self) == std::mem::discriminant(&Count::new(limit, 0))
+    }
+
+    /// How much is used now, of this amount.
+    pub(super) fn used(&self, limit: &Limit, amount: u64, now: i64) -> u64 {
+        match self {
+            Count::Rolling { log } => {
+                let since = now.saturating_sub(length(limit.period));
+                log.iter().filter(|(at, _)| *at > since).fold(0, |sum, (_, n)| n.saturating_add(sum))
+            }
+            Count::Span { ends, used, .. } => {
+                if now < *ends {
+                    *used
+                } else {
+                    0
+                }
+            }
+            Count::Bucket { used, at } => ceil(emptied(*used, *at, limit, amount, now)),
+            Count::Held { used } => *used,
+        }
+    }
+
+    /// Counts so much more.
+    pub(super) fn add(&mut self, limit: &Limit, amount: u64, n: u64, now: i64) {
+        match self {
+            Count::Rolling { log } => {
+                let length = length(limit.period);
+                while log.front().is_some_and(|(at, _)| *at <= now.saturating_sub(length)) {
+                    log.pop_front();
+                }
+                match log.back_mut().filter(|(at, _)| *at >= now) {
+                    Some((_, last)) => *last = last.saturating_add(n),
+                    None => log.push_back((now, n)),
+                }
+                if log.len() > EXACT {
+                    merge(log, length / GRAIN);
+                }
+            }
+            Count::Span { starts, ends, used } => {
+                if now >= *ends {
+                    (*starts, *ends) = next_span(limit, *ends, now);
+                    *used = 0;
+                }
+                *used = used.saturating_add(n);
+            }
+            Count::Bucket { used, at } => {
+                *used = emptied(*used, *at, limit, amount, now) + precise(n);
+                *at = now;
+            }
+            Count::Held { used } => *used = used.saturating_add(n),
+        }
+    }
+
+    /// Takes back what was counted at that moment; never more than is there.
+    pub(super) fn take_back(&mut self, counted_at: i64, n: u64) {
+        match self {
+            Count::Rolling { log } => {
+                let mut left = n;
+                for (_, entry) in log.iter_mut().filter(|(at, _)| *at >= counted_at) {
+                    let part = left.min(*entry);
+                    *entry -= part;
+                    left -= part;
+                }
+                log.retain(|(_, entry)| *entry > 0);
+            }
+            Count::Span { starts, used, .. } => {
+                if counted_at >= *starts {
+                    *used = used.saturating_sub(n);
+                }
+            }
+            Count::Bucket { used, .. } => *used = (*used - precise(n)).max(0.0),
+            Count::Held { used } => *used = used.saturating_sub(n),
+        }
+    }
+
+    /// Makes the count what the upstream says it is; the window ends then, if it says so.
+    pub(super) fn set(&mut self, limit: &Limit, amount: u64, n: u64, ends_at: Option<i64>, now: i64) {
+        let known = self.used(limit, amount, now);
+        match self {
+            Count::Rolling { log } if n >= known => {
+                if n > known {
+                    let length = length(limit.period);
+                    let at = ends_at.map_or(now, |ends| ends.saturating_sub(length).min(now));
+                    let place = log.partition_point(|(entry, _)| *entry <= at);
+                    log.insert(place, (at, n - known));
+                }
+            }
+            Count::Rolling { log } => {
+                let mut less = known - n;
+                for (_, entry) in log.iter_mut() {
+                    let part = less.min(*entry);
+                    *entry -= part;
+                    less -= part;
+                }
+                log.retain(|(_, entry)| *entry > 0);
+            }
+            Count::Span { starts, ends, used } => {
+                if now >= *ends {
+                    (*starts, *ends) = next_span(limit, *ends, now);
+                }
+                if let Some(told) = ends_at.filter(|told| *told > now) {
+                    *ends = told;
+                    *starts = (*starts).min(now);
+                }
+                *used = n;
+            }
+            Count::Bucket { used, at } => {
+                *used = precise(n);
+                *at = now;
+            }
+            Count::Held { used } => *used = n,
+        }
+    }
+
+    /// When `n` more fit under `amount`. `None`: that is not a matter of time.
+    pub(super) fn frees_at(&self, limit: &Limit, amount: u64, n: u64, now: i64) -> Option<i64> {
+        if n > amount {
+            return None;
+        }
+        match self {
+            Count::Rolling { log } => {
+                let mut over = self.used(limit, amount, now).saturating_add(n).saturating_sub(amount);
+                let length = length(limit.period);
+                for (at, entry) in log.iter().filter(|(at, _)| *at > now.saturating_sub(length)) {
+                    if over == 0 {
+                        break;
+                    }
+                    over = over.saturating_sub(*entry);
+                    if over == 0 {
+                        return Some(at.saturating_add(length));
+                    }
+                }
+                Some(now)
+            }
+            Count::Span { ends, .. } => Some((*ends).max(now)),
+            Count::Bucket { used, at } => {
+                let over = emptied(*used, *at, limit, amount, now) + precise(n) - precise(amount);
+                let per = precise(amount) / precise(length(limit.period).unsigned_abs().max(1));
+                #[expect(clippy::cast_possible_truncation, reason = "bounded by the window's length")]
+                let wait = (over.max(0.0) / per).ceil() as i64;
+                Some(now.saturating_add(wait))
+            }
+            Count::Held { .. } => None,
+        }
+    }
+
+    /// When all that was used is free again.
+    pub(super) fn whole_at(&self, limit: &Limit, amount: u64, now: i64) -> Option<i64> {
+        if self.used(limit, amount, now) == 0 {
+            return None;
+        }
+        match self {
+            Count::Rolling { log } => log.back().map(|(at, _)| at.saturating_add(length(limit.period))),
+            Count::Span { ends, .. } => Some(*ends),
+            Count::Bucket { .. } => self.frees_at(limit, amount, amount, now),
+            Count::Held { .. } => None,
+        }
+    }
+
+    /// The clock was set back: what was counted stays counted, for no longer than its window.
+    pub(super) fn shift(&mut self, limit: &Limit, delta: i64, now: i64) {
+        match self {
+            Count::Rolling { log } => {
+                for (at, _) in log.iter_mut() {
+                    *at = at.saturating_add(delta).min(now);
+                }
+            }
+            Count::Span { starts, ends, .. } => (*starts, *ends) = span(limit, now),
+            Count::Bucket { at, .. } => *at = (*at).min(now),
+            Count::Held { .. } => {}
+        }
+    }
+}
+
+/// How long a period is, at most.
+pub(super) fn length(period: Period) -> i64 {
+    match period {
+        Period::Request => 0,
+        Period::Millis(length) => i64::try_from(length).unwrap_or(i64::MAX / 4).min(400 * DAY),
+        Period::Month => 31 * DAY,
+    }
+}
+
+fn merge(log: &mut VecDeque<(i64, u64)>, grain: i64) {
+    let mut merged: VecDeque<(i64, u64)> = VecDeque::with_capacity(EXACT);
+    let mut first = i64::MIN;
+    for (at, n) in log.drain(..) {
+        match merged.back_mut().filter(|_| at.saturating_sub(first) <= grain) {
+            Some(last) => *last = (at, last.1.saturating_add(n)),
+            None => {
+                first = at;
+                merged.push_back((at, n));
+            }
+        }
+    }
+    *log = merged;
+}
+
+/// The span after the one that ended: by the calendar or the clock, or, where the upstream anchored it, from its end on.
+fn next_span(limit: &Limit, ended: i64, now: i64) -> (i64, i64) {
+    let length = length(limit.period).max(1);
+    let aligned = matches!(limit.window, Window::Calendar(_)) || ended % length == 0;
+    if aligned {
+        return span(limit, now);
+    }
+    let starts = ended + now.saturating_sub(ended) / length * length;
+    (starts, starts.saturating_add(length))
+}
+
+/// The span that a moment is in.
+fn span(limit: &Limit, now: i64) -> (i64, i64) {
+    let length = length(limit.period).max(1);
+    if let Window::Calendar(zone) = &limit.window
+        && let Some(found) = calendar(zone, limit.period, now)
+    {
+        return found;
+    }
+    let starts = now.div_euclid(length) * length;
+    (starts, starts.saturating_add(length))
+}
+
+/// The hour, day, week (from Monday) or month of a time zone that a moment is in.
+fn calendar(zone: &TimeZone, period: Period, now: i64) -> Option<(i64, i64)> {
+    const HOUR: u64 = 60 * 60 * 1000;
+    let here = Timestamp::from_millisecond(now).ok()?.to_zoned_datetime(zone.clone());
+    let day = || here.start_of_day();
+    let (starts, ends) = match period {
+        Period::Millis(HOUR) => {
+            let starts = here
+                .round(jiff::ZonedDateTimeRound::new().smallest(Span::Hour).mode(jiff::RoundMode::Floor))
+                .ok()?;
+            let ends = starts.checked_add(1.hour()).ok()?;
+            (starts, ends)
+        }
+        Period::Millis(length) if length == 7 * DAY.unsigned_abs() => {
+            let back = i64::from(here.weekday().to_monday_zero_offset());
+            let starts = day().ok()?.checked_sub(back.days()).ok()?;
+            let ends = starts.checked_add(7.days()).ok()?;
+            (starts, ends)
+        }
+        Period::Month => {
+            let starts = here.first_of_month().ok()?.start_of_day().ok()?;
+            let ends = starts.checked_add(1.month()).ok()?;
+            (starts, ends)
+        }
+        _ => {
+            let starts = day().ok()?;
+            let ends = starts.checked_add(1.day()).ok()?;
+            (starts, ends)
+        }
+    };
+    Some((starts.timestamp().as_millisecond(), ends.timestamp().as_millisecond()))
+}
+
+fn emptied(used: f64, at: i64, limit: &Limit, amount: u64, now: i64) -> f64 {
+    let per = precise(amount) / precise(length(limit.period).unsigned_abs().max(1));
+    (used - per * precise(now.saturating_sub(at).max(0).unsigned_abs())).max(0.0)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "amounts and lengths are far below 2^52")]
+fn precise(n: u64) -> f64 {
+    n as f64
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "never negative, and saturates")]
+fn ceil(n: f64) -> u64 {
+    // What is a rounding error above a whole number is that number.
+    (n - 1e-6).ceil().max(0.0) as u64
+}
+
+#[cfg(test)]
+mod tests;

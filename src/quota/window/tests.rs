@@ -1,0 +1,126 @@
+//! Windows of every kind: what is used, when it frees, and what the calendar does.
+
+use proptest::prelude::*;
+
+use super::super::limit::Source;
+use super::*;
+
+fn limit(amount: u64, per: &str, window: &str, zone: Option<&str>) -> Limit {
+    Limit::parse("requests", amount, Some(per), None, false, Some(window), zone, Source::Configured).unwrap()
+}
+
+fn at(text: &str) -> i64 {
+    text.parse::<Timestamp>().unwrap().as_millisecond()
+}
+
+#[test]
+fn a_rolling_window_frees_each_part_when_it_has_grown_old() {
+    let limit = limit(3, "minute", "rolling", None);
+    let mut count = Count::new(&limit, 0);
+    for when in [0, 10_000, 20_000] {
+        count.add(&limit, 3, 1, when);
+    }
+    assert_eq!(count.used(&limit, 3, 59_999), 3);
+    assert_eq!(count.frees_at(&limit, 3, 1, 30_000), Some(60_000));
+    assert_eq!(count.frees_at(&limit, 3, 2, 30_000), Some(70_000));
+    assert_eq!(count.used(&limit, 3, 60_000), 2);
+    assert_eq!(count.whole_at(&limit, 3, 60_000), Some(80_000));
+    assert_eq!(count.frees_at(&limit, 3, 4, 0), None, "larger than the whole window");
+}
+
+#[test]
+fn a_fixed_window_begins_with_the_wall_clock_minute_or_where_the_upstream_said() {
+    let limit = limit(2, "minute", "fixed", None);
+    let mut count = Count::new(&limit, 59_000);
+    count.add(&limit, 2, 2, 59_000);
+    assert_eq!(count.frees_at(&limit, 2, 1, 59_500), Some(60_000));
+    assert_eq!(count.used(&limit, 2, 60_000), 0);
+    count.set(&limit, 2, 2, Some(85_000), 61_000);
+    assert_eq!(count.used(&limit, 2, 84_999), 2);
+    assert_eq!(count.used(&limit, 2, 85_000), 0);
+    count.add(&limit, 2, 1, 90_000);
+    assert_eq!(count.whole_at(&limit, 2, 90_000), Some(145_000), "it goes on from there");
+}
+
+#[test]
+fn a_bucket_refills_all_the_time() {
+    let limit = limit(60, "minute", "bucket", None);
+    let mut count = Count::new(&limit, 0);
+    count.add(&limit, 60, 60, 0);
+    assert_eq!(count.frees_at(&limit, 60, 1, 0), Some(1000));
+    assert_eq!(count.used(&limit, 60, 30_000), 30);
+    assert_eq!(count.used(&limit, 60, 600_000), 0);
+}
+
+#[test]
+fn a_day_of_los_angeles_ends_at_its_midnight_with_and_without_daylight_saving() {
+    let day = limit(20, "day", "calendar", Some("America/Los_Angeles"));
+    let ends = |now: &str| match Count::new(&day, at(now)) {
+        Count::Span { ends, starts, .. } => (starts, ends),
+        _ => (0, 0),
+    };
+    assert_eq!(ends("2026-07-18T12:00:00Z").1, at("2026-07-19T07:00:00Z"));
+    assert_eq!(ends("2026-12-18T12:00:00Z").1, at("2026-12-19T08:00:00Z"));
+    let (starts, end) = ends("2026-11-01T12:00:00Z");
+    assert_eq!(end - starts, 25 * 3_600_000, "the day on which the clocks go back");
+    let (starts, end) = ends("2026-03-08T12:00:00Z");
+    assert_eq!(end - starts, 23 * 3_600_000);
+}
+
+#[test]
+fn months_have_their_own_lengths_and_weeks_begin_on_monday() {
+    let span = |per: &str, now: &str| match Count::new(&limit(1, per, "calendar", Some("UTC")), at(now)) {
+        Count::Span { starts, ends, .. } => (starts, ends),
+        _ => (0, 0),
+    };
+    assert_eq!(
+        span("month", "2028-02-29T23:59:59Z"),
+        (at("2028-02-01T00:00:00Z"), at("2028-03-01T00:00:00Z"))
+    );
+    assert_eq!(span("month", "2026-12-31T00:00:00Z").1, at("2027-01-01T00:00:00Z"));
+    assert_eq!(
+        span("week", "2026-11-27T10:00:00Z"),
+        (at("2026-11-23T00:00:00Z"), at("2026-11-30T00:00:00Z"))
+    );
+    assert_eq!(
+        span("hour", "2026-11-27T10:30:00Z"),
+        (at("2026-11-27T10:00:00Z"), at("2026-11-27T11:00:00Z"))
+    );
+}
+
+#[test]
+fn a_long_log_is_merged_and_never_frees_early() {
+    let limit = limit(10_000, "hour", "rolling", None);
+    let mut count = Count::new(&limit, 0);
+    for when in 0..5000 {
+        count.add(&limit, 10_000, 1, when * 100);
+    }
+    let Count::Rolling { log } = &count else { panic!("it is rolling") };
+    assert!(log.len() <= 2 * EXACT, "{}", log.len());
+    let hour = 3_600_000;
+    for late in [0, 1000, 100_000, 400_000] {
+        let exact = (0..5000).filter(|when| when * 100 > late).count() as u64;
+        assert!(count.used(&limit, 10_000, hour + late) >= exact);
+    }
+    assert_eq!(count.used(&limit, 10_000, 499_900), 5000);
+}
+
+proptest! {
+    #[test]
+    fn taking_back_never_takes_more_than_is_there(steps in prop::collection::vec((0u64..50, 0i64..5000, any::<bool>()), 1..60), kind in 0usize..3) {
+        let limit = limit(100, "minute", ["rolling", "fixed", "bucket"][kind], None);
+        let mut count = Count::new(&limit, 0);
+        let mut now = 0;
+        for (n, step, add) in steps {
+            let before = count.used(&limit, 100, now);
+            if add {
+                count.add(&limit, 100, n, now);
+                prop_assert!(count.used(&limit, 100, now) >= before);
+            } else {
+                count.take_back(now - step, n);
+                prop_assert!(count.used(&limit, 100, now) <= before);
+            }
+            now += step;
+        }
+    }
+}

@@ -1,0 +1,329 @@
+//! What the headers of an answer state about limits. Pure: headers and the time in, statements out.
+//! Names and formats differ by provider, sometimes with one name for two things, so that each provider's form is a
+//! row of [`FORMS`]; sources are providers.md §1.1-1.2 and §2-3 (2026-11), which cite documents and measurements.
+
+use std::time::{Duration, SystemTime};
+
+use http::HeaderMap;
+use serde::Deserialize;
+
+use crate::quota::{Period, Statement, Unit};
+
+/// No upstream may put us off for longer.
+const LONGEST: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// Larger numbers are no limits but nonsense.
+const MOST: u64 = 1 << 50;
+
+/// How a provider writes its limits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RateForm {
+    /// It states none, or none that bind.
+    None,
+    /// `x-ratelimit-{limit,remaining,reset}-{requests,tokens}`, both by minute, as OpenAI's (refilling continuously).
+    #[default]
+    Openai,
+    /// The same names, but requests are by day.
+    Groq,
+    /// By minute, hour and day.
+    Cerebras,
+    /// Requests by model and wall-clock minute, tokens by minute and month.
+    Mistral,
+    /// `anthropic-ratelimit-*`.
+    Anthropic,
+    /// `x-ratelimit-*` of the free models' day.
+    Openrouter,
+}
+
+/// One limit's headers.
+struct Form {
+    form: RateForm,
+    unit: Unit,
+    period: Period,
+    per_model: bool,
+    refills: bool,
+    amount: &'static str,
+    remaining: &'static str,
+    reset: &'static str,
+}
+
+const HOUR: Period = Period::Millis(3_600_000);
+
+const fn row(
+    form: RateForm,
+    unit: Unit,
+    period: Period,
+    kind: Kind,
+    [amount, remaining, reset]: [&'static str; 3],
+) -> Form {
+    let per_model = matches!(kind, Kind::Model | Kind::ModelBucket);
+    let refills = matches!(kind, Kind::ModelBucket);
+    Form { form, unit, period, per_model, refills, amount, remaining, reset }
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Account,
+    Model,
+    ModelBucket,
+}
+
+/// Every limit that is stated somewhere.
+const FORMS: [Form; 19] = [
+    row(
+        RateForm::Openai,
+        Unit::Requests,
+        Period::MINUTE,
+        Kind::ModelBucket,
+        ["x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"],
+    ),
+    row(
+        RateForm::Openai,
+        Unit::Tokens,
+        Period::MINUTE,
+        Kind::ModelBucket,
+        ["x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"],
+    ),
+    row(
+        RateForm::Groq,
+        Unit::Requests,
+        Period::DAY,
+        Kind::ModelBucket,
+        ["x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"],
+    ),
+    row(
+        RateForm::Groq,
+        Unit::Tokens,
+        Period::MINUTE,
+        Kind::ModelBucket,
+        ["x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"],
+    ),
+    row(
+        RateForm::Cerebras,
+        Unit::Requests,
+        Period::MINUTE,
+        Kind::Model,
+        [
+            "x-ratelimit-limit-requests-minute",
+            "x-ratelimit-remaining-requests-minute",
+            "x-ratelimit-reset-requests-minute",
+        ],
+    ),
+    row(
+        RateForm::Cerebras,
+        Unit::Requests,
+        HOUR,
+        Kind::Model,
+        [
+            "x-ratelimit-limit-requests-hour",
+            "x-ratelimit-remaining-requests-hour",
+            "x-ratelimit-reset-requests-hour",
+        ],
+    ),
+    row(
+        RateForm::Cerebras,
+        Unit::Requests,
+        Period::DAY,
+        Kind::Model,
+        [
+            "x-ratelimit-limit-requests-day",
+            "x-ratelimit-remaining-requests-day",
+            "x-ratelimit-reset-requests-day",
+        ],
+    ),
+    row(
+        RateForm::Cerebras,
+        Unit::Tokens,
+        Period::MINUTE,
+        Kind::Model,
+        [
+            "x-ratelimit-limit-tokens-minute",
+            "x-ratelimit-remaining-tokens-minute",
+            "x-ratelimit-reset-tokens-minute",
+        ],
+    ),
+    row(
+        RateForm::Cerebras,
+        Unit::Tokens,
+        HOUR,
+        Kind::Model,
+        [
+            "x-ratelimit-limit-tokens-hour",
+            "x-ratelimit-remaining-tokens-hour",
+            "x-ratelimit-reset-tokens-hour",
+        ],
+    ),
+    row(
+        RateForm::Cerebras,
+        Unit::Tokens,
+        Period::DAY,
+        Kind::Model,
+        ["x-ratelimit-limit-tokens-day", "x-ratelimit-remaining-tokens-day", "x-ratelimit-reset-tokens-day"],
+    ),
+    row(
+        RateForm::Mistral,
+        Unit::Requests,
+        Period::MINUTE,
+        Kind::Model,
+        ["x-ratelimit-limit-req-minute", "x-ratelimit-remaining-req-minute", ""],
+    ),
+    row(
+        RateForm::Mistral,
+        Unit::Tokens,
+        Period::MINUTE,
+        Kind::Account,
+        ["x-ratelimit-limit-tokens-minute", "x-ratelimit-remaining-tokens-minute", ""],
+    ),
+    row(
+        RateForm::Mistral,
+        Unit::Tokens,
+        Period::Month,
+        Kind::Account,
+        ["x-ratelimit-limit-tokens-month", "x-ratelimit-remaining-tokens-month", ""],
+    ),
+    row(
+        RateForm::Anthropic,
+        Unit::Requests,
+        Period::MINUTE,
+        Kind::ModelBucket,
+        [
+            "anthropic-ratelimit-requests-limit",
+            "anthropic-ratelimit-requests-remaining",
+            "anthropic-ratelimit-requests-reset",
+        ],
+    ),
+    row(
+        RateForm::Anthropic,
+        Unit::Tokens,
+        Period::MINUTE,
+        Kind::ModelBucket,
+        [
+            "anthropic-ratelimit-tokens-limit",
+            "anthropic-ratelimit-tokens-remaining",
+            "anthropic-ratelimit-tokens-reset",
+        ],
+    ),
+    row(
+        RateForm::Anthropic,
+        Unit::InputTokens,
+        Period::MINUTE,
+        Kind::ModelBucket,
+        [
+            "anthropic-ratelimit-input-tokens-limit",
+            "anthropic-ratelimit-input-tokens-remaining",
+            "anthropic-ratelimit-input-tokens-reset",
+        ],
+    ),
+    row(
+        RateForm::Anthropic,
+        Unit::OutputTokens,
+        Period::MINUTE,
+        Kind::ModelBucket,
+        [
+            "anthropic-ratelimit-output-tokens-limit",
+            "anthropic-ratelimit-output-tokens-remaining",
+            "anthropic-ratelimit-output-tokens-reset",
+        ],
+    ),
+    row(
+        RateForm::Openrouter,
+        Unit::Requests,
+        Period::DAY,
+        Kind::Account,
+        ["x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset"],
+    ),
+    row(
+        RateForm::Openai,
+        Unit::Requests,
+        Period::DAY,
+        Kind::Model,
+        [
+            "x-ratelimit-limit-requests-day",
+            "x-ratelimit-remaining-requests-day",
+            "x-ratelimit-reset-requests-day",
+        ],
+    ),
+];
+
+/// What these headers state. What cannot be read is left out; a limit without an amount and without a remainder is
+/// none; a negative number means nothing.
+pub fn statements(headers: &HeaderMap, form: RateForm, now: SystemTime) -> Vec<Statement> {
+    let text =
+        |name: &str| if name.is_empty() { None } else { headers.get(name)?.to_str().ok().map(str::trim) };
+    let rows = FORMS.iter().filter(|row| row.form == form);
+    rows.filter_map(|row| {
+        let amount = text(row.amount).and_then(count);
+        let remaining = text(row.remaining).and_then(count);
+        if amount.is_none() && remaining.is_none() {
+            return None;
+        }
+        Some(Statement {
+            unit: row.unit,
+            period: Some(row.period),
+            per_model: row.per_model,
+            amount,
+            remaining,
+            resets_in: text(row.reset).and_then(|value| wait(value, now)),
+            refills: row.refills,
+        })
+    })
+    .collect()
+}
+
+fn count(text: &str) -> Option<u64> {
+    let whole = text.split('.').next()?;
+    whole.parse::<u64>().ok().filter(|number| *number <= MOST)
+}
+
+/// How long from now, in any of the forms there are: a Go duration (`2m59.56s`, `825ms`), seconds (`57`, `11726.28`),
+/// seconds or milliseconds since the epoch (by their size), RFC 3339, an HTTP date. A moment that is past is zero,
+/// nothing is longer than 30 days, and what is none of these is `None`.
+pub fn wait(text: &str, now: SystemTime) -> Option<Duration> {
+    let text = text.trim();
+    if let Ok(number) = text.parse::<f64>() {
+        return number_of(number, now);
+    }
+    let found = go_duration(text).or_else(|| {
+        let moment = text
+            .parse::<jiff::Timestamp>()
+            .ok()
+            .and_then(|stamp| SystemTime::try_from(stamp).ok())
+            .or_else(|| httpdate::parse_http_date(text).ok())?;
+        Some(moment.duration_since(now).unwrap_or(Duration::ZERO))
+    })?;
+    Some(found.min(LONGEST))
+}
+
+fn number_of(number: f64, now: SystemTime) -> Option<Duration> {
+    if !number.is_finite() || number < 0.0 {
+        return None;
+    }
+    let since_epoch = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+    let seconds = if number < 1e9 {
+        number
+    } else if number < 1e11 {
+        number - since_epoch
+    } else {
+        number / 1000.0 - since_epoch
+    };
+    Some(Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(LONGEST).min(LONGEST))
+}
+
+/// A duration as Go prints it: numbers, each with a unit.
+fn go_duration(text: &str) -> Option<Duration> {
+    let units =
+        [("ms", 0.001), ("us", 1e-6), ("µs", 1e-6), ("ns", 1e-9), ("h", 3600.0), ("m", 60.0), ("s", 1.0)];
+    let (mut rest, mut seconds) = (text, 0.0);
+    while !rest.is_empty() {
+        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let (number, tail) = rest.split_at_checked(end)?;
+        let number = number.parse::<f64>().ok()?;
+        let (unit, scale) = units.iter().find(|(unit, _)| tail.starts_with(unit))?;
+        seconds += number * scale;
+        rest = tail.strip_prefix(unit)?;
+    }
+    (!text.is_empty()).then(|| Duration::try_from_secs_f64(seconds).unwrap_or(LONGEST))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,99 @@
+//! Every form, and that nonsense means nothing.
+
+use http::header::{HeaderName, HeaderValue};
+use proptest::prelude::*;
+
+use super::*;
+
+fn now() -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(1_785_600_000)
+}
+
+fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
+    pairs
+        .iter()
+        .map(|(name, value)| {
+            (HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_str(value).unwrap())
+        })
+        .collect()
+}
+
+#[test]
+fn every_form_of_a_moment_is_read() {
+    let millis = |text: &str| wait(text, now()).map(|wait| wait.as_millis());
+    assert_eq!(millis("2m59.56s"), Some(179_560));
+    assert_eq!(millis("825ms"), Some(825));
+    assert_eq!(millis("6m0s"), Some(360_000));
+    assert_eq!(millis("5h"), Some(18_000_000));
+    assert_eq!(millis("57"), Some(57_000));
+    assert_eq!(millis("11726.2840924263"), Some(11_726_284));
+    assert_eq!(millis("1785600060"), Some(60_000));
+    assert_eq!(millis("1785600060000"), Some(60_000));
+    assert_eq!(millis("1785500000"), Some(0), "past");
+    assert_eq!(millis("2026-08-01T16:01:00Z"), Some(60_000));
+    assert_eq!(millis("Sat, 01 Aug 2026 16:01:00 GMT"), Some(60_000));
+    assert_eq!(millis("999999999"), Some(LONGEST.as_millis()), "capped");
+    for nonsense in ["", "-5", "soon", "5x", "1m2", "NaN", "inf"] {
+        assert_eq!(millis(nonsense), None, "{nonsense}");
+    }
+}
+
+#[test]
+fn groqs_requests_are_of_the_day_and_its_tokens_of_the_minute() {
+    let stated = headers(&[
+        ("x-ratelimit-limit-requests", "1000"),
+        ("x-ratelimit-remaining-requests", "999"),
+        ("x-ratelimit-reset-requests", "1m26.4s"),
+        ("x-ratelimit-limit-tokens", "8000"),
+        ("x-ratelimit-remaining-tokens", "7890"),
+        ("x-ratelimit-reset-tokens", "825ms"),
+    ]);
+    let found = statements(&stated, RateForm::Groq, now());
+    let brief: Vec<_> = found
+        .iter()
+        .map(|one| (one.unit, one.period, one.amount, one.remaining, one.refills, one.per_model))
+        .collect();
+    assert_eq!(
+        brief,
+        [
+            (Unit::Requests, Some(Period::DAY), Some(1000), Some(999), true, true),
+            (Unit::Tokens, Some(Period::MINUTE), Some(8000), Some(7890), true, true),
+        ]
+    );
+}
+
+#[test]
+fn mistrals_zero_stays_a_zero_and_a_negative_remainder_means_nothing() {
+    let stated = headers(&[("x-ratelimit-limit-req-minute", "0"), ("x-ratelimit-remaining-req-minute", "0")]);
+    assert_eq!(statements(&stated, RateForm::Mistral, now())[0].amount, Some(0));
+    let odd = headers(&[("x-ratelimit-limit", "-1"), ("x-ratelimit-remaining", "-1")]);
+    assert!(statements(&odd, RateForm::Openrouter, now()).is_empty());
+}
+
+#[test]
+fn a_provider_that_states_nothing_that_binds_is_not_believed() {
+    let stated =
+        headers(&[("x-ratelimit-limit-requests", "20000"), ("x-ratelimit-remaining-requests", "19999")]);
+    assert!(statements(&stated, RateForm::None, now()).is_empty());
+}
+
+proptest! {
+    #[test]
+    fn nonsense_never_panics_and_never_parks_anybody(text in "\\PC{0,40}") {
+        if let Some(found) = wait(&text, now()) {
+            prop_assert!(found <= LONGEST);
+        }
+        if let Ok(value) = HeaderValue::from_str(&text) {
+            let mut map = HeaderMap::new();
+            for row in FORMS.iter() {
+                map.insert(HeaderName::from_static(row.amount), value.clone());
+                if !row.reset.is_empty() {
+                    map.insert(HeaderName::from_static(row.reset), value.clone());
+                }
+            }
+            for form in [RateForm::Openai, RateForm::Groq, RateForm::Cerebras, RateForm::Mistral, RateForm::Anthropic] {
+                statements(&map, form, now());
+            }
+        }
+    }
+}

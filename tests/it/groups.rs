@@ -1,0 +1,379 @@
+//! Groups of providers: failover and its order, what moves a request on and what does not, racing, waiting for a
+//! place, and what the client is told. The whole daemon in front of scripted upstreams.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use demuxai::demo::{Answer, Fake, Received, Script};
+
+use super::support::client::Answer as Got;
+use super::support::eventually;
+use super::support::proxy::{Proxy, provider};
+
+const PATH: &str = "/v1/chat/completions";
+
+/// A plain answer of this upstream.
+fn words(name: &str) -> String {
+    format!(
+        r#"{{"id":"c","object":"chat.completion","model":"m","choices":[{{"index":0,"message":{{"role":"assistant","content":"{name}"}},"finish_reason":"stop"}}],"usage":{{"prompt_tokens":3,"completion_tokens":5,"total_tokens":8}}}}"#
+    )
+}
+
+fn chunk(text: &str, finish: &str) -> String {
+    format!(
+        r#"{{"id":"c","object":"chat.completion.chunk","created":1,"model":"m","choices":[{{"index":0,"delta":{{"content":"{text}"}},"finish_reason":{finish}}}]}}"#
+    )
+}
+
+/// An upstream that lists `m` and answers by this.
+fn upstream(answer: impl Fn(&Received) -> Script + Send + Sync + 'static) -> Fake {
+    listing("m", answer)
+}
+
+fn listing(model: &str, answer: impl Fn(&Received) -> Script + Send + Sync + 'static) -> Fake {
+    let list = format!(r#"{{"object":"list","data":[{{"id":"{model}","object":"model"}}]}}"#);
+    Fake::start(move |received| {
+        if received.path().ends_with("/models") {
+            Answer::json(200).body(list.clone())
+        } else {
+            answer(received)
+        }
+    })
+    .expect("fake upstream starts")
+}
+
+/// One that answers with its own name, streamed or not.
+fn good(name: &'static str) -> Fake {
+    upstream(move |received| says(name, received))
+}
+
+fn says(name: &str, received: &Received) -> Script {
+    if String::from_utf8_lossy(&received.body).contains("\"stream\":true") {
+        Answer::events()
+            .chunked()
+            .event(chunk(name, "null"))
+            .event(chunk("", "\"stop\""))
+            .event("[DONE]")
+            .last_chunk()
+    } else {
+        Answer::json(200).body(words(name))
+    }
+}
+
+fn failing(status: u16) -> Fake {
+    upstream(move |_| {
+        Answer::json(status).body(r#"{"error":{"message":"no","type":"x","code":null,"param":null}}"#)
+    })
+}
+
+/// The daemon with these upstreams as providers `a`, `b` … and this about groups, once all are up.
+fn daemon(fakes: &[&Fake], groups: &str) -> Proxy {
+    daemon_with(fakes, "", groups)
+}
+
+fn daemon_with(fakes: &[&Fake], of_each: &str, groups: &str) -> Proxy {
+    let ids = ["a", "b", "c", "d"];
+    let tables: Vec<String> = ids
+        .iter()
+        .zip(fakes)
+        .map(|(id, fake)| format!("{}{of_each}\n", provider(id, "openai", &fake.url())))
+        .collect();
+    let proxy = Proxy::start(&format!("{}{groups}\n[state]\npath = \"none\"\n", tables.concat()));
+    for (id, _) in ids.iter().zip(fakes) {
+        eventually("the provider is up", || proxy.status_of(id), |status| status["health"] == "up");
+    }
+    proxy
+}
+
+fn ask(proxy: &Proxy, model: &str) -> Got {
+    proxy.post(PATH, &format!(r#"{{"model":"{model}","messages":[{{"role":"user","content":"hi"}}]}}"#))
+}
+
+fn stream(proxy: &Proxy, model: &str) -> Got {
+    proxy.post(
+        PATH,
+        &format!(r#"{{"model":"{model}","stream":true,"messages":[{{"role":"user","content":"hi"}}]}}"#),
+    )
+}
+
+fn content(got: &Got) -> String {
+    assert_eq!(got.status, 200, "{}", got.text());
+    got.json()["choices"][0]["message"]["content"].as_str().expect("content").to_owned()
+}
+
+fn asked(fake: &Fake) -> usize {
+    fake.received().iter().filter(|received| received.method == "POST").count()
+}
+
+#[test]
+fn a_failed_member_is_passed_over_and_the_answer_says_who_was_asked() {
+    let (bad, well) = (failing(500), good("b"));
+    let proxy = daemon(&[&bad, &well], "[groups.coder]\ntype = \"failover\"\nmembers = [\"a/m\", \"b/m\"]\n");
+    let got = ask(&proxy, "coder");
+    assert_eq!(content(&got), "b");
+    assert_eq!(got.header("x-demuxai-provider"), Some("b"));
+    assert_eq!(got.header("x-demuxai-attempts"), Some("a/m upstream_status, b ok"));
+    assert_eq!(got.json()["model"], "b/m");
+    assert_eq!((asked(&bad), asked(&well)), (1, 1));
+    let series =
+        "demuxai_failovers_total{backend=\"coder\",from=\"a/m\",reason=\"upstream_status\",to=\"b/m\"}";
+    assert!((proxy.metric(series) - 1.0).abs() < 0.1);
+    let requests = "demuxai_requests_total{backend=\"coder\",endpoint=\"chat\",listener=\"test\",model=\"m\",outcome=\"ok\",provider=\"b\"}";
+    eventually("it is counted for the group", || proxy.find_metric(requests), |count| *count == Some(1.0));
+}
+
+#[test]
+fn an_error_inside_a_stream_before_its_first_word_moves_the_request_on_unseen() {
+    let bad = upstream(|_| {
+        let role = r#"{"id":"x","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}]}"#;
+        Answer::events()
+            .chunked()
+            .event(role)
+            .event(r#"{"error":{"message":"overloaded","code":503}}"#)
+            .last_chunk()
+    });
+    let well = good("b");
+    let proxy = daemon(&[&bad, &well], "[groups.coder]\ntype = \"failover\"\nmembers = [\"a/m\", \"b/m\"]\n");
+    let got = stream(&proxy, "coder");
+    assert_eq!(got.status, 200);
+    let text = got.text();
+    assert!(text.contains("\"b\"") && text.ends_with("data: [DONE]\n\n"), "{text}");
+    assert!(!text.contains("overloaded") && !text.contains("\"role\""), "nothing of the first one: {text}");
+}
+
+#[test]
+fn a_stream_that_breaks_after_its_first_word_is_an_error_and_is_not_begun_again() {
+    let bad = upstream(|_| Answer::events().chunked().event(chunk("half", "null")).last_chunk());
+    let well = good("b");
+    let proxy = daemon(&[&bad, &well], "[groups.coder]\ntype = \"failover\"\nmembers = [\"a/m\", \"b/m\"]\n");
+    let got = stream(&proxy, "coder");
+    let text = got.text();
+    assert!(text.contains("half") && text.contains("\"error\"") && !text.contains("[DONE]"), "{text}");
+    assert_eq!(asked(&well), 0);
+}
+
+#[test]
+fn a_request_that_is_itself_at_fault_is_answered_by_the_first_and_goes_nowhere_else() {
+    let (bad, well) = (failing(400), good("b"));
+    let proxy = daemon(&[&bad, &well], "[groups.coder]\ntype = \"failover\"\nmembers = [\"a/m\", \"b/m\"]\n");
+    assert_eq!(ask(&proxy, "coder").status, 400);
+    assert_eq!(asked(&well), 0);
+}
+
+#[test]
+fn when_nobody_can_answer_every_reason_is_told_and_quota_makes_it_a_429_with_the_soonest_moment() {
+    let limited = |seconds: &'static str| {
+        upstream(move |_| {
+            Answer::json(429).header("retry-after", seconds).body(
+                r#"{"error":{"message":"slow down","type":"rate_limit_error","code":null,"param":null}}"#,
+            )
+        })
+    };
+    let (one, other, broken) = (limited("40"), limited("90"), failing(503));
+    let proxy = daemon(
+        &[&one, &other, &broken],
+        "[groups.free]\ntype = \"failover\"\nmembers = [\"a/m\", \"b/m\", \"c/m\"]\nattempts = 3\n",
+    );
+    let got = ask(&proxy, "free");
+    assert_eq!(got.status, 429, "{}", got.text());
+    let wait: u64 = got.header("retry-after").and_then(|text| text.parse().ok()).expect("retry-after");
+    assert!((38..=40).contains(&wait), "{wait}");
+    let message = got.error();
+    assert!(["`a", "`b", "`c"].iter().all(|id| message.contains(id)), "{message}");
+}
+
+#[test]
+fn without_quota_in_the_way_it_is_a_503() {
+    let (one, other) = (failing(500), failing(502));
+    let proxy = daemon(
+        &[&one, &other],
+        "[groups.g]\ntype = \"failover\"\nmembers = [\"a/m\", \"b/m\"]\nattempts = 2\n",
+    );
+    let got = ask(&proxy, "g");
+    assert_eq!(got.status, 503, "{}", got.text());
+    assert_eq!(got.header("retry-after"), None);
+}
+
+#[test]
+fn round_robin_takes_turns_by_weight() {
+    let (one, other) = (good("a"), good("b"));
+    let proxy = daemon(
+        &[&one, &other],
+        "[groups.g]\ntype = \"round-robin\"\nmembers = [{ to = \"a/m\", weight = 2 }, \"b/m\"]\n",
+    );
+    for _ in 0..9 {
+        assert_eq!(ask(&proxy, "g").status, 200);
+    }
+    assert_eq!((asked(&one), asked(&other)), (6, 3));
+}
+
+#[test]
+fn a_member_without_a_model_gets_the_one_that_was_asked_for_under_its_own_name() {
+    let one = listing("openai/gpt-oss-120b", |received| says("a", received));
+    let other = listing("something-else", |received| says("b", received));
+    let proxy = daemon(&[&other, &one], "[groups.free]\ntype = \"failover\"\nmembers = [\"a\", \"b\"]\n");
+    let got = ask(&proxy, "free/gpt-oss:120b");
+    assert_eq!(content(&got), "a");
+    assert_eq!(got.header("x-demuxai-attempts"), Some("a skipped, b ok"));
+    let sent = one.received().into_iter().rfind(|received| received.method == "POST").expect("it was asked");
+    assert!(String::from_utf8_lossy(&sent.body).contains("\"openai/gpt-oss-120b\""));
+    let nameless = ask(&proxy, "free");
+    assert_eq!(nameless.status, 400, "{}", nameless.text());
+    assert!(nameless.error().contains("no model was named"));
+}
+
+#[test]
+fn groups_nest_and_each_level_fails_over() {
+    let (bad, worse, well) = (failing(500), failing(502), good("c"));
+    let proxy = daemon(
+        &[&bad, &worse, &well],
+        "[groups.inner]\ntype = \"failover\"\nmembers = [\"a/m\", \"b/m\"]\n\
+         [groups.outer]\ntype = \"failover\"\nmembers = [\"inner\", \"c/m\"]\n",
+    );
+    let got = ask(&proxy, "outer");
+    assert_eq!(content(&got), "c");
+    assert_eq!(got.header("x-demuxai-attempts"), Some("a/m upstream_status, b/m upstream_status, c ok"));
+}
+
+#[test]
+fn what_a_member_sets_is_sent_and_named() {
+    let well = good("a");
+    let proxy = daemon(
+        &[&well],
+        "[groups.g]\ntype = \"failover\"\nmembers = [{ to = \"a/m\", set = { temperature = 0.1 } }]\n",
+    );
+    let got = ask(&proxy, "g");
+    assert_eq!(got.status, 200);
+    assert_eq!(got.header("x-demuxai-edits"), Some("set:temperature"));
+    let sent = well.received().into_iter().rfind(|received| received.method == "POST").expect("it was asked");
+    let body: serde_json::Value = serde_json::from_slice(&sent.body).expect("JSON");
+    assert_eq!(body["temperature"], 0.1);
+    assert_eq!(body["messages"][0]["content"], "hi");
+}
+
+#[test]
+fn in_a_race_the_first_word_wins_and_the_losers_are_cancelled() {
+    let slow =
+        upstream(|_| Answer::events().chunked().gate("never").event(chunk("slow", "null")).last_chunk());
+    let fast = good("b");
+    let proxy = daemon(
+        &[&slow, &fast],
+        "[groups.g]\ntype = \"race\"\ndelay = \"20ms\"\nmembers = [\"a/m\", \"b/m\"]\n",
+    );
+    let got = stream(&proxy, "g");
+    assert_eq!(got.header("x-demuxai-provider"), Some("b"));
+    assert_eq!((asked(&slow), asked(&fast)), (1, 1));
+    eventually("the loser is cancelled", || proxy.status_of("a")["in_flight"].clone(), |count| *count == 0);
+    let cancelled = "demuxai_upstream_attempts_total{model=\"m\",outcome=\"cancelled\",provider=\"a\",reason=\"cancelled\"}";
+    eventually("and counted as such", || proxy.find_metric(cancelled), |count| *count == Some(1.0));
+}
+
+#[test]
+fn in_a_race_a_fast_first_member_leaves_the_others_alone() {
+    let (fast, other) = (good("a"), good("b"));
+    let proxy = daemon(
+        &[&fast, &other],
+        "[groups.g]\ntype = \"race\"\ndelay = \"5s\"\nmembers = [\"a/m\", \"b/m\"]\n",
+    );
+    assert_eq!(content(&ask(&proxy, "g")), "a");
+    assert_eq!(asked(&other), 0);
+}
+
+#[test]
+fn a_full_member_is_passed_over_and_a_full_group_hands_the_freed_place_on_at_once() {
+    let busy = upstream(|received| {
+        let _ = received;
+        Script::new().gate("go").then(Answer::json(200).body(words("a")))
+    });
+    let proxy =
+        daemon_with(&[&busy], "max_in_flight = 1", "[groups.g]\ntype = \"failover\"\nmembers = [\"a/m\"]\n");
+    let address = proxy.address;
+    let waiting: Vec<_> = (0..3)
+        .map(|_| {
+            std::thread::spawn(move || {
+                let body = r#"{"model":"g","messages":[{"role":"user","content":"hi"}]}"#;
+                super::support::client::post(address, PATH, body)
+            })
+        })
+        .collect();
+    eventually(
+        "one is served, the others wait",
+        || proxy.status_of("a")["waiting"].clone(),
+        |count| *count == 2,
+    );
+    assert_eq!(asked(&busy), 1);
+    busy.open_gate("go");
+    let begun = Instant::now();
+    for one in waiting {
+        assert_eq!(one.join().expect("client").status, 200);
+    }
+    assert!(begun.elapsed() < Duration::from_secs(5));
+    assert_eq!(asked(&busy), 3);
+}
+
+#[test]
+fn a_member_that_failed_for_a_moment_is_tried_again_when_nobody_else_is_left() {
+    let count = Arc::new(AtomicUsize::new(0));
+    let seen = Arc::clone(&count);
+    let shaky = upstream(move |received| {
+        if seen.fetch_add(1, Ordering::Relaxed) == 0 {
+            return Answer::json(503)
+                .body(r#"{"error":{"message":"busy","type":"x","code":null,"param":null}}"#);
+        }
+        says("a", received)
+    });
+    let proxy = daemon(&[&shaky], "[groups.g]\ntype = \"failover\"\nmembers = [\"a/m\"]\n");
+    let got = ask(&proxy, "g");
+    assert_eq!(content(&got), "a");
+    assert_eq!(got.header("x-demuxai-attempts"), Some("a/m upstream_status, a ok"));
+    assert_eq!(count.load(Ordering::Relaxed), 2);
+}
+
+#[test]
+fn a_conversation_stays_where_it_was_answered() {
+    let (one, other) = (good("a"), good("b"));
+    let proxy = daemon(
+        &[&one, &other],
+        "[groups.g]\ntype = \"round-robin\"\nsticky = { by = \"conversation\" }\nmembers = [\"a/m\", \"b/m\"]\n",
+    );
+    let first = content(&ask(&proxy, "g"));
+    for _ in 0..4 {
+        assert_eq!(content(&ask(&proxy, "g")), first);
+    }
+    let another = r#"{"model":"g","messages":[{"role":"user","content":"something else"}]}"#;
+    assert_ne!(proxy.post(PATH, another).json()["choices"][0]["message"]["content"], first.as_str());
+}
+
+#[test]
+fn embeddings_do_not_move_to_another_model_unless_the_group_says_that_they_may() {
+    let bad = listing("embed-one", |_| Answer::json(500).body("{}"));
+    let well = listing("embed-two", |_| {
+        Answer::json(200).body(
+            r#"{"object":"list","model":"embed-two","data":[{"object":"embedding","index":0,"embedding":[0.5]}],"usage":{"prompt_tokens":1,"total_tokens":1}}"#,
+        )
+    });
+    let group = |name: &str, more: &str| {
+        format!(
+            "[groups.{name}]\ntype = \"failover\"\nmembers = [\"a/embed-one\", \"b/embed-two\"]\nattempts = 2\n{more}"
+        )
+    };
+    let proxy =
+        daemon(&[&bad, &well], &format!("{}{}", group("apart", ""), group("alike", "same_space = true\n")));
+    let embed = |model: &str| proxy.post("/v1/embeddings", &format!(r#"{{"model":"{model}","input":"hi"}}"#));
+    assert_eq!(embed("apart").status, 503);
+    assert_eq!(asked(&well), 0);
+    assert_eq!(embed("alike").status, 200);
+}
+
+#[test]
+fn groups_are_listed_and_can_be_asked_for_by_id() {
+    let well = good("a");
+    let proxy =
+        daemon(&[&well], "[groups.g]\ntype = \"failover\"\nmembers = [\"a/m\"]\ndescription = \"mine\"\n");
+    let list = proxy.get("/v1/models").json();
+    let entry =
+        list["data"].as_array().expect("data").iter().find(|entry| entry["id"] == "g").expect("listed");
+    assert_eq!((&entry["owned_by"], &entry["description"]), (&"demuxai".into(), &"mine".into()));
+    assert_eq!(proxy.get("/v1/models/g").json()["id"], "g");
+}
