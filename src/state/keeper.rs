@@ -104,8 +104,8 @@ impl Keeper {
         let mut journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
         change(&mut journal);
         let waiting = journal.waiting();
-        drop(journal);
         self.meters.waiting(waiting);
+        drop(journal);
         if waiting > 0 {
             self.changed.notify_one();
         }
@@ -152,7 +152,7 @@ impl Keeper {
                 Ok(()) => 0,
                 Err(_) => failures.saturating_add(1),
             };
-            if failures == 0 {
+            if failures == 0 && !self.is_closing() {
                 self.pause(self.pace.between).await;
             }
         }
@@ -177,7 +177,7 @@ impl Keeper {
     /// Pauses; the order to close ends it, but not one that begins after it.
     async fn pause(&self, length: Duration) {
         if self.is_closing() {
-            sleep(length.min(self.pace.between)).await;
+            sleep(length.min(self.pace.first_pause)).await;
             return;
         }
         let mut closing = self.closing.subscribe();

@@ -189,7 +189,7 @@ pub trait Store: Send {
     /// When it cannot be written; whether it was is then not known.
     fn write(&mut self, batch: &Batch) -> Result<Written, StoreError>;
 
-    /// What was used, the oldest hour first, at most [`MOST_USAGE_ROWS`] rows of the newest hours.
+    /// What was used, the oldest hour first, at most some twenty thousand rows, of the newest hours.
     ///
     /// # Errors
     /// When it cannot be read.

@@ -4,7 +4,7 @@ use super::*;
 use crate::quota::Moment;
 use crate::state::tests::faulty::{Faulty, Mishap, OnFaulty};
 
-const PATIENCE: Duration = Duration::from_millis(200);
+const PATIENCE: Duration = Duration::from_secs(1);
 
 fn batch(number: i64) -> Arc<Batch> {
     Arc::new(Batch { journal: 1, number, whole: true, at: Moment(0), ledger: vec![], usage: vec![] })
