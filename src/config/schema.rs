@@ -210,7 +210,7 @@ mod tests {
         assert!(provider.field("api_key").unwrap().forms()[1].has("x-whole"));
         assert!(provider.field("nothing").is_none());
         assert_eq!(
-            root.field("groups").unwrap().forms()[0].field("any-id").unwrap().forms()[0]
+            root.field("routers").unwrap().forms()[0].field("any-id").unwrap().forms()[0]
                 .field("any-key")
                 .unwrap()
                 .forms()[0]

@@ -217,7 +217,9 @@ impl Count {
                     *at = at.saturating_add(delta).min(now);
                 }
             }
-            Count::Span { starts, ends, .. } => (*starts, *ends) = span(limit, now),
+            // A window that has not begun yet was begun by a clock that was ahead.
+            Count::Span { starts, ends, .. } if *starts > now => (*starts, *ends) = span(limit, now),
+            Count::Span { .. } => {}
             Count::Bucket { at, .. } => *at = (*at).min(now),
             Count::Held { .. } => {}
         }

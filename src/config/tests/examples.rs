@@ -103,6 +103,8 @@ fn the_reference_names_every_option_of_the_schema_with_its_default() {
         ("KeySpec", "keys.ide"),
         ("ProviderSpec", "providers.lab"),
         ("TimeoutsSpec", "providers.lab.timeouts"),
+        ("GroupSpec", "groups.coder"),
+        ("StickySpec", "groups.coder.sticky"),
         ("StateSpec", "state"),
         ("AdminSpec", "admin"),
         ("LogSpec", "log"),

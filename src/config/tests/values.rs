@@ -183,10 +183,9 @@ fn a_key_over_plain_http_to_the_internet_is_noted() {
 
 #[test]
 fn tables_of_later_versions_are_accepted_with_one_note() {
-    let text = "[groups.coder]\ntype = 'failover'\nmembers = ['a/b', { to = '${NOT_SET}' }]\n\
-                [routers.auto]\nroutes = [{ to = 'coder' }]\n[providers.o]\ntype = 'ollama'";
+    let text = "[routers.auto]\nroutes = [{ to = 'coder' }]\n[providers.o]\ntype = 'ollama'";
     let config = Case::of(text).config();
-    assert_eq!(config.notes, ["[groups], [routers]: not available in this version yet: ignored"]);
+    assert_eq!(config.notes, ["[routers]: not available in this version yet: ignored"]);
 }
 
 #[test]

@@ -88,6 +88,7 @@ fn window(
         "\"minute\", \"hour\", \"day\", \"week\", \"month\", or a length such as \"5h\" (1 s to 366 days)";
     match spec.per.as_deref() {
         None => check.missing(per_path, format!("is missing: write {forms}")),
+        Some("request") => {}
         Some(per) if !quantity::is_window(per) => fault(check, "per", format!("not a window; write {forms}")),
         Some(per) => {
             let calendar = spec.window == Some(Window::Calendar);

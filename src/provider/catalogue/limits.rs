@@ -121,7 +121,7 @@ impl TryFrom<Written> for LimitGuess {
 
 /// A named period, or a whole number of seconds, minutes, hours or days (`5h`).
 fn is_period(per: &str) -> bool {
-    if ["minute", "hour", "day", "week", "month"].contains(&per) {
+    if ["minute", "hour", "day", "week", "month", "request"].contains(&per) {
         return true;
     }
     let number = per.strip_suffix(['s', 'm', 'h', 'd']).unwrap_or_default();
