@@ -137,6 +137,7 @@ impl Plan {
         let router = start_router(Arc::clone(&routes), providers, groups, state.clone());
         let draining = Arc::new(AtomicBool::new(false));
         let keys = Arc::new(self.config.keys);
+        let admin_key = self.config.admin_key.map(Arc::new);
         let mut servers = Vec::new();
         let mut addresses = Vec::new();
         for (listener, socket) in self.config.listeners.into_iter().zip(sockets) {
@@ -151,6 +152,7 @@ impl Plan {
                 id: Arc::from(listener.id.as_str()),
                 listener: Arc::new(listener.clone()),
                 keys: Arc::clone(&keys),
+                admin_key: admin_key.clone(),
                 routes: Arc::clone(&routes),
                 metrics: Arc::clone(&self.metrics),
                 state: state.clone(),

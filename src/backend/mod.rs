@@ -72,6 +72,8 @@ pub enum Guesses {
     Hold,
     /// Nobody else has capacity: one lone request may try.
     Probe,
+    /// There is nobody else at all: what was put off without the upstream saying for how long may be tried as well.
+    Alone,
 }
 
 /// How a backend stands towards one call, without anything being admitted or sent. Advisory: only admission decides.

@@ -149,7 +149,7 @@ fn note_failure(job: &Job, error: &ProxyError) {
     AttemptEnded { meters: &job.meters, failure: Some((error.kind.label(), &error.message)) }.emit();
     let capacity = &job.vitals.capacity;
     capacity.stated(&error.statements, Source::Header, &job.call.model);
-    if let Some(refusal) = &error.refusal {
+    if let Some(refusal) = error.refusal.as_ref().filter(|_| !job.about.config.local) {
         capacity.refused(refusal, &job.call.model, job.call.request.body.len());
     } else if error.counts_against_upstream() {
         capacity.fell_sick();

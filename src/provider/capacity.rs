@@ -143,7 +143,8 @@ impl Capacity {
         }
         let now = moment();
         let mut inner = self.lock();
-        let gate = inner.breaker.admit(now);
+        // Where nobody else can answer, trying beats failing, and the upstream's own error beats ours.
+        let gate = if ask.guesses != Guesses::Hold { Gate::Pass } else { inner.breaker.admit(now) };
         if let Gate::Shut { until } = gate {
             return Err(self.shut(until, now));
         }
@@ -152,6 +153,7 @@ impl Capacity {
         let mode = match ask.guesses {
             Guesses::Hold => Mode::Keep,
             Guesses::Probe => Mode::Probe,
+            Guesses::Alone => Mode::Alone,
         };
         let admitted = if inner.others_wait(ask.waiter) {
             Err(Denial { cause: Cause::Full, until: None, limit: "others wait".to_owned(), probe: false })

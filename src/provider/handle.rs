@@ -290,23 +290,31 @@ impl Backend for Provider {
     fn forward(&self, call: Call) -> BoxFuture<'static, Result<Reply, ProxyError>> {
         let Some(this) = self.this.upgrade() else { return ready(Err(down(&self.about.id))).boxed() };
         if call.round.is_some() {
-            return this.attempt(call);
+            // A group's request means the model by whatever name it has here.
+            return match this.offered(&call.model) {
+                Ok(model) => this.attempt(Call { model, ..call }),
+                Err(reason) => {
+                    let text = format!("`{}` {reason}", self.about.id);
+                    ready(Err(ProxyError::new(ErrorKind::Unsupported, text))).boxed()
+                }
+            };
         }
         async move { this.alone(call).await }.boxed()
     }
 }
 
 impl Provider {
-    /// Answers a call that nobody above tries elsewhere: a guess is probed at once, and a place is waited for.
+    /// Answers a call that nobody above tries elsewhere: guesses are probed at once, and a place is waited for.
     async fn alone(self: Arc<Self>, mut call: Call) -> Result<Reply, ProxyError> {
         let began = tokio::time::Instant::now();
+        call.round = Some(Round { guesses: Guesses::Alone, waiter: None });
         match self.attempt(call.clone()).await {
-            Err(error) if error.denial.is_some_and(|denial| denial.probe || denial.full.is_some()) => {}
+            Err(error) if error.denial.is_some_and(|denial| denial.full.is_some()) => {}
             answered => return answered,
         }
         let waiter = Arc::new(Waiter::default());
         let until = began + self.about.config.max_wait;
-        call.round = Some(Round { guesses: Guesses::Probe, waiter: Some(Arc::clone(&waiter)) });
+        call.round = Some(Round { guesses: Guesses::Alone, waiter: Some(Arc::clone(&waiter)) });
         loop {
             let last = match self.attempt(call.clone()).await {
                 Err(error) if error.denial.is_some_and(|denial| denial.full.is_some()) => error,

@@ -19,7 +19,7 @@ const MOST_STATED: usize = 64;
 /// No more scopes are put off at once.
 const MOST_BLOCKS: usize = 2_000;
 /// Fewer requests in a minute are no evidence of a limit: another user of the key may have had the rest.
-const LEAST_EVIDENCE: u64 = 2;
+const LEAST_EVIDENCE: u64 = 5;
 
 /// A change in what is known, for a line in the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +39,10 @@ impl Ledger {
             if let Some(block) = self.blocks.get_mut(scope).filter(|block| block.strikes > 0) {
                 block.strikes = 0;
                 block.dirty = true;
+                if block.probe == Some(charge.sequence) {
+                    // It was put off for longer than was needed.
+                    block.until = now;
+                }
             }
         }
         let mut change = None;
@@ -71,7 +75,7 @@ impl Ledger {
     ) -> Option<Change> {
         let now = self.heed(now);
         if statement.amount == Some(0) {
-            return self.put_off(model, RefusalClass::NoAllowance, now.saturating_add(DAY), now);
+            return self.put_off(model, RefusalClass::NoAllowance, now.saturating_add(DAY), false, now);
         }
         let index = self.rule_for(statement, source, model)?;
         let sequence = self.sequence;
@@ -119,18 +123,24 @@ impl Ledger {
         match refusal.class {
             RefusalClass::Overloaded => None,
             RefusalClass::Concurrency => {
-                let wait = asked.unwrap_or(SECOND).clamp(SECOND / 4, MINUTE);
                 self.fix(Unit::Concurrent, None, model, now);
-                self.put_off(scope, refusal.class, now.saturating_add(wait), now)
+                if asked == Some(0) {
+                    // At once, it says.
+                    return None;
+                }
+                let wait = asked.unwrap_or(SECOND).clamp(SECOND / 4, MINUTE);
+                self.put_off(scope, refusal.class, now.saturating_add(wait), asked.is_none(), now)
             }
             RefusalClass::NoAllowance => {
-                self.put_off(model, refusal.class, now.saturating_add(asked.unwrap_or(DAY).max(HOUR)), now)
+                let until = now.saturating_add(asked.unwrap_or(DAY).max(HOUR));
+                self.put_off(model, refusal.class, until, true, now)
             }
             RefusalClass::ModelGone => {
-                self.put_off(model, refusal.class, now.saturating_add(asked.unwrap_or(HOUR)), now)
+                self.put_off(model, refusal.class, now.saturating_add(asked.unwrap_or(HOUR)), true, now)
             }
             RefusalClass::Payment => {
-                self.put_off(scope, refusal.class, now.saturating_add(asked.unwrap_or(DAY).max(HOUR)), now)
+                let until = now.saturating_add(asked.unwrap_or(DAY).max(HOUR));
+                self.put_off(scope, refusal.class, until, true, now)
             }
             RefusalClass::TooLarge => self.learn_ceiling(model, size?, now),
             RefusalClass::Window(period) => {
@@ -140,7 +150,8 @@ impl Ledger {
                     _ => None,
                 };
                 let until = self.window_ends(period, asked, scope, model, now);
-                let off = self.put_off(scope, refusal.class, until, now);
+                let guess = asked.is_none() && !period.is_some_and(is_long);
+                let off = self.put_off(scope, refusal.class, until, guess, now);
                 fixed.or(learned).or(off)
             }
         }
@@ -157,12 +168,7 @@ impl Ledger {
         now: i64,
     ) -> i64 {
         let strikes = self.blocks.get(scope).map_or(0, |block| block.strikes).min(6);
-        let long = |period: Period| match period {
-            Period::Millis(length) => length > 3_600_000,
-            Period::Month => true,
-            Period::Request => false,
-        };
-        let is_long = period.is_some_and(long);
+        let is_long = period.is_some_and(is_long);
         if let Some(asked) = asked
             // A day's refusal with a minute's advice (Gemini) is a day's refusal.
             && (!is_long || asked >= HOUR)
@@ -287,7 +293,14 @@ impl Ledger {
     }
 
     /// Does not ask a scope before that moment.
-    fn put_off(&mut self, scope: &str, class: RefusalClass, until: i64, now: i64) -> Option<Change> {
+    fn put_off(
+        &mut self,
+        scope: &str,
+        class: RefusalClass,
+        until: i64,
+        guess: bool,
+        now: i64,
+    ) -> Option<Change> {
         if self.blocks.len() >= MOST_BLOCKS && !self.blocks.contains_key(scope) {
             self.blocks.retain(|_, block| block.until > now);
             if self.blocks.len() >= MOST_BLOCKS {
@@ -299,7 +312,10 @@ impl Ledger {
         let running = known.is_some_and(|block| block.until > now && block.class == class);
         let strikes = known.map_or(0, |block| block.strikes).saturating_add(u32::from(!running));
         let longest = known.filter(|_| running).map_or(until, |block| block.until.max(until));
-        self.blocks.insert(scope.to_owned(), Block { until: longest, class, strikes, dirty: true });
+        self.blocks.insert(
+            scope.to_owned(),
+            Block { until: longest, class, strikes, guess, probe: None, dirty: true },
+        );
         let whom = if scope.is_empty() { "the account" } else { scope };
         (!running).then(|| Change {
             what: format!("{whom} is put off for {} s ({class:?})", (longest - now + SECOND - 1) / SECOND),
@@ -343,6 +359,15 @@ impl Ledger {
 pub(super) fn any_model() -> Option<Scope> {
     let matcher = Pattern::new("*").ok()?.compile_matcher();
     Some(Scope::Each(Glob { text: Arc::from("*"), matcher }))
+}
+
+/// Longer than an hour.
+fn is_long(period: Period) -> bool {
+    match period {
+        Period::Millis(length) => length > 3_600_000,
+        Period::Month => true,
+        Period::Request => false,
+    }
 }
 
 fn told(what: String) -> Option<Change> {

@@ -65,6 +65,12 @@ pub(super) struct Block {
     pub(super) class: RefusalClass,
     /// How often in a row, so that it is longer each time where nothing says how long.
     pub(super) strikes: u32,
+    /// The upstream did not say how long.
+    #[serde(default)]
+    pub(super) guess: bool,
+    /// The request that tries it now.
+    #[serde(skip)]
+    pub(super) probe: Option<u64>,
     #[serde(skip)]
     pub(super) dirty: bool,
 }
@@ -87,6 +93,8 @@ pub enum Mode {
     Keep,
     /// Nobody else has capacity: a lone request may exceed a guess.
     Probe,
+    /// There is nobody else: it may also try what was put off without the upstream saying for how long.
+    Alone,
 }
 
 /// What was used, as the upstream reports; `None` keeps the estimate.
@@ -179,7 +187,7 @@ impl Ledger {
     /// # Errors
     /// What is in the way.
     pub fn check(&self, need: &Need<'_>, now: Moment) -> Result<(), Denial> {
-        self.look(need, self.steady(now)).map_or(Ok(()), |found| Err(found.denial))
+        self.look(need, self.steady(now), Mode::Keep).map_or(Ok(()), |found| Err(found.denial))
     }
 
     /// Reserves what a request needs under all limits that apply, or nothing.
@@ -188,7 +196,7 @@ impl Ledger {
     /// What is in the way.
     pub fn admit(&mut self, need: &Need<'_>, mode: Mode, now: Moment) -> Result<Charge, Denial> {
         let now = self.heed(now);
-        let found = self.look(need, now);
+        let found = self.look(need, now, mode);
         let mut exceeded: Vec<u32> = Vec::new();
         if let Some(found) = found {
             if mode == Mode::Keep || !found.denial.probe {
@@ -198,6 +206,11 @@ impl Ledger {
         }
         self.sequence += 1;
         let sequence = self.sequence;
+        for scope in ["", need.model] {
+            if let Some(block) = self.blocks.get_mut(scope).filter(|block| block.until > now) {
+                block.probe = Some(sequence);
+            }
+        }
         let mut parts = Vec::new();
         for rule in &mut self.rules {
             let Some(key) = rule.limit.key_for(need.model).map(str::to_owned) else { continue };
@@ -230,6 +243,7 @@ impl Ledger {
     /// The request is over: what it used takes the place of what was reserved.
     pub fn settle(&mut self, charge: Charge, actual: Actual, now: Moment) {
         let now = self.heed(now);
+        self.free_blocks(&charge);
         let used = Need {
             model: "",
             input_tokens: actual.input_tokens.unwrap_or(charge.input_tokens),
@@ -244,8 +258,15 @@ impl Ledger {
     /// The request was never sent: nothing was used.
     pub fn refund(&mut self, charge: Charge, now: Moment) {
         let now = self.heed(now);
+        self.free_blocks(&charge);
         for part in &charge.parts {
             self.close(part, &charge, 0, now);
+        }
+    }
+
+    fn free_blocks(&mut self, charge: &Charge) {
+        for block in self.blocks.values_mut().filter(|block| block.probe == Some(charge.sequence)) {
+            block.probe = None;
         }
     }
 
@@ -297,7 +318,7 @@ impl Ledger {
     }
 
     /// What is in the way of a request.
-    fn look(&self, need: &Need<'_>, now: i64) -> Option<Found> {
+    fn look(&self, need: &Need<'_>, now: i64, mode: Mode) -> Option<Found> {
         let mut found: Option<Found> = None;
         let mut met =
             |cause: Cause, until: Option<i64>, limit: &dyn Fn() -> String, guess: Option<(u32, bool)>| {
@@ -320,7 +341,8 @@ impl Ledger {
             };
         for scope in ["", need.model] {
             if let Some(block) = self.blocks.get(scope).filter(|block| block.until > now) {
-                met(block.cause(), Some(block.until), &|| "its own word".to_owned(), None);
+                let guess = (mode == Mode::Alone && block.guess).then_some((0, block.probe.is_none()));
+                met(block.cause(), Some(block.until), &|| "its own word".to_owned(), guess);
             }
         }
         for (rule, key) in self.applying(need.model) {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::config::secret::Secret;
 use crate::config::settings::{ClientKey, Listener};
 use crate::metrics::Metrics;
 use crate::router::Routes;
@@ -17,6 +18,8 @@ pub struct Edge {
     pub listener: Arc<Listener>,
     /// The clients' keys.
     pub keys: Arc<Vec<ClientKey>>,
+    /// The key for changes, if there is one.
+    pub admin_key: Option<Arc<Secret>>,
     /// Where the routing table is.
     pub routes: Arc<Routes>,
     /// Where is recorded.

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use crate::config::secret::Secret;
 use crate::config::settings::{ClientKey, Listener};
 use crate::error::{ErrorKind, ProxyError};
 
@@ -107,6 +108,22 @@ pub fn authenticate<'k>(
         ProxyError::new(ErrorKind::Unauthorized, "the key is none of those in `[keys]`")
             .with_code("invalid_api_key")
     })
+}
+
+/// Whether this is the key of `[admin]`.
+///
+/// # Errors
+/// `forbidden` when none is configured, `unauthorized` when this is not it.
+pub fn check_admin(key: Option<&Secret>, given: Option<&str>) -> Result<(), ProxyError> {
+    let Some(key) = key else {
+        let text = "changes want a key, and none is configured; set `key` of `[admin]`";
+        return Err(ProxyError::new(ErrorKind::Forbidden, text));
+    };
+    if given.is_some_and(|given| key.matches(given.trim())) {
+        return Ok(());
+    }
+    let text = "changes want the key of `[admin]`; send it as `Authorization: Bearer KEY`";
+    Err(ProxyError::new(ErrorKind::Unauthorized, text).with_code("invalid_api_key"))
 }
 
 /// The key in the headers: `Authorization: Bearer`, `x-api-key` or `api-key`; the first that is not blank.

@@ -96,6 +96,7 @@ async fn dispatch(request: &HttpRequest, payload: web::Payload, edge: &Edge, id:
         Route::Health => return status::health(),
         Route::Ready => return status::ready(edge),
         Route::Status => return status(request, edge, &id),
+        Route::ForgetLimits => return forget(request, edge, &id),
         Route::WrongMethod(allowed) => return allow(refuse(edge, &id, &wrong_method(allowed)), allowed),
         Route::Unknown => return refuse(edge, &id, &unknown(request)),
         // Prometheus on this machine needs no key; what is measured is not for everyone in the network.
@@ -120,7 +121,7 @@ fn served(route: &Route, edge: &Edge) -> bool {
     match route {
         Route::Models | Route::Model(_) | Route::Infer(_) => edge.listener.api,
         Route::Metrics => edge.listener.metrics,
-        Route::Status => edge.listener.admin,
+        Route::Status | Route::ForgetLimits => edge.listener.admin,
         _ => true,
     }
 }
@@ -162,6 +163,21 @@ fn status(request: &HttpRequest, edge: &Edge, id: &str) -> HttpResponse {
         return refuse(edge, id, &ProxyError::new(ErrorKind::Forbidden, text));
     }
     status::status(edge)
+}
+
+/// Changing wants the key of `[admin]`, and is nothing for pages in a browser (design §11).
+fn forget(request: &HttpRequest, edge: &Edge, id: &str) -> HttpResponse {
+    let given = gate::given_key(|name| header(request, name));
+    let allowed = gate::check_admin(edge.admin_key.as_deref(), given).and_then(|()| {
+        match request.headers().contains_key(ORIGIN) {
+            true => Err(ProxyError::new(ErrorKind::Forbidden, "changes are not for web pages")),
+            false => Ok(()),
+        }
+    });
+    match allowed {
+        Ok(()) => status::forget(edge, request.query_string()),
+        Err(error) => refuse(edge, id, &error),
+    }
 }
 
 const PRIVATE_NETWORK_ASKED: &str = "access-control-request-private-network";

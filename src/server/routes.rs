@@ -24,6 +24,8 @@ pub enum Route {
     Metrics,
     /// `GET /demuxai/status`.
     Status,
+    /// `POST /demuxai/quota/reset`.
+    ForgetLimits,
     /// The path is known, the method is not; with the methods that are.
     WrongMethod(&'static str),
     /// Nothing is there.
@@ -46,6 +48,8 @@ pub fn route(method: &str, path: &str) -> Route {
         ["readyz"] => read(Route::Ready),
         ["metrics"] => read(Route::Metrics),
         ["demuxai", "status"] => read(Route::Status),
+        ["demuxai", "quota", "reset"] if method == "POST" => Route::ForgetLimits,
+        ["demuxai", "quota", "reset"] => Route::WrongMethod("POST"),
         rest => match endpoint(&rest.join("/")) {
             Some(endpoint) if method == "POST" => Route::Infer(endpoint),
             Some(_) => Route::WrongMethod("POST"),

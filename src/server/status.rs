@@ -11,6 +11,7 @@ use super::respond::error_response;
 use crate::backend::Backend;
 use crate::error::{ErrorKind, ProxyError};
 use crate::provider::handle::Provider;
+use crate::quota::{BlockView, LimitView};
 use crate::router::table::Table;
 use crate::state::Status;
 
@@ -81,6 +82,7 @@ fn state(status: &Status) -> Value {
 fn picture(provider: &Provider) -> Value {
     let vitals = provider.vitals();
     let age = Table::list_age(provider, Instant::now());
+    let picture = vitals.capacity.picture();
     json!({
         "id": provider.id(),
         "type": provider.about().config.kind,
@@ -94,9 +96,61 @@ fn picture(provider: &Provider) -> Value {
         "list_age_seconds": age.map(|age| age.as_secs()),
         "in_flight": vitals.capacity.in_flight(),
         "max_in_flight": provider.about().config.max_in_flight,
+        "waiting": picture.waiting,
+        "breaker": picture.breaker.state,
+        "limits": picture.limits.iter().map(limit).collect::<Vec<_>>(),
+        "put_off": picture.blocks.iter().map(block).collect::<Vec<_>>(),
         "replicas": provider.about().config.replicas,
         "restarts": vitals.restarts(),
     })
+}
+
+/// How one limit stands; times in milliseconds since the epoch.
+fn limit(view: &LimitView) -> Value {
+    json!({
+        "scope": view.scope,
+        "model": view.model,
+        "unit": view.unit.word(),
+        "window": view.window,
+        "source": view.source,
+        "limit": view.amount,
+        "used": view.used,
+        "remaining": view.amount.saturating_sub(view.used),
+        "resets_at_ms": view.resets_at.map(|at| at.0),
+        "since_ms": view.since.map(|at| at.0),
+    })
+}
+
+/// What is not asked for a while.
+fn block(view: &BlockView) -> Value {
+    json!({"model": view.model, "until_ms": view.until.0, "reason": view.class})
+}
+
+/// Forgets what was learned of limits: of all providers, or of `provider`, and of one `model` of it.
+pub fn forget(edge: &Edge, query: &str) -> HttpResponse {
+    let named = |key: &str| {
+        query
+            .split('&')
+            .find_map(|pair| pair.strip_prefix(key)?.strip_prefix('='))
+            .map(|value| percent_encoding::percent_decode_str(value).decode_utf8_lossy().into_owned())
+    };
+    let (provider, model) = (named("provider"), named("model"));
+    let table = edge.routes.table();
+    let meant: Vec<_> = table
+        .providers()
+        .iter()
+        .filter(|known| provider.as_deref().is_none_or(|id| known.id() == id))
+        .collect();
+    if meant.is_empty() {
+        let shown: String = provider.unwrap_or_default().chars().take(64).collect();
+        let text = format!("no provider `{shown}`; /demuxai/status names those there are");
+        return error_response(&ProxyError::new(ErrorKind::NotFound, text));
+    }
+    let forgotten: usize =
+        meant.iter().map(|provider| provider.vitals().capacity.forget(model.as_deref())).sum();
+    HttpResponse::Ok()
+        .insert_header((CONTENT_TYPE, HeaderValue::from_static("application/json")))
+        .body(json!({"providers": meant.len(), "forgotten": forgotten}).to_string())
 }
 
 #[cfg(test)]
@@ -133,6 +187,7 @@ mod tests {
             id: Arc::from("local"),
             listener: Arc::new(listener),
             keys: Arc::default(),
+            admin_key: None,
             routes: Arc::default(),
             metrics: Arc::new(Metrics::new().unwrap()),
             state: State::nowhere(),

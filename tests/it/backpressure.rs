@@ -161,7 +161,7 @@ fn a_client_that_rests_longer_than_idle_is_not_taken_for_a_silent_upstream() {
 
 #[test]
 fn streams_spread_over_replicas_share_one_account() {
-    let stage = Stage::with("replicas = 3\nmax_in_flight = 30", "", |_| {
+    let stage = Stage::with("replicas = 3\nmax_in_flight = 30\nmax_wait = 0", "", |_| {
         Answer::events()
             .chunked()
             .event(chunk("word"))

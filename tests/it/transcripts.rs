@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use demuxai::demo::{Fake, Script, Transcript};
 use serde_json::{Value, json};
 
-use crate::support::client::Answer;
+use crate::support::client::{self, Answer};
 use crate::support::proxy::{Proxy, provider};
 use crate::support::upstreams::{calls, chat, heard, ids, is_list, last_call};
 
@@ -78,7 +78,8 @@ impl Stage {
         )
         .expect("fake upstream starts");
         let base = if id == "fireworks" { "/inference" } else { "" };
-        let proxy = heard(&provider(id, kind, &format!("{}{base}", fake.url())));
+        let table = provider(id, kind, &format!("{}{base}", fake.url()));
+        let proxy = heard(&format!("{table}[admin]\nkey = \"changes\"\n"));
         Stage { id, answer, fake, proxy }
     }
 
@@ -97,6 +98,10 @@ impl Stage {
         let model = body["model"].as_str().expect("model").to_owned();
         body["model"] = json!(format!("{}/{model}", self.id));
         let before = calls(&self.fake).len();
+        // A limit in one transcript says nothing about the next one.
+        let key = [("authorization", "Bearer changes")];
+        let forgotten = client::open(self.proxy.address, "POST", "/demuxai/quota/reset", &key, b"").finish();
+        assert_eq!(forgotten.status, 200, "{}", forgotten.text());
         let answer = self.proxy.post(&format!("/v1{endpoint}"), &body.to_string());
         assert_eq!(calls(&self.fake).len(), before + 1, "{}/{} reached upstream once", self.id, played.name);
         if !path.is_empty() {

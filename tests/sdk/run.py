@@ -43,6 +43,7 @@ timeouts = {{ first_token = 1, idle = 1, total = 30 }}
 type = "openai"
 url = "{faulty}"
 max_in_flight = 1
+max_wait = 0
 
 [providers.dead]
 type = "openai"
