@@ -4,6 +4,7 @@ pub mod demo;
 pub mod load;
 pub mod models;
 pub mod serve;
+pub mod status;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -76,6 +77,10 @@ pub enum Command {
     Check(ConfigArgs),
     /// Ask all providers for their models and print them.
     Models(ConfigArgs),
+    /// Show what a running demuxai says of its providers: health, what is left of each limit, until when.
+    Status(StatusArgs),
+    /// Show the limits, or forget what was learned of them.
+    Quota(QuotaArgs),
     /// Serve in front of built-in fake upstreams: no key and no network needed.
     Demo(DemoArgs),
     /// Write a commented starting configuration from what is found on this machine.
@@ -106,6 +111,46 @@ pub struct ServeArgs {
     pub listen: Option<SocketAddr>,
 }
 
+/// Options of `status`.
+#[derive(Debug, Args, Default)]
+pub struct StatusArgs {
+    /// Where the configuration comes from, which says where demuxai listens.
+    #[command(flatten)]
+    pub files: ConfigArgs,
+    /// Where demuxai is, instead of what the configuration says.
+    #[arg(long, value_name = "URL")]
+    pub url: Option<String>,
+    /// Print what the daemon says as it is.
+    #[arg(long)]
+    pub json: bool,
+    /// Look again every two seconds.
+    #[arg(long)]
+    pub watch: bool,
+}
+
+/// Options of `quota`.
+#[derive(Debug, Args)]
+pub struct QuotaArgs {
+    /// What to do; without it, show.
+    #[command(subcommand)]
+    pub command: Option<QuotaCommand>,
+    /// Which daemon, and how it is shown.
+    #[command(flatten)]
+    pub status: StatusArgs,
+}
+
+/// What can be done about quotas.
+#[derive(Debug, Subcommand)]
+pub enum QuotaCommand {
+    /// Forget learned limits and pauses; wants `key` of `[admin]`.
+    Reset {
+        /// Of this provider alone.
+        provider: Option<String>,
+        /// Of this model of it alone.
+        model: Option<String>,
+    },
+}
+
 /// Options of `demo`.
 #[derive(Debug, Args)]
 pub struct DemoArgs {
@@ -131,6 +176,8 @@ pub fn run(cli: Cli) -> Exit {
         Command::Serve(args) => serve::run(&args),
         Command::Check(args) => load::check(&args),
         Command::Models(args) => models::run(&args),
+        Command::Status(args) => status::run(&args),
+        Command::Quota(args) => status::quota(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Init(args) => load::init(&args),
         Command::Completions { shell } => completions(shell),

@@ -2,6 +2,7 @@
 //! Label values come from the configuration and the listed models; never a key, a path or a user.
 
 pub mod events;
+pub mod quota;
 pub mod state;
 pub mod stream;
 
@@ -53,6 +54,7 @@ pub struct Metrics {
     requests: IntCounterVec,
     attempts: IntCounterVec,
     failovers: IntCounterVec,
+    quota: quota::QuotaGauges,
     tokens: IntCounterVec,
     first_token: HistogramVec,
     per_token: HistogramVec,
@@ -143,6 +145,7 @@ impl Metrics {
                 "Requests that a group moved from one member to another, by the reason.",
                 &["backend", "from", "to", "reason"],
             )?,
+            quota: quota::QuotaGauges::new(&registry)?,
             tokens: counters(
                 &registry,
                 "demuxai_tokens_total",
@@ -203,6 +206,11 @@ impl Metrics {
         metrics.register_build_info()?;
         metrics.register_process()?;
         Ok(metrics)
+    }
+
+    /// Where quotas are shown.
+    pub fn quota(&self) -> &quota::QuotaGauges {
+        &self.quota
     }
 
     /// The text exposition format, version 0.0.4.

@@ -439,7 +439,6 @@ pub struct Picture {
 }
 
 /// Wall-clock time: the windows of upstreams follow it.
-#[expect(clippy::disallowed_methods, reason = "the one place where the ledger's clock is read")]
 fn moment() -> Moment {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     Moment(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))

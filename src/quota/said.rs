@@ -45,6 +45,21 @@ pub enum RefusalClass {
     ModelGone,
 }
 
+impl RefusalClass {
+    /// The word in metrics.
+    pub fn label(self) -> &'static str {
+        match self {
+            RefusalClass::Concurrency => "concurrency",
+            RefusalClass::Window(_) => "window",
+            RefusalClass::NoAllowance => "no_allowance",
+            RefusalClass::Payment => "payment",
+            RefusalClass::TooLarge => "too_large",
+            RefusalClass::Overloaded => "overloaded",
+            RefusalClass::ModelGone => "model_gone",
+        }
+    }
+}
+
 /// A refusal as the ledger takes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {

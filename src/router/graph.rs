@@ -51,7 +51,7 @@ fn build(
         racing: (config.kind == GroupKind::Race)
             .then_some(Racing { delay: config.delay, width: config.width }),
         turns: Turns::new(rule, fastrand::Rng::new()),
-        sticky: config.sticky.as_ref().map(|sticky| Sticky::new(sticky.by.clone(), sticky.keep)),
+        sticky: config.sticky.as_ref().map(|sticky| Sticky::new(sticky.by, sticky.keep)),
         metrics: Arc::clone(metrics),
     })
 }

@@ -38,6 +38,10 @@ fn not_ready(text: &'static str) -> HttpResponse {
 /// The Prometheus text format. Encoding is off the worker: it takes milliseconds with many series.
 pub async fn metrics(edge: &Edge) -> HttpResponse {
     let metrics = std::sync::Arc::clone(&edge.metrics);
+    let table = edge.routes.table();
+    let pictures =
+        table.providers().iter().map(|provider| (provider.id(), provider.vitals().capacity.picture()));
+    metrics.quota().show(pictures.map(|(id, picture)| (id, picture.limits, picture.blocks)));
     match web::block(move || metrics.encode()).await {
         Ok(Ok(text)) => HttpResponse::Ok()
             .insert_header((
@@ -123,7 +127,7 @@ fn limit(view: &LimitView) -> Value {
 
 /// What is not asked for a while.
 fn block(view: &BlockView) -> Value {
-    json!({"model": view.model, "until_ms": view.until.0, "reason": view.class})
+    json!({"model": view.model, "until_ms": view.until.0, "reason": view.class.label()})
 }
 
 /// Forgets what was learned of limits: of all providers, or of `provider`, and of one `model` of it.

@@ -1,0 +1,255 @@
+//! `demuxai status` and `demuxai quota reset`: what a running daemon says of its providers, and what it is to forget.
+//! They speak HTTP to `/demuxai/…` on the first listener with `admin`.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::{Duration, SystemTime};
+
+use comfy_table::{ContentArrangement, Table, presets};
+use http::Method;
+use http::header::{AUTHORIZATION, HeaderValue};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::Value;
+
+use super::{Exit, QuotaArgs, QuotaCommand, StatusArgs, answer, complain, load, say};
+use crate::config::settings::Config;
+use crate::upstream::{Client, ClientOptions, Outgoing};
+
+/// A daemon on this machine answers at once, or something is wrong.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// The largest status that is read.
+const MOST: usize = 16 * 1024 * 1024;
+/// Between two looks of `--watch`.
+const WATCH: Duration = Duration::from_secs(2);
+
+/// Prints what the daemon says.
+pub fn run(args: &StatusArgs) -> Exit {
+    let (url, _) = match daemon(args.url.as_deref(), &args.files) {
+        Ok(found) => found,
+        Err(exit) => return exit,
+    };
+    actix_rt::System::new().block_on(async move {
+        loop {
+            let status = match ask(&url, Method::GET, "/demuxai/status", None).await {
+                Ok(status) => status,
+                Err(problem) => {
+                    complain(&problem);
+                    return Exit::Failure;
+                }
+            };
+            let text = if args.json { status.to_string() } else { table(&status, SystemTime::now()) };
+            if !args.watch {
+                return answer(&text);
+            }
+            // Clears the terminal and begins at its top.
+            say(&format!("\u{1b}[2J\u{1b}[H{text}"));
+            tokio::time::sleep(WATCH).await;
+        }
+    })
+}
+
+/// Prints the limits, or has the daemon forget what it learned of them.
+pub fn quota(args: &QuotaArgs) -> Exit {
+    let Some(QuotaCommand::Reset { provider, model }) = &args.command else {
+        return run(&args.status);
+    };
+    let (url, key) = match daemon(args.status.url.as_deref(), &args.status.files) {
+        Ok(found) => found,
+        Err(exit) => return exit,
+    };
+    let mut path = "/demuxai/quota/reset?".to_owned();
+    for (name, value) in [("provider", provider), ("model", model)] {
+        if let Some(value) = value {
+            path.push_str(&format!("{name}={}&", utf8_percent_encode(value, NON_ALPHANUMERIC)));
+        }
+    }
+    let done = actix_rt::System::new().block_on(ask(&url, Method::POST, &path, key.as_deref()));
+    match done {
+        Ok(said) => {
+            let count = said.get("forgotten").and_then(Value::as_u64).unwrap_or(0);
+            answer(&format!("forgotten: {count} learned limits and pauses"))
+        }
+        Err(problem) => {
+            complain(&problem);
+            Exit::Failure
+        }
+    }
+}
+
+/// Where the daemon is, and the key for changes.
+fn daemon(url: Option<&str>, files: &super::ConfigArgs) -> Result<(String, Option<String>), Exit> {
+    let config = load::load(files, None)?;
+    let key = config.admin_key.as_ref().map(|key| key.expose().to_owned());
+    let found = match url {
+        Some(url) => url.trim_end_matches('/').to_owned(),
+        None => listener(&config).ok_or_else(|| {
+            complain("no listener serves admin; name one that does with --url");
+            Exit::Configuration
+        })?,
+    };
+    Ok((found, key))
+}
+
+fn listener(config: &Config) -> Option<String> {
+    let mut address = config.listeners.iter().find(|listener| listener.admin)?.address;
+    if address.ip().is_unspecified() {
+        // Everywhere is here, too.
+        address.set_ip(match address.ip() {
+            IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    Some(format!("http://{address}"))
+}
+
+async fn ask(url: &str, method: Method, path: &str, key: Option<&str>) -> Result<Value, String> {
+    let client = Client::new(&ClientOptions {
+        url: url.to_owned(),
+        connect_timeout: PATIENCE,
+        ca_file: None,
+        user_agent: concat!("demuxai/", env!("CARGO_PKG_VERSION")).to_owned(),
+    })
+    .map_err(|error| error.message)?;
+    let mut headers = Vec::new();
+    if let Some(value) = key.and_then(|key| HeaderValue::from_str(&format!("Bearer {key}")).ok()) {
+        headers.push((AUTHORIZATION, value));
+    }
+    let request = Outgoing { method, path: path.to_owned(), headers, body: Default::default() };
+    let exchange = async {
+        let answered = client.send(request).await?;
+        Ok::<_, crate::error::ProxyError>((answered.status, answered.body.collect(MOST).await?))
+    };
+    let (status, body) = tokio::time::timeout(PATIENCE, exchange)
+        .await
+        .map_err(|_| format!("{url} did not answer within {PATIENCE:?}"))?
+        .map_err(|error| {
+            format!("no demuxai answers at {url}: {}; is it running? (--url names another)", error.message)
+        })?;
+    let said: Value =
+        serde_json::from_slice(&body).map_err(|_| format!("{url} answers, but is no demuxai"))?;
+    if status == 200 {
+        return Ok(said);
+    }
+    let message = said.pointer("/error/message").and_then(Value::as_str).unwrap_or("no reason given");
+    Err(format!("{url} refuses ({status}): {message}"))
+}
+
+/// The status for people: a line for each provider, and one for each of its limits.
+fn table(status: &Value, now: SystemTime) -> String {
+    let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis();
+    let now = i64::try_from(now).unwrap_or(i64::MAX);
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_NO_BORDERS).set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_header(["provider", "state", "limit", "used", "left", "whole again", "known by"]);
+    let text =
+        |value: &Value, key: &str| value.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let number = |value: &Value, key: &str| value.get(key).and_then(Value::as_i64);
+    for provider in status.get("providers").and_then(Value::as_array).into_iter().flatten() {
+        let mut state = text(provider, "health");
+        if text(provider, "breaker") == "open" {
+            state.push_str(", left alone for a moment");
+        }
+        for off in provider.get("put_off").and_then(Value::as_array).into_iter().flatten() {
+            let whom = text(off, "model");
+            let whom = if whom.is_empty() { String::new() } else { format!("{whom} ") };
+            let wait = number(off, "until_ms").map_or_else(String::new, |until| length(until - now));
+            state.push_str(&format!(", {whom}put off for {wait} ({})", reason(off)));
+        }
+        if let (Some(flight), Some(waiting)) = (number(provider, "in_flight"), number(provider, "waiting"))
+            && (flight > 0 || waiting > 0)
+        {
+            state.push_str(&format!(", {flight} in flight, {waiting} waiting"));
+        }
+        let limits = provider.get("limits").and_then(Value::as_array).cloned().unwrap_or_default();
+        let id = text(provider, "id");
+        if limits.is_empty() {
+            table.add_row([
+                id,
+                state,
+                "none known".to_owned(),
+                String::new(),
+                String::new(),
+                String::new(),
+                String::new(),
+            ]);
+            continue;
+        }
+        for (index, limit) in limits.iter().enumerate() {
+            let window = text(limit, "window");
+            let per = if window.is_empty() { String::new() } else { format!(" per {window}") };
+            let mut what = format!(
+                "{} {}{per}",
+                number(limit, "limit").unwrap_or(0),
+                text(limit, "unit").replace('_', " ")
+            );
+            let whom = [text(limit, "model"), text(limit, "scope")].into_iter().find(|whom| !whom.is_empty());
+            if let Some(whom) = whom.filter(|whom| whom != "account") {
+                what.push_str(&format!(" ({whom})"));
+            }
+            let first = index == 0;
+            table.add_row([
+                if first { id.clone() } else { String::new() },
+                if first { state.clone() } else { String::new() },
+                what,
+                number(limit, "used").unwrap_or(0).to_string(),
+                number(limit, "remaining").unwrap_or(0).to_string(),
+                number(limit, "resets_at_ms")
+                    .map_or_else(|| "now".to_owned(), |at| format!("in {}", length(at - now))),
+                text(limit, "source"),
+            ]);
+        }
+    }
+    table.to_string()
+}
+
+fn reason(off: &Value) -> String {
+    off.get("reason").and_then(Value::as_str).unwrap_or_default().replace('_', " ")
+}
+
+/// A length of time in its two largest units.
+fn length(milliseconds: i64) -> String {
+    let seconds = milliseconds.max(0) / 1000 + i64::from(milliseconds.max(0) % 1000 > 0);
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds} s"),
+        (0, 0, _) => format!("{minutes} min {} s", seconds % 60),
+        (0, ..) => format!("{hours} h {minutes} min"),
+        _ => format!("{days} d {hours} h"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_table_says_what_is_left_until_when_and_how_it_is_known() {
+        let status = json!({"providers": [
+            {"id": "groq", "health": "up", "breaker": "closed", "in_flight": 2, "waiting": 1,
+             "put_off": [{"model": "m", "until_ms": 90_000, "reason": "no_allowance"}],
+             "limits": [{"scope": "*", "model": "m", "unit": "requests", "window": "day", "source": "header",
+                         "limit": 1000, "used": 40, "remaining": 960, "resets_at_ms": 7_200_000}]},
+            {"id": "ollama", "health": "up", "breaker": "closed", "limits": [], "put_off": []},
+        ]});
+        let text = table(&status, SystemTime::UNIX_EPOCH);
+        for part in [
+            "groq",
+            "1000 requests per day (m)",
+            "960",
+            "in 2 h 0 min",
+            "header",
+            "none known",
+            "no allowance",
+        ] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+    }
+
+    #[test]
+    fn lengths_are_told_in_their_two_largest_units() {
+        let told: Vec<String> =
+            [-5, 1, 59_000, 61_000, 3_660_000, 90_000_000].into_iter().map(length).collect();
+        assert_eq!(told, ["0 s", "1 s", "59 s", "1 min 1 s", "1 h 1 min", "1 d 1 h"]);
+    }
+}
