@@ -260,22 +260,4 @@ impl ProxyError {
         self.provider = Some(provider.to_owned());
         self
     }
-
-    /// Whether it says that the upstream, or the way to it, is sick: what a breaker counts.
-    ///
-    /// Never what the request or the client caused, nor a refusal for reasons of quota. An answer of 500 may be
-    /// either; one that is known to be about the request (an image sent to a text model, a prompt that is too long) is
-    /// the client's fault.
-    pub fn counts_against_upstream(&self) -> bool {
-        if self.fault != Fault::Upstream {
-            return false;
-        }
-        match self.kind {
-            ErrorKind::Connect | ErrorKind::Timeout | ErrorKind::Truncated | ErrorKind::UpstreamProtocol => true,
-            ErrorKind::UpstreamStatus | ErrorKind::UpstreamInBand => {
-                self.upstream.as_ref().is_some_and(|answer| answer.status >= 500)
-            }
-            _ => false,
-        }
-    }
 }

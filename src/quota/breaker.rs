@@ -1,153 +1,146 @@
-//! The breaker of one provider: after failures in a row it is left alone for a while, then asked once. Pure.
-//! It counts faults of the upstream and of the way to it, never refusals for reasons of quota: those are the ledger's.
+//! The breaker of one provider: one that fails again and again is left alone for a moment, then asked by one request
+//! alone. Pure; what counts as failure is the error's own word (`error.rs`).
 
 use super::Moment;
 
-/// Failures in a row that open it.
+/// So many failures in a row open it.
 const FAILURES: u32 = 5;
-/// How long it is open the first time, in milliseconds.
-const FIRST_REST: i64 = 5_000;
-/// How long it is open at most, in milliseconds.
-const LONGEST_REST: i64 = 120_000;
+/// How long it stays open at first and at most, in milliseconds.
+const FIRST: i64 = 5_000;
+const LONGEST: i64 = 120_000;
 
-/// Whether a request may pass.
+/// A breaker.
+#[derive(Debug, Clone)]
+pub struct Breaker {
+    opens: bool,
+    failures: u32,
+    stand: Stand,
+    /// How often it opened in a row.
+    opened: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stand {
+    Closed,
+    Open {
+        until: i64,
+    },
+    /// One request is out that finds out.
+    Probing {
+        until: i64,
+    },
+}
+
+/// Whether a request may go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Gate {
-    /// It may.
+    /// Yes.
     Pass,
-    /// It may, as the one that finds out whether the upstream is back. Its end must be reported:
-    /// [`Breaker::succeeded`], [`Breaker::failed`] or [`Breaker::dropped`].
+    /// Yes, as the one that finds out; told by [`Breaker::succeeded`], [`Breaker::failed`] or [`Breaker::dropped`].
     Probe,
-    /// It may not, before this moment. While a probe is under way the moment is `now`: ask again when it has ended.
+    /// Not before that moment.
     Shut {
-        /// When it is worth asking again.
+        /// When the next one may try.
         until: Moment,
     },
 }
 
-/// Whether a breaker ever opens.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Temper {
-    /// After failures in a row.
-    Opens,
-    /// Never: a server of one's own is asked as often as the user asks.
-    NeverOpens,
-}
-
-/// What people see of a breaker.
+/// How it stands, for people.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BreakerView {
     /// `closed`, `open` or `half_open`.
     pub state: &'static str,
-    /// When it will be asked again, while it is open.
+    /// Until when it is open.
     pub until: Option<Moment>,
     /// Failures in a row.
     pub failures: u32,
-}
-
-/// Lets requests pass until an upstream has failed some times in a row.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Breaker {
-    temper: Temper,
-    failures: u32,
-    state: State,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
-    Closed,
-    /// Left alone from `since` for `rest` milliseconds.
-    Open {
-        since: Moment,
-        rest: i64,
-    },
-    /// One probe is under way. It was asked for after a rest of `rest` milliseconds.
-    HalfOpen {
-        rest: i64,
-    },
 }
 
 // === impl Breaker ===
 
 impl Breaker {
     /// A closed one.
-    pub fn new(temper: Temper) -> Self {
-        Breaker { temper, failures: 0, state: State::Closed }
+    pub fn new() -> Self {
+        Breaker { opens: true, failures: 0, stand: Stand::Closed, opened: 0 }
     }
 
-    /// Whether a request may pass now; takes the probe if that is what it would be.
+    /// One for a local server, which is never left alone: it costs nothing to ask, and nobody else has its models.
+    pub fn never_opens() -> Self {
+        Breaker { opens: false, ..Breaker::new() }
+    }
+
+    /// Whether a request would be let through. Changes nothing.
+    pub fn check(&self, now: Moment) -> Gate {
+        match self.stand {
+            Stand::Closed => Gate::Pass,
+            Stand::Open { until } | Stand::Probing { until } if now.0 < until && until - now.0 <= LONGEST => {
+                Gate::Shut { until: Moment(until) }
+            }
+            // A probe that never came back, or a clock that was set back.
+            Stand::Open { .. } | Stand::Probing { .. } => Gate::Probe,
+        }
+    }
+
+    /// Lets a request through, or not.
     pub fn admit(&mut self, now: Moment) -> Gate {
         let gate = self.check(now);
-        if let (Gate::Probe, State::Open { rest, .. }) = (gate, self.state) {
-            self.state = State::HalfOpen { rest };
+        if gate == Gate::Probe {
+            // A first word may take long; a probe that never comes back must not shut it for ever.
+            self.stand = Stand::Probing { until: now.0.saturating_add(LONGEST) };
         }
         gate
     }
 
-    /// What [`Breaker::admit`] would say, without taking the probe.
-    pub fn check(&self, now: Moment) -> Gate {
-        match self.state {
-            State::Closed => Gate::Pass,
-            State::HalfOpen { .. } => Gate::Shut { until: now },
-            State::Open { since, rest } => match remaining(since, rest, now) {
-                0 => Gate::Probe,
-                left => Gate::Shut { until: Moment(now.0.saturating_add(left)) },
-            },
-        }
-    }
-
-    /// An answer came, whatever it says: the upstream is there.
-    ///
-    /// A request that was sent before it opened closes it too: that is news that is at least as good as a probe's.
-    pub fn succeeded(&mut self, _now: Moment) {
+    /// An answer was complete, or a probe got one.
+    pub fn succeeded(&mut self) {
         self.failures = 0;
-        self.state = State::Closed;
+        self.opened = 0;
+        self.stand = Stand::Closed;
     }
 
-    /// A fault of the upstream ([`crate::error::ProxyError::counts_against_upstream`]).
+    /// The upstream failed.
     pub fn failed(&mut self, now: Moment) {
         self.failures = self.failures.saturating_add(1);
-        if self.temper == Temper::NeverOpens {
+        if !self.opens {
             return;
         }
-        self.state = match self.state {
-            State::Closed if self.failures < FAILURES => State::Closed,
-            State::Closed => State::Open { since: now, rest: FIRST_REST },
-            // Those that were under way when it opened say nothing new.
-            open @ State::Open { .. } => open,
-            State::HalfOpen { rest } => {
-                State::Open { since: now, rest: rest.saturating_mul(2).min(LONGEST_REST) }
+        match self.stand {
+            Stand::Closed if self.failures < FAILURES => {}
+            // Those that were under way when it opened do not open it again.
+            Stand::Open { .. } => {}
+            Stand::Closed | Stand::Probing { .. } => {
+                let until = now.0.saturating_add(self.pause());
+                self.opened = self.opened.saturating_add(1);
+                self.stand = Stand::Open { until };
             }
-        };
-    }
-
-    /// The probe was cancelled, or ended in a way that tells nothing of the upstream: the next request is the probe.
-    pub fn dropped(&mut self) {
-        if let State::HalfOpen { rest } = self.state {
-            // Over at once, wherever the clock is by then.
-            self.state = State::Open { since: Moment(i64::MIN), rest };
         }
     }
 
-    /// What people see.
+    /// The probe was cancelled: the next request is one.
+    pub fn dropped(&mut self, now: Moment) {
+        if matches!(self.stand, Stand::Probing { .. }) {
+            self.stand = Stand::Open { until: now.0 };
+        }
+    }
+
+    /// How it stands.
     pub fn view(&self, now: Moment) -> BreakerView {
-        let (state, until) = match (self.state, self.check(now)) {
-            (State::Closed, _) => ("closed", None),
-            (State::HalfOpen { .. }, _) => ("half_open", None),
-            (State::Open { .. }, Gate::Shut { until }) => ("open", Some(until)),
-            (State::Open { .. }, _) => ("open", Some(now)),
+        let (state, until) = match (self.stand, self.check(now)) {
+            (Stand::Closed, _) => ("closed", None),
+            (Stand::Open { .. }, Gate::Shut { until }) => ("open", Some(until)),
+            _ => ("half_open", None),
         };
         BreakerView { state, until, failures: self.failures }
     }
+
+    fn pause(&self) -> i64 {
+        (FIRST << self.opened.min(8)).min(LONGEST)
+    }
 }
 
-/// What is left of a rest: never more than the whole of it, even when the clock was set back meanwhile.
-fn remaining(since: Moment, rest: i64, now: Moment) -> i64 {
-    let passed = now.0.saturating_sub(since.0);
-    match passed {
-        // The clock was set back behind the beginning: how long it has been is not known, so the rest is over.
-        ..0 => 0,
-        _ => rest.saturating_sub(passed).max(0),
+impl Default for Breaker {
+    fn default() -> Self {
+        Breaker::new()
     }
 }
 
@@ -157,157 +150,73 @@ mod tests {
 
     use super::*;
 
-    const NOW: Moment = Moment(1_790_000_000_000);
-
-    fn after(ms: i64) -> Moment {
-        Moment(NOW.0 + ms)
-    }
-
-    fn open() -> Breaker {
-        let mut breaker = Breaker::new(Temper::Opens);
-        (0..FAILURES).for_each(|_| breaker.failed(NOW));
+    fn opened(at: i64) -> Breaker {
+        let mut breaker = Breaker::new();
+        for _ in 0..FAILURES {
+            assert_eq!(breaker.admit(Moment(at)), Gate::Pass);
+            breaker.failed(Moment(at));
+        }
         breaker
     }
 
     #[test]
-    fn it_opens_after_the_fifth_failure_in_a_row_and_not_before() {
-        let mut breaker = Breaker::new(Temper::Opens);
-        for _ in 0..4 {
-            breaker.failed(NOW);
-            assert_eq!(breaker.admit(NOW), Gate::Pass);
+    fn it_opens_after_failures_in_a_row_and_lets_one_request_find_out() {
+        let mut breaker = opened(0);
+        assert_eq!(breaker.admit(Moment(10)), Gate::Shut { until: Moment(FIRST) });
+        assert_eq!(breaker.admit(Moment(FIRST)), Gate::Probe);
+        assert!(matches!(breaker.admit(Moment(FIRST)), Gate::Shut { .. }), "one probe at a time");
+        breaker.failed(Moment(FIRST + 1));
+        assert_eq!(breaker.check(Moment(FIRST + 2)), Gate::Shut { until: Moment(FIRST + 1 + 2 * FIRST) });
+        assert_eq!(breaker.admit(Moment(FIRST + 1 + 2 * FIRST)), Gate::Probe);
+        breaker.succeeded();
+        assert_eq!(breaker.admit(Moment(0)), Gate::Pass);
+    }
+
+    #[test]
+    fn success_between_failures_keeps_it_closed() {
+        let mut breaker = Breaker::new();
+        for _ in 0..100 {
+            for _ in 1..FAILURES {
+                breaker.failed(Moment(0));
+            }
+            breaker.succeeded();
         }
-        breaker.succeeded(NOW);
-        (0..4).for_each(|_| breaker.failed(NOW));
-        assert_eq!(breaker.admit(NOW), Gate::Pass);
-        breaker.failed(NOW);
-        assert_eq!(breaker.admit(NOW), Gate::Shut { until: after(5_000) });
-        assert_eq!(
-            breaker.view(NOW),
-            BreakerView { state: "open", until: Some(after(5_000)), failures: 5 }
-        );
+        assert_eq!(breaker.admit(Moment(0)), Gate::Pass);
     }
 
     #[test]
-    fn exactly_one_probe_goes_and_only_when_the_rest_is_over() {
-        let mut breaker = open();
-        assert!(matches!(breaker.admit(after(4_999)), Gate::Shut { .. }));
-        assert_eq!(breaker.check(after(5_000)), Gate::Probe);
-        assert_eq!(breaker.admit(after(5_000)), Gate::Probe);
-        assert_eq!(breaker.admit(after(5_000)), Gate::Shut { until: after(5_000) });
-        assert_eq!(breaker.view(after(5_000)).state, "half_open");
-        breaker.succeeded(after(6_000));
-        assert_eq!(breaker.admit(after(6_000)), Gate::Pass);
-        assert_eq!(breaker.view(after(6_000)), BreakerView { state: "closed", until: None, failures: 0 });
+    fn a_cancelled_probe_leaves_its_place_to_the_next_request() {
+        let mut breaker = opened(0);
+        assert_eq!(breaker.admit(Moment(FIRST)), Gate::Probe);
+        breaker.dropped(Moment(FIRST));
+        assert_eq!(breaker.admit(Moment(FIRST)), Gate::Probe);
     }
 
     #[test]
-    fn the_rest_doubles_up_to_two_minutes_and_starts_anew_after_a_success() {
-        let (mut breaker, mut now) = (open(), NOW);
-        for rest in [5_000, 10_000, 20_000, 40_000, 80_000, 120_000, 120_000] {
-            now = Moment(now.0 + rest);
-            assert!(matches!(breaker.check(Moment(now.0 - 1)), Gate::Shut { .. }), "{rest}");
-            assert_eq!(breaker.admit(now), Gate::Probe, "{rest}");
-            breaker.failed(now);
-        }
-        breaker.succeeded(now);
-        (0..FAILURES).for_each(|_| breaker.failed(now));
-        assert_eq!(breaker.check(now), Gate::Shut { until: Moment(now.0 + 5_000) });
-    }
-
-    #[test]
-    fn failures_that_were_under_way_when_it_opened_do_not_prolong_it() {
-        let mut breaker = open();
-        breaker.failed(after(4_000));
-        assert_eq!(breaker.admit(after(5_000)), Gate::Probe);
-    }
-
-    #[test]
-    fn a_cancelled_probe_lets_the_next_request_be_the_probe() {
-        let mut breaker = open();
-        assert_eq!(breaker.admit(after(5_000)), Gate::Probe);
-        breaker.dropped();
-        assert_eq!(breaker.admit(after(5_000)), Gate::Probe);
-        breaker.failed(after(5_000));
-        assert_eq!(breaker.check(after(5_000)), Gate::Shut { until: after(15_000) });
-    }
-
-    #[test]
-    fn a_local_provider_is_never_left_alone() {
-        let mut breaker = Breaker::new(Temper::NeverOpens);
+    fn a_local_server_is_never_left_alone() {
+        let mut breaker = Breaker::never_opens();
         for _ in 0..1000 {
-            breaker.failed(NOW);
-            assert_eq!(breaker.admit(NOW), Gate::Pass);
+            breaker.failed(Moment(0));
+            assert_eq!(breaker.admit(Moment(0)), Gate::Pass);
         }
-        assert_eq!(breaker.view(NOW).state, "closed");
-    }
-
-    #[derive(Debug, Clone)]
-    enum Step {
-        Admit,
-        Succeeded,
-        Failed,
-        Dropped,
-    }
-
-    fn steps() -> impl Strategy<Value = Vec<(Step, i64)>> {
-        let step = prop_oneof![
-            3 => Just(Step::Admit),
-            1 => Just(Step::Succeeded),
-            6 => Just(Step::Failed),
-            1 => Just(Step::Dropped),
-        ];
-        let moment = prop_oneof![0..600_000_i64, any::<i64>(), Just(i64::MIN), Just(i64::MAX)];
-        proptest::collection::vec((step, moment), 0..60)
     }
 
     proptest! {
         #[test]
-        fn no_clock_parks_it_for_more_than_two_minutes_and_no_second_probe_goes(steps in steps(), end in any::<i64>()) {
-            let mut breaker = Breaker::new(Temper::Opens);
-            let mut probing = false;
-            for (step, now) in steps {
-                match step {
-                    Step::Admit => {
-                        let seen = breaker.check(Moment(now));
-                        let gate = breaker.admit(Moment(now));
-                        prop_assert_eq!(gate, seen);
-                        match gate {
-                            Gate::Probe => {
-                                prop_assert!(!probing);
-                                probing = true;
-                            }
-                            Gate::Pass => prop_assert!(!probing),
-                            Gate::Shut { until } => {
-                                prop_assert!(until.0 >= now && until.0.saturating_sub(now) <= LONGEST_REST);
-                            }
-                        }
-                    }
-                    Step::Succeeded => { breaker.succeeded(Moment(now)); probing = false; }
-                    Step::Failed => { breaker.failed(Moment(now)); probing = false; }
-                    Step::Dropped => { breaker.dropped(); probing = false; }
+        fn it_lets_a_request_through_again_whatever_the_clock_does(steps in prop::collection::vec((0u8..4, -1_000_000i64..1_000_000), 0..200)) {
+            let (mut breaker, mut now) = (Breaker::new(), 0i64);
+            for (what, jump) in steps {
+                now += jump;
+                match what {
+                    0 => breaker.failed(Moment(now)),
+                    1 => breaker.succeeded(),
+                    2 => breaker.dropped(Moment(now)),
+                    _ => { breaker.admit(Moment(now)); }
                 }
-                let view = breaker.view(Moment(now));
-                prop_assert_eq!(view.state == "half_open", probing);
+                // A clock that was set back may leave the end of a pause in the future, once.
+                let shut = |at| matches!(breaker.check(Moment(at)), Gate::Shut { .. });
+                prop_assert!(!shut(now + LONGEST + 1) || !shut(now + 2 * LONGEST + 2));
             }
-            // However it got there, a probe that ends well makes it pass again.
-            breaker.succeeded(Moment(end));
-            prop_assert_eq!(breaker.admit(Moment(end)), Gate::Pass);
-        }
-
-        #[test]
-        fn one_failure_after_a_success_never_opens_it(steps in steps(), now in any::<i64>()) {
-            let mut breaker = Breaker::new(Temper::Opens);
-            for (step, at) in steps {
-                match step {
-                    Step::Admit => { breaker.admit(Moment(at)); }
-                    Step::Succeeded => breaker.succeeded(Moment(at)),
-                    Step::Failed => breaker.failed(Moment(at)),
-                    Step::Dropped => breaker.dropped(),
-                }
-            }
-            breaker.succeeded(Moment(now));
-            breaker.failed(Moment(now));
-            prop_assert_eq!(breaker.admit(Moment(now)), Gate::Pass);
         }
     }
 }

@@ -16,6 +16,8 @@ const MINUTE: i64 = 60 * SECOND;
 const HOUR: i64 = 60 * MINUTE;
 /// No more limits of its own are taken from one upstream.
 const MOST_STATED: usize = 64;
+/// No more open requests than this are remembered as counted by the upstream.
+const MOST_COUNTED: usize = 1_000;
 /// No more scopes are put off at once.
 const MOST_BLOCKS: usize = 2_000;
 /// Fewer requests in a minute are no evidence of a limit: another user of the key may have had the rest.
@@ -36,7 +38,8 @@ impl Ledger {
     pub fn succeeded(&mut self, charge: &Charge, model: &str, now: Moment) -> Option<Change> {
         let now = self.heed(now);
         for scope in ["", model] {
-            if let Some(block) = self.blocks.get_mut(scope).filter(|block| block.strikes > 0) {
+            let newer = |block: &&mut Block| block.strikes > 0 && charge.sequence > block.after;
+            if let Some(block) = self.blocks.get_mut(scope).filter(newer) {
                 block.strikes = 0;
                 block.dirty = true;
                 if block.probe == Some(charge.sequence) {
@@ -105,6 +108,12 @@ impl Ledger {
             let ends = statement.resets_in.map(|wait| now.saturating_add(millis(wait.as_millis())));
             state.count.set(limit, state.amount, counted, ends, now);
             state.stated = sequence;
+            if let Some(charge) = charge.filter(|_| limit.unit != Unit::Concurrent) {
+                if state.counted.len() >= MOST_COUNTED {
+                    state.counted.clear();
+                }
+                state.counted.push(charge.sequence);
+            }
         }
         change
     }
@@ -173,7 +182,9 @@ impl Ledger {
             // A day's refusal with a minute's advice (Gemini) is a day's refusal.
             && (!is_long || asked >= HOUR)
         {
-            return now.saturating_add(asked.max(SECOND / 4));
+            // And what is said to be a minute's is not a day's, whatever is asked for.
+            let most = if period == Some(Period::MINUTE) { HOUR } else { LONGEST };
+            return now.saturating_add(asked.clamp(SECOND / 4, most));
         }
         let of_rule = self.applying(model).filter(|(rule, _)| Some(rule.limit.period) == period).find_map(
             |(rule, key)| {
@@ -309,12 +320,16 @@ impl Ledger {
         }
         let until = until.min(now.saturating_add(LONGEST));
         let known = self.blocks.get(scope);
+        if known.is_some_and(|block| block.until > until && block.class != class) {
+            // Another reason lasts longer.
+            return None;
+        }
         let running = known.is_some_and(|block| block.until > now && block.class == class);
         let strikes = known.map_or(0, |block| block.strikes).saturating_add(u32::from(!running));
         let longest = known.filter(|_| running).map_or(until, |block| block.until.max(until));
         self.blocks.insert(
             scope.to_owned(),
-            Block { until: longest, class, strikes, guess, probe: None, dirty: true },
+            Block { until: longest, class, strikes, guess, probe: None, after: self.sequence, dirty: true },
         );
         let whom = if scope.is_empty() { "the account" } else { scope };
         (!running).then(|| Change {

@@ -54,6 +54,8 @@ pub(super) struct State {
     pub(super) probe: Option<u64>,
     /// Requests up to this one were out when the upstream last stated something.
     pub(super) stated: u64,
+    /// Open requests that the upstream's last word has in its count.
+    pub(super) counted: Vec<u64>,
     pub(super) asked: i64,
     pub(super) dirty: bool,
 }
@@ -71,6 +73,9 @@ pub(super) struct Block {
     /// The request that tries it now.
     #[serde(skip)]
     pub(super) probe: Option<u64>,
+    /// Requests up to this one were out when it was refused; their success says nothing.
+    #[serde(skip)]
+    pub(super) after: u64,
     #[serde(skip)]
     pub(super) dirty: bool,
 }
@@ -279,10 +284,13 @@ impl Ledger {
         if state.probe == Some(charge.sequence) {
             state.probe = None;
         }
-        if used > part.n {
+        if let Some(at) = state.counted.iter().position(|sequence| *sequence == charge.sequence) {
+            // The upstream's own count has it, for what it was.
+            state.counted.swap_remove(at);
+        } else if used > part.n {
             state.count.add(&rule.limit, state.amount, used - part.n, now);
         } else {
-            state.count.take_back(charge.at.min(now), part.n - used);
+            state.count.take_back(&rule.limit, state.amount, charge.at.min(now), part.n - used, now);
         }
     }
 
@@ -466,6 +474,7 @@ impl State {
             open: 0,
             probe: None,
             stated: 0,
+            counted: Vec::new(),
             asked: now,
             dirty: false,
         }

@@ -6,7 +6,6 @@ pub mod breaker;
 mod estimate;
 mod learn;
 mod ledger;
-pub mod breaker;
 pub mod limit;
 mod rows;
 pub mod said;

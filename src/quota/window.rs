@@ -103,15 +103,17 @@ impl Count {
         }
     }
 
-    /// Takes back what was counted at that moment; never more than is there.
-    pub(super) fn take_back(&mut self, counted_at: i64, n: u64) {
+    /// Takes back what was counted at that moment, as far as it still counts: what has left the window, or has drained
+    /// from the bucket, is not taken from others.
+    pub(super) fn take_back(&mut self, limit: &Limit, amount: u64, counted_at: i64, n: u64, now: i64) {
         match self {
             Count::Rolling { log } => {
-                let mut left = n;
-                for (_, entry) in log.iter_mut().filter(|(at, _)| *at >= counted_at) {
-                    let part = left.min(*entry);
-                    *entry -= part;
-                    left -= part;
+                if counted_at.saturating_add(length(limit.period)) <= now {
+                    return;
+                }
+                // A merged entry carries the later moment.
+                if let Some((_, entry)) = log.iter_mut().find(|(at, _)| *at >= counted_at) {
+                    *entry = entry.saturating_sub(n);
                 }
                 log.retain(|(_, entry)| *entry > 0);
             }
@@ -120,7 +122,11 @@ impl Count {
                     *used = used.saturating_sub(n);
                 }
             }
-            Count::Bucket { used, .. } => *used = (*used - precise(n)).max(0.0),
+            Count::Bucket { used, at } => {
+                let left = emptied(precise(n), counted_at, limit, amount, now);
+                *used = (emptied(*used, *at, limit, amount, now) - left).max(0.0);
+                *at = now.max(*at);
+            }
             Count::Held { used } => *used = used.saturating_sub(n),
         }
     }

@@ -172,6 +172,29 @@ fn a_request_that_was_too_large_teaches_the_ceiling_and_puts_nobody_off() {
 }
 
 #[test]
+fn a_shorter_pause_for_another_reason_does_not_end_a_longer_one() {
+    let mut ledger = Ledger::new(Vec::new());
+    let payment = Refusal { per_model: false, ..refusal(RefusalClass::Payment, None) };
+    let crowded = Refusal { per_model: false, ..refusal(RefusalClass::Concurrency, None) };
+    ledger.refuse(&payment, "m", None, Moment(0));
+    ledger.refuse(&crowded, "m", None, Moment(10));
+    assert_eq!(ledger.check(&need("m"), Moment(HOUR)).unwrap_err().cause, Cause::Payment);
+}
+
+#[test]
+fn a_settled_request_does_not_lower_the_upstreams_own_count() {
+    let own =
+        Limit::parse("tokens", 9000, Some("minute"), None, false, Some("fixed"), None, Source::Catalogue);
+    let mut ledger = Ledger::new(vec![own.unwrap()]);
+    let charge = ledger.admit(&need("m"), Mode::Keep, Moment(0)).unwrap();
+    let said = Statement { unit: Unit::Tokens, per_model: false, ..stated(Period::MINUTE, 8000, 7000) };
+    ledger.state(&said, Source::Header, "m", Some(&charge), Moment(1));
+    let actual = Actual { input_tokens: Some(10), output_tokens: Some(10) };
+    ledger.settle(charge, actual, Moment(2));
+    assert_eq!(ledger.views(Moment(3))[0].used, 1000);
+}
+
+#[test]
 fn nothing_is_put_off_for_longer_than_a_month_whatever_is_asked_for() {
     let mut ledger = Ledger::new(Vec::new());
     let long = refusal(RefusalClass::Window(Some(Period::DAY)), Some(u64::MAX / 4000));

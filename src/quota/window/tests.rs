@@ -105,6 +105,23 @@ fn a_long_log_is_merged_and_never_frees_early() {
     assert_eq!(count.used(&limit, 10_000, 499_900), 5000);
 }
 
+#[test]
+fn what_has_left_the_window_is_not_taken_from_those_that_are_in_it() {
+    let rolling = limit(100, "minute", "rolling", None);
+    let mut count = Count::new(&rolling, 0);
+    count.add(&rolling, 100, 60, 0);
+    count.add(&rolling, 100, 60, 61_000);
+    count.take_back(&rolling, 100, 0, 50, 62_000);
+    assert_eq!(count.used(&rolling, 100, 62_000), 60);
+    let bucket = limit(2, "minute", "bucket", None);
+    let mut count = Count::new(&bucket, 0);
+    count.add(&bucket, 2, 2, 0);
+    count.add(&bucket, 2, 1, 30_000);
+    // The first one's half was drained meanwhile, as it was counted.
+    count.take_back(&bucket, 2, 0, 1, 30_000);
+    assert_eq!(count.used(&bucket, 2, 30_000), 2);
+}
+
 proptest! {
     #[test]
     fn taking_back_never_takes_more_than_is_there(steps in prop::collection::vec((0u64..50, 0i64..5000, any::<bool>()), 1..60), kind in 0usize..3) {
@@ -117,7 +134,7 @@ proptest! {
                 count.add(&limit, 100, n, now);
                 prop_assert!(count.used(&limit, 100, now) >= before);
             } else {
-                count.take_back(now - step, n);
+                count.take_back(&limit, 100, now - step, n, now);
                 prop_assert!(count.used(&limit, 100, now) <= before);
             }
             now += step;
