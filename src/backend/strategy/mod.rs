@@ -43,8 +43,9 @@ pub struct MemberView {
 /// What strategies remember, each what it needs; bounded by the number of members.
 #[derive(Debug, Default)]
 pub struct StrategyState {
-    /// Where `rotate` stays.
+    /// Where `rotate` stays, and of how many.
     active: usize,
+    count: usize,
     /// The credit of each member in `round-robin`.
     credit: Vec<i64>,
     /// The average time to the first token of each member in `least-latency`.

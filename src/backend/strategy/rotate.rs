@@ -1,7 +1,7 @@
 //! `rotate`: stays with the member that works, goes on to the next one when it fails, and does not come back by itself.
 //! Pure.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::{MemberView, Strategy, StrategyState, available_first};
 
@@ -17,17 +17,14 @@ impl Strategy for Rotate {
         _rng: &mut fastrand::Rng,
     ) -> Vec<usize> {
         let count = members.len();
+        state.count = count;
         available_first((0..count).map(|step| (state.active + step) % count).collect(), members)
-    }
-
-    fn succeeded(&self, state: &mut StrategyState, index: usize, _first: Duration, _now: Instant) {
-        state.active = index;
     }
 
     fn failed(&self, state: &mut StrategyState, index: usize, _now: Instant) {
         // Requests that were under way at a member that was left already move nobody on.
         if state.active == index {
-            state.active = index.saturating_add(1);
+            state.active = (index + 1) % state.count.max(1);
         }
     }
 }

@@ -125,7 +125,13 @@ fn member(
     };
     let (backend, model) = match to.split_once('/') {
         Some((backend, model)) if !model.is_empty() => (backend, Some(model.to_owned())),
-        Some((backend, _)) => (backend, None),
+        Some(_) => {
+            check.problem(
+                &place,
+                "has no model behind the `/`; leave the `/` out for the model that is asked for",
+            );
+            return None;
+        }
         None => (to.as_str(), None),
     };
     if !known.contains(&backend) {

@@ -49,14 +49,9 @@ pub(super) fn all(
     spec: &Spec,
     listeners: &[(&str, SocketAddr)],
 ) -> Vec<ProviderConfig> {
-    let mut limited = false;
     let mut providers = Vec::new();
     for (id, entry) in check.entries::<ProviderSpec>("providers", &spec.providers) {
-        limited |= entry.limits.as_ref().is_some_and(|limits| !limits.is_empty());
         providers.extend(one(check, &id, &entry, listeners));
-    }
-    if limited {
-        check.notes.push("limits of [providers] are checked but not enforced in this version".to_owned());
     }
     providers
 }
