@@ -8,7 +8,7 @@ use super::place::{KeyPath, Tree, index_step};
 use super::validate::Check;
 
 /// Sections that this version does not read.
-const UNREAD: &[&str] = &["groups", "routers"];
+const UNREAD: &[&str] = &["routers"];
 
 /// Fills in a whole configuration.
 pub(crate) fn fill(check: &mut Check<'_>, tree: &mut Tree) {

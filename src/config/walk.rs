@@ -88,6 +88,8 @@ impl Walk<'_> {
             self.whole.insert(path.clone());
         }
         match &mut value.kind {
+            // What may be anything is the upstream's to judge, however deep it goes.
+            _ if form.kind() == Type::Anything => {}
             ValueKind::Table(table) => self.table(*form, table, path, spot),
             ValueKind::Array(items) => return self.list(*form, items, path, spot),
             kind => {

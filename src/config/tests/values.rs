@@ -182,6 +182,18 @@ fn a_key_over_plain_http_to_the_internet_is_noted() {
 }
 
 #[test]
+fn a_group_takes_variables_and_sets_fields_of_any_depth() {
+    let text = "[providers.o]\ntype = 'ollama'\n[groups.g]\ntype = 'failover'\n\
+                members = [{ to = 'o/${MODEL}', set = { options = { num_ctx = 8192, stop = ['a'] } } }]";
+    let config = Case::of(text).env("MODEL", "qwen3:8b").config();
+    let member = &config.groups[0].members[0];
+    assert_eq!((member.backend.as_str(), member.model.as_deref()), ("o", Some("qwen3:8b")));
+    let (key, value) = &member.set[0];
+    assert_eq!((key.as_str(), &value[..]), ("options", &br#"{"num_ctx":8192,"stop":["a"]}"#[..]));
+    assert!(Case::of(text).report().contains("MODEL"), "a variable that is not set is a problem here, too");
+}
+
+#[test]
 fn tables_of_later_versions_are_accepted_with_one_note() {
     let text = "[routers.auto]\nroutes = [{ to = 'coder' }]\n[providers.o]\ntype = 'ollama'";
     let config = Case::of(text).config();
