@@ -118,8 +118,8 @@ impl ProviderActor {
             client: call.client.as_ref(),
             guesses: round.map_or(Guesses::Hold, |round| round.guesses),
             waiter: round.and_then(|round| round.waiter.as_ref()),
+            generation: Some(self.generation),
         })?;
-        lease.assign(self.generation);
         Ok(Job {
             call,
             client,

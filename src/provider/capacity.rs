@@ -2,10 +2,11 @@
 //! Lives in an `Arc` outside every actor, so that it outlasts panics, restarts and arbiters. Decisions are the
 //! ledger's and the breaker's; here is the lock around them, the clock, and who is woken.
 
+mod denied;
 mod queue;
+mod seat;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 
@@ -14,14 +15,15 @@ use tracing::info;
 use crate::backend::Guesses;
 use crate::backend::lease::{Generation, Hold, Lease};
 use crate::backend::waiter::Waiter;
-use crate::dialect::Usage;
-use crate::error::{Denial as Reason, ErrorKind, ProxyError};
+use crate::error::ProxyError;
 use crate::quota::{
-    Actual, Breaker, Cause, Change, Charge, Denial, Estimator, Gate, Ledger, Limit, Mode, Moment, Need,
-    Refusal, Source, Statement,
+    BlockView, Breaker, BreakerView, Cause, Change, Charge, Denial, Estimator, Gate, Ledger, Limit,
+    LimitView, Mode, Moment, Need, Refusal, Source, Statement,
 };
 use crate::state::{Row, State};
+use denied::{Patience, denied, shut};
 use queue::Queue;
+use seat::Seat;
 
 /// How a full provider treats those who come.
 #[derive(Debug, Clone, Copy)]
@@ -71,37 +73,8 @@ pub struct Ask<'a> {
     pub guesses: Guesses,
     /// Who waits when there is no place.
     pub waiter: Option<&'a Arc<Waiter>>,
-}
-
-/// One admitted request.
-struct Seat {
-    capacity: Arc<Capacity>,
-    number: u64,
-    model: Arc<str>,
-    bytes: usize,
-    /// It is the lone request that finds out whether a sick upstream is well again.
-    probes_health: bool,
-    sent: AtomicBool,
-    released: AtomicBool,
-    held: Mutex<Held>,
-}
-
-#[derive(Default)]
-struct Held {
-    charge: Option<Charge>,
-    usage: Usage,
-}
-
-// === impl Inner ===
-
-impl Inner {
-    /// Whether somebody else comes first. While nothing is in flight no place will be handed over, so that whoever
-    /// asks may try.
-    fn others_wait(&mut self, asking: Option<&Arc<Waiter>>) -> bool {
-        let first = self.queue.next().map(|(waiter, _)| waiter);
-        !self.open.is_empty()
-            && first.is_some_and(|first| asking.is_none_or(|asking| !Arc::ptr_eq(asking, &first)))
-    }
+    /// The replica that would carry it out; not known yet of one that waits.
+    pub generation: Option<Generation>,
 }
 
 // === impl Capacity ===
@@ -136,9 +109,12 @@ impl Capacity {
     ///
     /// # Errors
     /// `overloaded` without a free place, `quota_exhausted` for every other limit, `breaker_open`, each with its
-    /// [`Reason`] and, where it is known, the moment it passes; `unsupported` for a request that never fits.
+    /// [`crate::error::Denial`] and, where it is known, the moment it passes; `unsupported` for a request that never fits.
     pub fn admit(self: &Arc<Self>, ask: &Ask<'_>) -> Result<Lease, ProxyError> {
         if let Some(lease) = ask.waiter.and_then(|waiter| waiter.take(&self.id, ask.model)) {
+            if let Some(generation) = ask.generation {
+                lease.assign(generation);
+            }
             return Ok(lease);
         }
         let now = moment();
@@ -146,7 +122,7 @@ impl Capacity {
         // Where nobody else can answer, trying beats failing, and the upstream's own error beats ours.
         let gate = if ask.guesses != Guesses::Hold { Gate::Pass } else { inner.breaker.admit(now) };
         if let Gate::Shut { until } = gate {
-            return Err(self.shut(until, now));
+            return Err(shut(&self.id, until, now));
         }
         let (input_tokens, output_tokens) = inner.estimator.estimate(ask.model, ask.bytes, ask.max_tokens);
         let need = Need { model: ask.model, input_tokens, output_tokens };
@@ -155,7 +131,9 @@ impl Capacity {
             Guesses::Probe => Mode::Probe,
             Guesses::Alone => Mode::Alone,
         };
-        let admitted = if inner.others_wait(ask.waiter) {
+        // While nothing is in flight no place will be handed over, so that whoever asks may try.
+        let behind = !inner.open.is_empty() && inner.queue.others_first(ask.waiter);
+        let admitted = if behind {
             Err(Denial { cause: Cause::Full, until: None, limit: "others wait".to_owned(), probe: false })
         } else {
             inner.ledger.admit(&need, mode, now)
@@ -170,22 +148,28 @@ impl Capacity {
                 if gate == Gate::Probe {
                     inner.breaker.dropped(now);
                 }
-                let mut waits = false;
-                if denial.cause == Cause::Full
-                    && !self.waiting.most.is_zero()
-                    && let Some(waiter) = ask.waiter
-                {
-                    let place = queue::Place {
-                        waiter: Arc::downgrade(waiter),
-                        model: Arc::clone(ask.model),
-                        bytes: ask.bytes,
-                        max_tokens: ask.max_tokens,
-                    };
-                    waits = inner.queue.join(ask.client, place, self.waiting.queue);
-                }
-                let asked_to_wait = ask.waiter.is_some();
-                Err(self.denied(&denial, now, if asked_to_wait { waits } else { true }))
+                let patience = self.patience(&mut inner, ask, &denial);
+                Err(denied(&self.id, &denial, now, patience))
             }
+        }
+    }
+
+    /// How long it is worth waiting for a place, having joined the queue if the request can wait.
+    fn patience(&self, inner: &mut Inner, ask: &Ask<'_>, denial: &Denial) -> Patience {
+        if denial.cause != Cause::Full || self.waiting.most.is_zero() {
+            return Patience::None;
+        }
+        let Some(waiter) = ask.waiter else { return Patience::Worth(self.waiting.most) };
+        let place = queue::Place {
+            waiter: Arc::downgrade(waiter),
+            model: Arc::clone(ask.model),
+            bytes: ask.bytes,
+            max_tokens: ask.max_tokens,
+        };
+        if inner.queue.join(ask.client, place, self.waiting.queue) {
+            Patience::Worth(self.waiting.most)
+        } else {
+            Patience::Crowded
         }
     }
 
@@ -237,13 +221,25 @@ impl Capacity {
         if statements.is_empty() {
             return;
         }
-        let now = moment();
         let mut inner = self.lock();
+        self.note(&mut inner, statements, source, model, None);
+        self.journal(&mut inner);
+    }
+
+    /// Notes what the upstream stated; `charge` is the request whose answer says so.
+    fn note(
+        &self,
+        inner: &mut Inner,
+        statements: &[Statement],
+        source: Source,
+        model: &str,
+        charge: Option<&Charge>,
+    ) {
+        let now = moment();
         for statement in statements {
-            let change = inner.ledger.state(statement, source, model, None, now);
+            let change = inner.ledger.state(statement, source, model, charge, now);
             self.tell(change, model);
         }
-        self.journal(&mut inner);
     }
 
     /// The upstream refused a request for reasons of quota.
@@ -320,17 +316,8 @@ impl Capacity {
     ) -> Lease {
         let number = inner.next;
         inner.next += 1;
-        let seat = Arc::new(Seat {
-            capacity: Arc::clone(self),
-            number,
-            model: Arc::clone(ask.model),
-            bytes: ask.bytes,
-            probes_health,
-            sent: AtomicBool::new(false),
-            released: AtomicBool::new(false),
-            held: Mutex::new(Held { charge: Some(charge), usage: Usage::default() }),
-        });
-        inner.open.insert(number, Open { seat: Arc::downgrade(&seat), generation: None });
+        let seat = Arc::new(Seat::new(Arc::clone(self), number, ask, probes_health, charge));
+        inner.open.insert(number, Open { seat: Arc::downgrade(&seat), generation: ask.generation });
         Lease::new(seat)
     }
 
@@ -346,8 +333,15 @@ impl Capacity {
             let (input_tokens, output_tokens) = inner.estimator.estimate(&model, bytes, max_tokens);
             let need = Need { model: &model, input_tokens, output_tokens };
             let Ok(charge) = inner.ledger.admit(&need, Mode::Keep, now) else { break };
-            let ask =
-                Ask { model: &model, bytes, max_tokens, client: None, guesses: Guesses::Hold, waiter: None };
+            let ask = Ask {
+                model: &model,
+                bytes,
+                max_tokens,
+                client: None,
+                guesses: Guesses::Hold,
+                waiter: None,
+                generation: None,
+            };
             let lease = self.seat(&mut inner, &ask, false, charge);
             inner.queue.served();
             waiter.give(Arc::clone(&self.id), model, lease);
@@ -356,62 +350,10 @@ impl Capacity {
         drop(inner);
         drop(met);
     }
-
-    fn shut(&self, until: Moment, now: Moment) -> ProxyError {
-        let text = format!("`{}` failed again and again and is left alone for a moment", self.id);
-        let mut error = ProxyError::new(ErrorKind::BreakerOpen, text).at(&self.id);
-        error.retry_after = Some(between(now, until));
-        error.denial = Some(Reason::default());
-        error
-    }
-
-    fn denied(&self, denial: &Denial, now: Moment, waits: bool) -> ProxyError {
-        let id = &self.id;
-        let limit = &denial.limit;
-        let when = denial.until.map(|until| between(now, until));
-        let (kind, text) = match denial.cause {
-            Cause::Full if waits => (ErrorKind::Overloaded, format!("`{id}` has no free place: {limit}")),
-            Cause::Full => (
-                ErrorKind::Overloaded,
-                format!("`{id}` has no free place ({limit}), and as many wait as may (max_queue)"),
-            ),
-            Cause::NeverFits => {
-                (ErrorKind::Unsupported, format!("the request is too large for `{id}`: {limit}"))
-            }
-            Cause::NoAllowance => {
-                (ErrorKind::QuotaExhausted, format!("the key of `{id}` has no allowance for this model"))
-            }
-            Cause::Payment => (ErrorKind::QuotaExhausted, format!("`{id}` wants payment")),
-            Cause::ModelGone => (ErrorKind::QuotaExhausted, format!("`{id}` no longer serves this model")),
-            Cause::Cooldown => (ErrorKind::QuotaExhausted, format!("`{id}` asked us to wait: {limit}")),
-            Cause::Window => (ErrorKind::QuotaExhausted, format!("`{id}` has used up its {limit}")),
-        };
-        let text = match when.filter(|_| kind == ErrorKind::QuotaExhausted) {
-            Some(wait) => {
-                format!("{text}; free in {} s", wait.as_secs() + u64::from(wait.subsec_nanos() > 0))
-            }
-            None => text,
-        };
-        let mut error = ProxyError::new(kind, text).at(id);
-        if kind == ErrorKind::Unsupported {
-            return error;
-        }
-        let full = denial.cause == Cause::Full;
-        error.retry_after = when.or(full.then_some(OVERLOAD_RETRY));
-        let patience = self.waiting.most;
-        error.denial = Some(Reason {
-            full: (full && waits && !patience.is_zero()).then_some(patience),
-            probe: denial.probe,
-        });
-        error
-    }
 }
 
 /// Milliseconds between two times that what was learned of sizes is written down.
 const SIZES_EVERY: u64 = 10_000;
-/// What a client that met a full provider is told to wait.
-const OVERLOAD_RETRY: Duration = Duration::from_secs(1);
-
 /// How an account stands towards a request.
 pub struct View {
     /// It would be admitted now.
@@ -429,11 +371,11 @@ pub struct View {
 /// Everything that is known of an account's capacity.
 pub struct Picture {
     /// Its limits.
-    pub limits: Vec<crate::quota::LimitView>,
+    pub limits: Vec<LimitView>,
     /// What is not asked for a while.
-    pub blocks: Vec<crate::quota::BlockView>,
+    pub blocks: Vec<BlockView>,
     /// Its breaker.
-    pub breaker: crate::quota::BreakerView,
+    pub breaker: BreakerView,
     /// Requests that wait for a place.
     pub waiting: usize,
 }
@@ -442,82 +384,4 @@ pub struct Picture {
 fn moment() -> Moment {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     Moment(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
-}
-
-fn between(now: Moment, until: Moment) -> Duration {
-    Duration::from_millis(u64::try_from(until.0.saturating_sub(now.0)).unwrap_or(0))
-}
-
-// === impl Seat ===
-
-impl Seat {
-    fn held(&self) -> MutexGuard<'_, Held> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Hold for Seat {
-    fn assign(&self, generation: Generation) {
-        if let Some(open) = self.capacity.lock().open.get_mut(&self.number) {
-            open.generation = Some(generation);
-        }
-    }
-
-    fn sent(&self) {
-        self.sent.store(true, Ordering::Relaxed);
-    }
-
-    fn succeeded(&self, statements: &[Statement]) {
-        let now = moment();
-        let held = self.held();
-        let mut inner = self.capacity.lock();
-        if self.probes_health {
-            // Others need not wait until a long answer is complete.
-            inner.breaker.succeeded();
-        }
-        if let Some(charge) = &held.charge {
-            let change = inner.ledger.succeeded(charge, &self.model, now);
-            self.capacity.tell(change, &self.model);
-        }
-        for statement in statements {
-            let change =
-                inner.ledger.state(statement, Source::Header, &self.model, held.charge.as_ref(), now);
-            self.capacity.tell(change, &self.model);
-        }
-        self.capacity.journal(&mut inner);
-    }
-
-    fn used(&self, usage: Usage) {
-        self.held().usage = usage;
-    }
-
-    fn release(&self) {
-        if self.released.swap(true, Ordering::Relaxed) {
-            return;
-        }
-        let (charge, usage) = {
-            let mut held = self.held();
-            (held.charge.take(), held.usage)
-        };
-        let now = moment();
-        {
-            let mut inner = self.capacity.lock();
-            inner.open.remove(&self.number);
-            if self.probes_health {
-                // Unless it was settled by an answer; then this changes nothing.
-                inner.breaker.dropped(now);
-            }
-            if let Some(charge) = charge {
-                if self.sent.load(Ordering::Relaxed) {
-                    inner.estimator.learn(&self.model, self.bytes, usage.input, usage.output);
-                    let actual = Actual { input_tokens: usage.input, output_tokens: usage.output };
-                    inner.ledger.settle(charge, actual, now);
-                } else {
-                    inner.ledger.refund(charge, now);
-                }
-            }
-            self.capacity.journal(&mut inner);
-        }
-        self.capacity.hand_over();
-    }
 }

@@ -248,6 +248,58 @@ impl Provider {
         check_capability(&call.request, listed).err().map(|error| error.at(id))
     }
 
+    /// Answers a call that nobody above tries elsewhere: guesses are probed at once, and a place is waited for.
+    async fn alone(self: Arc<Self>, mut call: Call) -> Result<Reply, ProxyError> {
+        let began = tokio::time::Instant::now();
+        call.round = Some(Round { guesses: Guesses::Alone, waiter: None });
+        match self.attempt(call.clone()).await {
+            Err(error) if error.denial.is_some_and(|denial| denial.full.is_some()) => {}
+            answered => return answered,
+        }
+        let waiter = Arc::new(Waiter::default());
+        let until = began + self.about.config.max_wait;
+        call.round = Some(Round { guesses: Guesses::Alone, waiter: Some(Arc::clone(&waiter)) });
+        loop {
+            let last = match self.attempt(call.clone()).await {
+                Err(error) if error.denial.is_some_and(|denial| denial.full.is_some()) => error,
+                answered => return answered,
+            };
+            if tokio::time::timeout_at(until, waiter.woken()).await.is_err() {
+                return Err(last);
+            }
+        }
+    }
+
+    /// Sends the call to an actor once.
+    fn attempt(&self, call: Call) -> BoxFuture<'static, Result<Reply, ProxyError>> {
+        if let Some(objection) = self.objection(&call) {
+            return ready(Err(objection)).boxed();
+        }
+        let meters = self.meters(&call.model);
+        let Some(replica) = self.replica() else {
+            let down = down(&self.about.id);
+            AttemptEnded { meters: &meters, failure: Some((down.kind.label(), &down.message)) }.emit();
+            return ready(Err(down)).boxed();
+        };
+        let (reply, answer) = oneshot::channel();
+        let mut gone = replica.gone.subscribe();
+        replica.address.do_send(Forward { call, meters: Arc::clone(&meters), reply });
+        let about = Arc::clone(&self.about);
+        async move {
+            let answered = tokio::select! {
+                biased;
+                answered = answer => answered.ok(),
+                _ = gone.wait_for(|given_up| *given_up) => None,
+            };
+            answered.unwrap_or_else(|| {
+                let down = down(&about.id);
+                AttemptEnded { meters: &meters, failure: Some((down.kind.label(), &down.message)) }.emit();
+                Err(down)
+            })
+        }
+        .boxed()
+    }
+
     fn label_of(&self, model: &str) -> Option<String> {
         self.vitals.models.load().find(model).map(|listed| listed.id.clone())
     }
@@ -300,60 +352,6 @@ impl Backend for Provider {
             };
         }
         async move { this.alone(call).await }.boxed()
-    }
-}
-
-impl Provider {
-    /// Answers a call that nobody above tries elsewhere: guesses are probed at once, and a place is waited for.
-    async fn alone(self: Arc<Self>, mut call: Call) -> Result<Reply, ProxyError> {
-        let began = tokio::time::Instant::now();
-        call.round = Some(Round { guesses: Guesses::Alone, waiter: None });
-        match self.attempt(call.clone()).await {
-            Err(error) if error.denial.is_some_and(|denial| denial.full.is_some()) => {}
-            answered => return answered,
-        }
-        let waiter = Arc::new(Waiter::default());
-        let until = began + self.about.config.max_wait;
-        call.round = Some(Round { guesses: Guesses::Alone, waiter: Some(Arc::clone(&waiter)) });
-        loop {
-            let last = match self.attempt(call.clone()).await {
-                Err(error) if error.denial.is_some_and(|denial| denial.full.is_some()) => error,
-                answered => return answered,
-            };
-            if tokio::time::timeout_at(until, waiter.woken()).await.is_err() {
-                return Err(last);
-            }
-        }
-    }
-
-    /// Sends the call to an actor once.
-    fn attempt(&self, call: Call) -> BoxFuture<'static, Result<Reply, ProxyError>> {
-        if let Some(objection) = self.objection(&call) {
-            return ready(Err(objection)).boxed();
-        }
-        let meters = self.meters(&call.model);
-        let Some(replica) = self.replica() else {
-            let down = down(&self.about.id);
-            AttemptEnded { meters: &meters, failure: Some((down.kind.label(), &down.message)) }.emit();
-            return ready(Err(down)).boxed();
-        };
-        let (reply, answer) = oneshot::channel();
-        let mut gone = replica.gone.subscribe();
-        replica.address.do_send(Forward { call, meters: Arc::clone(&meters), reply });
-        let about = Arc::clone(&self.about);
-        async move {
-            let answered = tokio::select! {
-                biased;
-                answered = answer => answered.ok(),
-                _ = gone.wait_for(|given_up| *given_up) => None,
-            };
-            answered.unwrap_or_else(|| {
-                let down = down(&about.id);
-                AttemptEnded { meters: &meters, failure: Some((down.kind.label(), &down.message)) }.emit();
-                Err(down)
-            })
-        }
-        .boxed()
     }
 }
 

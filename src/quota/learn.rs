@@ -6,7 +6,8 @@ use std::sync::Arc;
 use globset::Glob as Pattern;
 
 use super::Moment;
-use super::ledger::{Block, Charge, LONGEST, Ledger, state_of};
+use super::admission::Charge;
+use super::ledger::{Block, LONGEST, Ledger, state_of};
 use super::limit::{Glob, Limit, Period, Scope, Source, Unit, Window};
 use super::said::{Refusal, RefusalClass, Statement};
 use super::window::DAY;

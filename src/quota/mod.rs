@@ -2,6 +2,7 @@
 //! It knows no provider, no socket and no clock. The heart is the ledger; what an upstream says comes in as
 //! [`Statement`]s and [`Refusal`]s that `upstream/` has read.
 
+mod admission;
 pub mod breaker;
 mod estimate;
 mod learn;
@@ -11,10 +12,11 @@ mod rows;
 pub mod said;
 mod window;
 
+pub use admission::{Actual, Cause, Charge, Denial, Mode, Need};
 pub use breaker::{Breaker, BreakerView, Gate};
 pub use estimate::Estimator;
 pub use learn::Change;
-pub use ledger::{Actual, Cause, Charge, Denial, Ledger, Mode, Need};
+pub use ledger::Ledger;
 pub use limit::{Limit, Period, Scope, Source, Unit, Window};
 pub use rows::{BlockView, LimitView};
 pub use said::{Refusal, RefusalClass, Statement};

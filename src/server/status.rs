@@ -130,15 +130,19 @@ fn block(view: &BlockView) -> Value {
     json!({"model": view.model, "until_ms": view.until.0, "reason": view.class.label()})
 }
 
+/// Of whom limits are to be forgotten.
+#[derive(serde::Deserialize)]
+struct Forgotten {
+    provider: Option<String>,
+    model: Option<String>,
+}
+
 /// Forgets what was learned of limits: of all providers, or of `provider`, and of one `model` of it.
 pub fn forget(edge: &Edge, query: &str) -> HttpResponse {
-    let named = |key: &str| {
-        query
-            .split('&')
-            .find_map(|pair| pair.strip_prefix(key)?.strip_prefix('='))
-            .map(|value| percent_encoding::percent_decode_str(value).decode_utf8_lossy().into_owned())
+    let Ok(web::Query(Forgotten { provider, model })) = web::Query::from_query(query) else {
+        let text = "the query cannot be read; it may have `provider` and `model`";
+        return error_response(&ProxyError::new(ErrorKind::InvalidRequest, text));
     };
-    let (provider, model) = (named("provider"), named("model"));
     let table = edge.routes.table();
     let meant: Vec<_> = table
         .providers()

@@ -30,6 +30,11 @@ pub(super) struct Place {
 // === impl Queue ===
 
 impl Queue {
+    /// Whether nobody waits, but for those who left.
+    pub(super) fn is_empty(&self) -> bool {
+        self.clients.is_empty()
+    }
+
     /// How many wait.
     pub(super) fn len(&self) -> usize {
         self.clients.iter().map(|line| line.waiting.len()).sum()
@@ -55,6 +60,16 @@ impl Queue {
             }
         }
         true
+    }
+
+    /// Whether somebody other than this one comes first. Nobody is held for it: the last hold on a waiter gives back
+    /// what it holds, which must not happen under the capacity's lock.
+    pub(super) fn others_first(&mut self, asking: Option<&Arc<Waiter>>) -> bool {
+        self.forget_those_who_left();
+        let first = self.clients.front().and_then(|line| line.waiting.front());
+        first.is_some_and(|first| {
+            asking.is_none_or(|asking| !std::ptr::eq(first.waiter.as_ptr(), Arc::as_ptr(asking)))
+        })
     }
 
     /// Whose turn it is; it keeps it until [`Queue::served`].
@@ -107,6 +122,19 @@ mod tests {
         assert!(queue.join(Some(&other), place(&waiters[3], 3), 10));
         let order: Vec<usize> = std::iter::from_fn(|| served(&mut queue)).collect();
         assert_eq!(order, [0, 3, 1, 2]);
+    }
+
+    #[test]
+    fn only_the_first_is_not_behind_others_and_looking_holds_nobody() {
+        let mut queue = Queue::default();
+        let (first, second): (Arc<Waiter>, Arc<Waiter>) = (Arc::default(), Arc::default());
+        assert!(!queue.others_first(None));
+        assert!(queue.join(None, place(&first, 1), 9) && queue.join(None, place(&second, 2), 9));
+        assert!(!queue.others_first(Some(&first)) && queue.others_first(Some(&second)));
+        assert!(queue.others_first(None));
+        assert_eq!((Arc::strong_count(&first), Arc::strong_count(&second)), (1, 1));
+        drop(first);
+        assert!(!queue.others_first(Some(&second)));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::super::ledger::{Actual, Cause, Mode, Need};
+use super::super::admission::{Actual, Cause, Mode, Need};
 use super::*;
 
 fn need(model: &str) -> Need<'_> {

@@ -1,0 +1,110 @@
+//! What is in the way of a request, as the error that its client or its group gets. Pure.
+
+use std::time::Duration;
+
+use crate::error::{Denial as Reason, ErrorKind, ProxyError};
+use crate::quota::{Cause, Denial, Moment};
+
+/// What a client that met a full provider is told to wait.
+const OVERLOAD_RETRY: Duration = Duration::from_secs(1);
+
+/// Whether a place is worth waiting for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Patience {
+    /// For so long.
+    Worth(Duration),
+    /// As many wait as may.
+    Crowded,
+    /// It is not a place that is missing, or waiting is switched off.
+    None,
+}
+
+/// The provider failed again and again.
+pub(super) fn shut(id: &str, until: Moment, now: Moment) -> ProxyError {
+    let text = format!("`{id}` failed again and again and is left alone for a moment");
+    let mut error = ProxyError::new(ErrorKind::BreakerOpen, text).at(id);
+    error.retry_after = Some(between(now, until));
+    error.denial = Some(Reason::default());
+    error
+}
+
+/// A limit is in the way.
+pub(super) fn denied(id: &str, denial: &Denial, now: Moment, patience: Patience) -> ProxyError {
+    let limit = &denial.limit;
+    let when = denial.until.map(|until| between(now, until));
+    let (kind, text) = match denial.cause {
+        Cause::Full if patience == Patience::Crowded => (
+            ErrorKind::Overloaded,
+            format!("`{id}` has no free place ({limit}), and as many wait as may (max_queue)"),
+        ),
+        Cause::Full => (ErrorKind::Overloaded, format!("`{id}` has no free place: {limit}")),
+        Cause::NeverFits => (ErrorKind::Unsupported, format!("the request is too large for `{id}`: {limit}")),
+        Cause::NoAllowance => {
+            (ErrorKind::QuotaExhausted, format!("the key of `{id}` has no allowance for this model"))
+        }
+        Cause::Payment => (ErrorKind::QuotaExhausted, format!("`{id}` wants payment")),
+        Cause::ModelGone => (ErrorKind::QuotaExhausted, format!("`{id}` no longer serves this model")),
+        Cause::Cooldown => (ErrorKind::QuotaExhausted, format!("`{id}` asked us to wait: {limit}")),
+        Cause::Window => (ErrorKind::QuotaExhausted, format!("`{id}` has used up its {limit}")),
+    };
+    let text = match when.filter(|_| kind == ErrorKind::QuotaExhausted) {
+        Some(wait) => format!("{text}; free in {} s", wait.as_secs() + u64::from(wait.subsec_nanos() > 0)),
+        None => text,
+    };
+    let mut error = ProxyError::new(kind, text).at(id);
+    if kind == ErrorKind::Unsupported {
+        return error;
+    }
+    error.retry_after = when.or((denial.cause == Cause::Full).then_some(OVERLOAD_RETRY));
+    let full = match patience {
+        Patience::Worth(patience) => Some(patience),
+        Patience::Crowded | Patience::None => None,
+    };
+    error.denial = Some(Reason { full, probe: denial.probe });
+    error
+}
+
+fn between(now: Moment, until: Moment) -> Duration {
+    Duration::from_millis(u64::try_from(until.0.saturating_sub(now.0)).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn denial(cause: Cause, until: Option<i64>) -> Denial {
+        let limit = "5 requests per minute".to_owned();
+        Denial { cause, until: until.map(Moment), limit, probe: false }
+    }
+
+    #[test]
+    fn a_used_up_window_says_which_and_when_it_is_free() {
+        let error = denied("a", &denial(Cause::Window, Some(2_500)), Moment(1_000), Patience::None);
+        assert_eq!(error.kind, ErrorKind::QuotaExhausted);
+        assert_eq!(error.message, "`a` has used up its 5 requests per minute; free in 2 s");
+        assert_eq!(error.retry_after, Some(Duration::from_millis(1_500)));
+        assert_eq!(error.denial, Some(Reason { full: None, probe: false }));
+    }
+
+    #[test]
+    fn a_full_provider_is_worth_waiting_for_unless_too_many_do() {
+        let patience = Duration::from_secs(30);
+        let full = |patience| denied("a", &denial(Cause::Full, None), Moment(0), patience);
+        assert_eq!(
+            full(Patience::Worth(patience)).denial,
+            Some(Reason { full: Some(patience), probe: false })
+        );
+        assert!(full(Patience::Crowded).message.contains("max_queue"));
+        let off = full(Patience::None);
+        assert_eq!(
+            (off.retry_after, off.denial.and_then(|reason| reason.full)),
+            (Some(OVERLOAD_RETRY), None)
+        );
+    }
+
+    #[test]
+    fn a_request_that_never_fits_is_no_matter_of_waiting() {
+        let error = denied("a", &denial(Cause::NeverFits, None), Moment(0), Patience::None);
+        assert_eq!((error.kind, error.denial, error.retry_after), (ErrorKind::Unsupported, None, None));
+    }
+}

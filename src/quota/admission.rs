@@ -1,0 +1,102 @@
+//! What goes into the ledger and what comes out of it: what a request needs, what it has reserved, why it has to wait.
+//! Pure data.
+
+use super::Moment;
+use super::limit::Unit;
+
+/// What a request will take, as far as one can tell.
+#[derive(Debug, Clone, Copy)]
+pub struct Need<'a> {
+    /// The model's id at the upstream.
+    pub model: &'a str,
+    /// Tokens in the prompt.
+    pub input_tokens: u64,
+    /// Tokens in the answer.
+    pub output_tokens: u64,
+}
+
+/// How far a request may go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Guesses hold.
+    Keep,
+    /// Nobody else has capacity: a lone request may exceed a guess.
+    Probe,
+    /// There is nobody else: it may also try what was put off without the upstream saying for how long.
+    Alone,
+}
+
+/// What was used, as the upstream reports; `None` keeps the estimate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Actual {
+    /// Tokens in the prompt.
+    pub input_tokens: Option<u64>,
+    /// Tokens in the answer.
+    pub output_tokens: Option<u64>,
+}
+
+/// What is in the way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// Requests in flight.
+    Full,
+    /// A window is used up.
+    Window,
+    /// The upstream asked us to wait.
+    Cooldown,
+    /// The request is larger than the limit.
+    NeverFits,
+    /// The key has no allowance for this model.
+    NoAllowance,
+    /// It wants money.
+    Payment,
+    /// It no longer has the model.
+    ModelGone,
+}
+
+/// Why a request is not admitted, and when it may be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Denial {
+    /// What is in the way.
+    pub cause: Cause,
+    /// When all of it is out of the way, as far as that is a matter of time.
+    pub until: Option<Moment>,
+    /// The limit that binds longest, for people: `20 requests per minute`.
+    pub limit: String,
+    /// Only guesses are in the way, and no probe of them is out.
+    pub probe: bool,
+}
+
+/// What a request has reserved. Given back to [`Ledger::settle`] or [`Ledger::refund`], once.
+#[derive(Debug)]
+pub struct Charge {
+    pub(super) sequence: u64,
+    pub(super) at: i64,
+    pub(super) parts: Vec<Part>,
+    pub(super) input_tokens: u64,
+    pub(super) output_tokens: u64,
+}
+
+/// What is reserved under one limit.
+#[derive(Debug)]
+pub(super) struct Part {
+    pub(super) rule: u32,
+    pub(super) key: String,
+    pub(super) n: u64,
+    pub(super) unit: Unit,
+}
+
+// === impl Need ===
+
+impl Need<'_> {
+    /// How much of a unit it takes.
+    pub(super) fn of(&self, unit: Unit) -> u64 {
+        match unit {
+            Unit::Requests | Unit::Concurrent => 1,
+            Unit::InputTokens => self.input_tokens,
+            Unit::OutputTokens => self.output_tokens,
+            Unit::Tokens => self.input_tokens.saturating_add(self.output_tokens),
+            Unit::Percent => 0,
+        }
+    }
+}
