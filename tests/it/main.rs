@@ -24,6 +24,7 @@ mod models;
 mod original;
 mod params;
 mod provider_contract;
+mod quota;
 mod relay;
 mod sdk;
 mod security;

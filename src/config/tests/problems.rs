@@ -222,6 +222,40 @@ limits = [{ requests = 5, per = "daily" }]
 }
 
 #[test]
+fn problems_of_groups() {
+    reported!(
+        r#"
+[providers.mistral]
+type = "mistral"
+api_key = "k"
+[groups.a]
+type = "failovr"
+members = ["mistral"]
+[groups.b]
+members = ["mistral"]
+[groups.c]
+type = "failover"
+[groups.d]
+type = "rotate"
+members = ["mistrl/x", "mistral/", { weight = 2 }, { to = "mistral/y", weight = 0, set = { model = "z", top_p = 1 } }]
+delay = "1s"
+fail_on = ["429", "tmeout", "999"]
+on_exhausted = "later"
+attempts = 0
+colour = "red"
+[groups.e]
+type = "race"
+members = ["f"]
+width = 1
+sticky = { by = "moon" }
+[groups.f]
+type = "random"
+members = ["e", "mistral/x"]
+"#
+    );
+}
+
+#[test]
 fn problems_of_variables_and_the_command_line() {
     let report = Case::of("[providers.o]\ntype = 'ollama'")
         .env("DEMUXAI__PROVIDERS__O__REPLICAS", "many")

@@ -218,6 +218,13 @@ impl Phoenix {
         self.running.as_ref().expect("it runs")
     }
 
+    /// Another command of the program, with the same configuration, until it ends.
+    pub fn ask(&self, arguments: &[&str]) -> Ended {
+        let configuration = self.configuration.to_str().expect("text");
+        let (command, options) = arguments.split_first().expect("a command");
+        self.home.run(&[&[*command, "--config", configuration][..], options].concat())
+    }
+
     /// Another one of it, on the same state file.
     pub fn twin(&self) -> Program {
         let program = self.home.start(&["serve", "--config", self.configuration.to_str().expect("text")]);

@@ -1,0 +1,257 @@
+//! Limits through the whole daemon: kept before they are hit, remembered across `kill -9`, learned, shown, forgotten.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use demuxai::demo::{Answer, Fake, Received, Script};
+use serde_json::Value;
+
+use crate::support::program::{Phoenix, Program};
+use crate::support::proxy::{Proxy, provider};
+use crate::support::{client, eventually};
+
+const PATH: &str = "/v1/chat/completions";
+const LIST: &str = r#"{"object":"list","data":[{"id":"m","object":"model"}]}"#;
+const WORDS: &str = r#"{"id":"c","object":"chat.completion","model":"m","choices":[{"index":0,"message":{"role":"assistant","content":"ok"},"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":5,"total_tokens":8}}"#;
+const SLOW_DOWN: &str =
+    r#"{"error":{"message":"slow down","type":"rate_limit_error","code":null,"param":null}}"#;
+
+fn upstream(answer: impl Fn(&Received) -> Script + Send + Sync + 'static) -> Fake {
+    Fake::start(move |received| {
+        if received.path().ends_with("/models") { Answer::json(200).body(LIST) } else { answer(received) }
+    })
+    .expect("fake upstream starts")
+}
+
+fn good() -> Fake {
+    upstream(|_| Answer::json(200).body(WORDS))
+}
+
+fn asked(fake: &Fake) -> usize {
+    fake.received().iter().filter(|received| received.method == "POST").count()
+}
+
+fn chat(model: &str) -> String {
+    format!(r#"{{"model":"{model}","messages":[{{"role":"user","content":"hi"}}]}}"#)
+}
+
+fn status(address: SocketAddr, id: &str) -> Value {
+    let status = client::get(address, "/demuxai/status").json();
+    let all = status["providers"].as_array().expect("providers").clone();
+    all.into_iter().find(|entry| entry["id"] == id).expect("provider is there")
+}
+
+fn used(address: SocketAddr) -> u64 {
+    status(address, "up")["limits"][0]["used"].as_u64().expect("a limit")
+}
+
+/// The daemon in front of this upstream, up, with this about the provider and everything else.
+fn daemon(fake: &Fake, of_provider: &str, more: &str) -> Proxy {
+    let table = provider("up", "openai", &fake.url());
+    let proxy = Proxy::start(&format!("{table}{of_provider}\n{more}\n[state]\npath = \"none\"\n"));
+    eventually("the provider is up", || proxy.status_of("up"), |status| status["health"] == "up");
+    proxy
+}
+
+#[test]
+fn a_configured_limit_is_kept_and_says_when_it_frees() {
+    let fake = good();
+    let proxy = daemon(&fake, "limits = [{ requests = 2, per = \"hour\" }]", "");
+    let answers: Vec<u16> = (0..4).map(|_| proxy.post(PATH, &chat("up/m")).status).collect();
+    assert_eq!(answers, [200, 200, 429, 429]);
+    assert_eq!(asked(&fake), 2, "what is over the limit is not sent");
+    let refused = proxy.post(PATH, &chat("up/m"));
+    assert!(refused.error().contains("2 requests per hour"), "{}", refused.error());
+    let wait: u64 = refused.header("retry-after").and_then(|text| text.parse().ok()).expect("retry-after");
+    assert!((3590..=3600).contains(&wait), "{wait}");
+    assert_eq!(refused.header("x-should-retry"), Some("false"));
+}
+
+#[test]
+fn a_group_leaves_a_tier_before_its_limit_so_that_the_upstream_refuses_nobody() {
+    let (first, second) = (good(), good());
+    let other = provider("other", "openai", &second.url());
+    let group = "[groups.free]\ntype = \"failover\"\nmembers = [\"up/m\", \"other/m\"]\n";
+    let proxy = daemon(&first, "limits = [{ requests = 3, per = \"hour\" }]", &format!("{other}{group}"));
+    eventually("the other is up", || proxy.status_of("other"), |status| status["health"] == "up");
+    for _ in 0..8 {
+        assert_eq!(proxy.post(PATH, &chat("free")).status, 200);
+    }
+    assert_eq!((asked(&first), asked(&second)), (3, 5));
+}
+
+#[test]
+fn what_the_upstream_states_is_kept_at_once() {
+    let fake = upstream(|_| {
+        Answer::json(200)
+            .header("x-ratelimit-limit-requests", "20")
+            .header("x-ratelimit-remaining-requests", "0")
+            .header("x-ratelimit-reset-requests", "40s")
+            .body(WORDS)
+    });
+    let proxy = daemon(&fake, "", "");
+    assert_eq!(proxy.post(PATH, &chat("up/m")).status, 200);
+    let refused = proxy.post(PATH, &chat("up/m"));
+    assert_eq!((refused.status, asked(&fake)), (429, 1), "{}", refused.text());
+    let limit = &proxy.status_of("up")["limits"][0];
+    assert_eq!(
+        (&limit["limit"], &limit["remaining"], &limit["source"]),
+        (&20.into(), &0.into(), &"header".into())
+    );
+    let series = "demuxai_quota_remaining{provider=\"up\",scope=\"m\",source=\"header\",unit=\"requests\",window=\"minute\"}";
+    assert_eq!(proxy.find_metric(series), Some(0.0));
+}
+
+#[test]
+fn a_wait_that_was_asked_for_is_kept_shown_and_forgotten_on_demand() {
+    let fake = upstream(|_| Answer::json(429).header("retry-after", "300").body(SLOW_DOWN));
+    let proxy = daemon(&fake, "", "[admin]\nkey = \"changes\"");
+    for _ in 0..3 {
+        assert_eq!(proxy.post(PATH, &chat("up/m")).status, 429);
+    }
+    assert_eq!(asked(&fake), 1);
+    assert_eq!(proxy.status_of("up")["put_off"][0]["reason"], "window");
+    let cooldown = "demuxai_cooldown_until_timestamp_seconds{provider=\"up\",reason=\"window\",scope=\"m\"}";
+    assert!(proxy.find_metric(cooldown).is_some_and(|until| until > 1.7e9));
+    let reset = |key: &str| {
+        let headers = [("authorization", key)];
+        client::open(proxy.address, "POST", "/demuxai/quota/reset?provider=up&model=m", &headers, b"")
+            .finish()
+    };
+    assert_eq!(reset("Bearer wrong").status, 401);
+    assert_eq!(proxy.status_of("up")["put_off"].as_array().map(Vec::len), Some(1));
+    assert_eq!(reset("Bearer changes").status, 200);
+    assert_eq!(proxy.status_of("up")["put_off"].as_array().map(Vec::len), Some(0));
+    assert_eq!(proxy.post(PATH, &chat("up/m")).status, 429);
+    assert_eq!(asked(&fake), 2);
+}
+
+#[test]
+fn without_a_key_for_changes_nobody_makes_any() {
+    let fake = good();
+    let proxy = daemon(&fake, "", "");
+    let answer = proxy.post("/demuxai/quota/reset", "");
+    assert_eq!(answer.status, 403);
+    assert!(answer.error().contains("[admin]"), "{}", answer.error());
+}
+
+#[test]
+fn status_and_quota_speak_to_the_running_daemon() {
+    let fake = good();
+    let table = provider("up", "openai", &fake.url());
+    let text = format!("{table}limits = [{{ requests = 9, per = \"hour\" }}]\n[admin]\nkey = \"changes\"\n");
+    let phoenix = Phoenix::start(&text);
+    phoenix.program().until_ready();
+    let url = format!("http://{}", phoenix.program().address());
+    assert_eq!(client::post(phoenix.program().address(), PATH, &chat("up/m")).status, 200);
+    let shown = phoenix.ask(&["status", "--url", &url]);
+    assert_eq!(shown.code, 0, "{}", shown.stderr);
+    for part in ["up", "9 requests per hour", "configured"] {
+        assert!(shown.stdout.contains(part), "{part}: {}", shown.stdout);
+    }
+    let json: Value =
+        serde_json::from_str(&phoenix.ask(&["status", "--json", "--url", &url]).stdout).expect("JSON");
+    assert_eq!(json["providers"][0]["limits"][0]["used"], 1);
+    let reset = phoenix.ask(&["quota", "--url", &url, "reset", "up"]);
+    assert_eq!(
+        (reset.code, reset.stdout.trim()),
+        (0, "forgotten: 0 learned limits and pauses"),
+        "{}",
+        reset.stderr
+    );
+    let nobody = phoenix.ask(&["status", "--url", "http://127.0.0.1:9"]);
+    assert_eq!(nobody.code, 1);
+    assert!(nobody.stderr.contains("--url"), "{}", nobody.stderr);
+}
+
+#[test]
+fn what_was_spent_is_spent_after_kill_9() {
+    let fake = good();
+    let table = provider("up", "openai", &fake.url());
+    let mut phoenix = Phoenix::start(&format!("{table}limits = [{{ requests = 3, per = \"day\" }}]\n"));
+    phoenix.program().until_ready();
+    for _ in 0..2 {
+        assert_eq!(client::post(phoenix.program().address(), PATH, &chat("up/m")).status, 200);
+    }
+    let written = |program: &Program| {
+        let text = client::get(program.address(), "/metrics").text();
+        text.lines().any(|line| line == "demuxai_state_journal_rows 0")
+    };
+    eventually("it is on disk", || written(phoenix.program()), |written| *written);
+    phoenix.kill();
+    phoenix.rise();
+    phoenix.program().until_ready();
+    let answers: Vec<u16> =
+        (0..2).map(|_| client::post(phoenix.program().address(), PATH, &chat("up/m")).status).collect();
+    assert_eq!(answers, [200, 429]);
+    assert_eq!(asked(&fake), 3);
+}
+
+/// Asks until nobody answers any more.
+fn load(address: SocketAddr) {
+    let body = chat("up/m");
+    let request = format!(
+        "POST {PATH} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    while let Ok(mut stream) = TcpStream::connect(address) {
+        let mut answer = Vec::new();
+        if stream.write_all(request.as_bytes()).is_err() || stream.read_to_end(&mut answer).is_err() {
+            return;
+        }
+    }
+}
+
+#[test]
+fn fifty_kills_under_load_lose_no_more_than_the_last_moment_of_counting() {
+    const KILLS: usize = 50;
+    const PROMISED: Duration = Duration::from_millis(100);
+    // A busy machine may keep the writer from its core; more than this is no matter of machines.
+    const MOST: Duration = Duration::from_secs(1);
+    let times: Arc<Mutex<Vec<Instant>>> = Arc::default();
+    let seen = Arc::clone(&times);
+    let fake = upstream(move |_| {
+        seen.lock().expect("no panic").push(Instant::now());
+        Answer::json(200).body(WORDS)
+    });
+    let table = provider("up", "openai", &fake.url());
+    let limits = "limits = [{ requests = 10000000, per = \"366d\", window = \"fixed\" }]\n";
+    let mut phoenix = Phoenix::start(&format!("{table}{limits}"));
+    let killed: Mutex<Option<Instant>> = Mutex::default();
+    let loads: Mutex<Vec<std::thread::JoinHandle<()>>> = Mutex::default();
+    let (mut missing, mut late) = (0, 0);
+    phoenix.die_and_rise(
+        KILLS,
+        |round, program| {
+            let address = program.address();
+            let before = times.lock().expect("no panic").len();
+            let begun = Instant::now();
+            let threads = (0..4).map(|_| std::thread::spawn(move || load(address)));
+            loads.lock().expect("no panic").extend(threads);
+            // Longer than what may be lost, or losing all would pass; and another moment each time.
+            let enough = 3 * PROMISED + Duration::from_millis(round as u64 % 50);
+            let under_load =
+                || (begun.elapsed() >= enough, times.lock().expect("no panic").len() >= before + 20);
+            eventually("it is under load", under_load, |seen| *seen == (true, true));
+            *killed.lock().expect("no panic") = Some(Instant::now());
+        },
+        |round, program| {
+            for thread in loads.lock().expect("no panic").drain(..) {
+                thread.join().expect("load ends");
+            }
+            let at = killed.lock().expect("no panic").expect("it was killed");
+            let times = times.lock().expect("no panic");
+            let counted = usize::try_from(used(program.address())).expect("a small number");
+            let lost = times.len().saturating_sub(counted).saturating_sub(missing);
+            missing += lost;
+            let within = |span: Duration| times.iter().filter(|time| **time + span > at).count();
+            assert!(lost <= within(MOST), "round {round}: {lost} lost, {} in the last second", within(MOST));
+            late += usize::from(lost > within(PROMISED));
+        },
+    );
+    assert!(late * 4 <= KILLS, "{late} of {KILLS} kills lost more than the last {PROMISED:?}");
+    let sent = times.lock().expect("no panic").len();
+    assert!(sent > KILLS * 20 && missing * 3 < sent, "{missing} of {sent} are missing");
+}
