@@ -67,7 +67,7 @@ pub struct Denial {
     pub probe: bool,
 }
 
-/// What a request has reserved. Given back to [`Ledger::settle`] or [`Ledger::refund`], once.
+/// What a request has reserved. Given back to [`settle`](super::Ledger::settle) or [`refund`](super::Ledger::refund), once.
 #[derive(Debug)]
 pub struct Charge {
     pub(super) sequence: u64,
