@@ -3,6 +3,8 @@
 
 use std::ops::Range;
 
+use wide::u8x16;
+
 use super::{JsonError, MAX_DEPTH};
 
 /// A position in a document.
@@ -15,6 +17,9 @@ pub(super) struct Scanner<'a> {
 /// Bytes looked at one word at a time before the search for a string's end is left to `memchr`, whose start costs
 /// more than a short string.
 const SHORT: usize = 32;
+
+/// So many blocks in a row without quote and backslash mean plain text, over which `memchr` is faster.
+const PLAIN_BLOCKS: u32 = 4;
 
 impl<'a> Scanner<'a> {
     pub(super) fn new(bytes: &'a [u8], position: usize) -> Self {
@@ -266,14 +271,49 @@ impl<'a> Scanner<'a> {
                 Some(b'\\') => self.escape()?,
                 _ => return Err(self.unexpected("an escape in place of a control character")),
             }
+            // Where one escape is there are mostly more: source code has one every few words.
+            if self.string_blocks() {
+                return Ok(());
+            }
         }
+    }
+
+    /// Inside a string, not inside an escape: moves on by whole blocks as long as all is well in them, and is true
+    /// behind the closing quote. What is not well is left to the slower way, which names it.
+    fn string_blocks(&mut self) -> bool {
+        let mut plain = 0;
+        while let Some(block) = self.rest().first_chunk() {
+            let Some(mut marks) = string_marks(block) else { return false };
+            plain = if marks == 0 { plain + 1 } else { 0 };
+            let mut length = block.len();
+            while marks != 0 {
+                let offset = marks.trailing_zeros() as usize;
+                if block.get(offset) == Some(&b'"') {
+                    self.position += offset + 1;
+                    return true;
+                }
+                let escape = self.position + offset;
+                let simple = self.bytes.get(escape + 1).is_some_and(|byte| is_simple_escape(*byte));
+                if !simple && Scanner::new(self.bytes, escape).escape().is_err() {
+                    return false;
+                }
+                // What is escaped may be a quote or a backslash, and may be the first byte of the next block.
+                marks &= !(0b11 << offset);
+                length = length.max(offset + 2);
+            }
+            self.position += length;
+            if plain == PLAIN_BLOCKS {
+                return false;
+            }
+        }
+        false
     }
 
     /// At the backslash: moves behind the escape.
     fn escape(&mut self) -> Result<(), JsonError> {
         self.position += 1;
         match self.peek() {
-            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => {
+            Some(byte) if is_simple_escape(byte) => {
                 self.position += 1;
                 Ok(())
             }
@@ -320,6 +360,27 @@ fn find_special_far(bytes: &[u8], from: usize) -> Option<usize> {
         return before.iter().position(|byte| *byte < 0x20).map(|offset| from + offset);
     }
     end.map(|offset| from + offset)
+}
+
+/// One bit for each quote and backslash of a block, the first byte lowest; `None` if it has a control character.
+#[inline]
+fn string_marks(block: &[u8; 64]) -> Option<u64> {
+    let (quote, backslash, control) = (u8x16::splat(b'"'), u8x16::splat(b'\\'), u8x16::splat(0x1F));
+    let mut marks = 0;
+    let mut controls = u8x16::splat(0);
+    for (index, bytes) in block.as_chunks::<16>().0.iter().enumerate() {
+        let bytes = u8x16::new(*bytes);
+        controls |= bytes.min(control).simd_eq(bytes);
+        let found = bytes.simd_eq(quote) | bytes.simd_eq(backslash);
+        marks |= u64::from(found.to_bitmask()) << (16 * index);
+    }
+    (controls.to_bitmask() == 0).then_some(marks)
+}
+
+/// Whether this byte behind a backslash is a whole escape.
+#[inline]
+fn is_simple_escape(byte: u8) -> bool {
+    matches!(byte, b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't')
 }
 
 fn is_special(byte: u8) -> bool {

@@ -44,6 +44,11 @@ fn an_empty_object_has_no_members() {
 #[test]
 fn bytes_that_are_not_utf8_are_refused() {
     assert_eq!(scan_object(b"{\"a\":\"\xff\"}"), Err(JsonError::NotUtf8 { at: 6 }));
+    // The same in a document that is checked in the way of long ones.
+    let long = [b"{\"a\":\"".as_slice(), "é".repeat(LONG).as_bytes(), b"\xff\"}"].concat();
+    assert_eq!(scan_object(&long), Err(JsonError::NotUtf8 { at: 6 + 2 * LONG }));
+    let cut = [&long[..6 + 2 * LONG], b"\xc3"].concat();
+    assert!(matches!(scan_object(&cut), Err(JsonError::Incomplete { at, .. }) if at == cut.len()));
 }
 
 #[test]
@@ -105,6 +110,44 @@ fn control_characters_deep_in_a_long_string_are_found() {
         text.replace_range(place..=place, "\u{1f}");
         let error = scan_object(format!("{{\"a\":\"{text}\"}}").as_bytes()).unwrap_err();
         assert!(matches!(error, JsonError::Syntax { at, .. } if at == 6 + place), "{place}: {error}");
+    }
+}
+
+/// Strings long enough to be read in blocks, with what matters at every place of a block.
+#[test]
+fn long_strings_with_escapes_end_where_they_end() {
+    for lead in 0..70 {
+        for escape in [r"\n", r#"\""#, r"\\\\", r#"\\\""#, r"\u00e9", r"\ud83d\ude00"] {
+            for tail in [0, 1, 63, 64, 65, 300] {
+                let text = format!("{}{escape}{}{escape}{}", r"\t", "x".repeat(lead), "y".repeat(tail));
+                let source = format!("{{\"a\":\"{text}\",\n\"b\":\"{text}\"}}");
+                let members = scan_object(source.as_bytes()).unwrap();
+                let ranges: Vec<_> = members.iter().map(|member| member.value.clone()).collect();
+                assert_eq!(ranges, [5..7 + text.len(), 13 + text.len()..15 + 2 * text.len()], "{source}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_wrong_in_a_long_string_with_escapes_is_named() {
+    for place in 0..200 {
+        for (wrong, distance) in [("\u{1f}", 0), (r"\x", 1), (r"\u12g4", 4)] {
+            let text =
+                format!("{}{}{wrong}{}", r#"\""#.repeat(place / 7), "x".repeat(place), r"\n".repeat(50));
+            let error = scan_object(format!("{{\"a\":\"{text}\"}}").as_bytes()).unwrap_err();
+            let expected = 6 + place / 7 * 2 + place + distance;
+            assert!(matches!(error, JsonError::Syntax { at, .. } if at == expected), "{text}: {error}");
+        }
+        let open = format!("{{\"a\":\"{}{}", r"\n".repeat(20), "x".repeat(place));
+        for end in ["", r"\", r"\u", r"\u00", r#"\""#] {
+            let source = format!("{open}{end}");
+            let error = scan_object(source.as_bytes()).unwrap_err();
+            assert!(
+                matches!(error, JsonError::Incomplete { at, .. } if at == source.len()),
+                "{source}: {error}"
+            );
+        }
     }
 }
 
