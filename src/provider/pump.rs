@@ -1,10 +1,11 @@
 //! The upstream half of a streamed answer: reads the body, lets the pure rewriter do its work, and feeds a bounded
 //! channel. Backpressure is the channel: a slow client fills it, reading stops, the upstream's window closes.
 
+use std::pin::{Pin, pin};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use super::scrub::Scrub;
 use crate::backend::frames::{FrameSender, Sent};
@@ -135,6 +136,9 @@ impl Pump {
         told: impl Fn(&Ended, Usage),
     ) -> Sent {
         let total = timeouts.total_stream.map(|limit| self.sent + limit);
+        let next = |now: Instant| total.map_or(now + timeouts.idle, |total| total.min(now + timeouts.idle));
+        let mut timer = pin!(sleep_until(next(Instant::now())));
+        let mut left = pin!(frames.closed());
         loop {
             if let Some(bytes) = self.release() {
                 let sent = frames.send(Frame::Data(bytes), stalled_reader).await;
@@ -149,7 +153,7 @@ impl Pump {
                 return self.end(ended, &frames, stalled_reader).await;
             }
             let now = Instant::now();
-            let deadline = total.map_or(now + timeouts.idle, |total| total.min(now + timeouts.idle));
+            let deadline = next(now);
             let late = || Some(Err(timed_out(timeouts, total.is_some_and(|total| deadline == total))));
             // What is always ready would never meet its deadline.
             let chunk = if deadline <= now {
@@ -157,8 +161,9 @@ impl Pump {
             } else {
                 tokio::select! {
                     biased;
-                    () = frames.closed() => return Sent::Left,
-                    chunk = timeout_at(deadline, self.body.chunk()) => chunk.unwrap_or_else(|_| late()),
+                    () = &mut left => return Sent::Left,
+                    chunk = self.body.chunk() => chunk,
+                    () = until(timer.as_mut(), deadline) => late(),
                 }
             };
             self.take(chunk);
@@ -178,6 +183,18 @@ impl Pump {
             let _ = timeout(TAIL, async { while let Some(Ok(_)) = self.body.chunk().await {} }).await;
         }
         sent
+    }
+}
+
+/// Ready at `deadline`. The timer is moved only when it fires too early, which costs less than one for each event;
+/// so a deadline must not come before those that went before it.
+async fn until(mut timer: Pin<&mut Sleep>, deadline: Instant) {
+    loop {
+        timer.as_mut().await;
+        if Instant::now() >= deadline {
+            return;
+        }
+        timer.as_mut().reset(deadline);
     }
 }
 
