@@ -28,7 +28,7 @@ use crate::error::{ErrorKind, ProxyError};
 use crate::wire::rope::Rope;
 
 /// How much of a request body awc copies at a time.
-const UPLOAD_PIECE: usize = 64 * 1024;
+const UPLOAD_PIECE: usize = 128 * 1024;
 /// awc's own bound on connections. Admission is the provider's business; `0` would overflow on 32-bit platforms.
 const AWC_LIMIT: usize = 1 << 20;
 /// awc's own bound on connecting, which must never be the one that strikes.

@@ -39,13 +39,15 @@ impl Rope {
         whole.freeze()
     }
 
-    /// The pieces, cut so that none is longer than `most`.
+    /// The pieces, cut so that none is longer than `most`; those of a long part are about the same length, so that no
+    /// small one is left over at its end.
     pub fn into_pieces(self, most: usize) -> impl Iterator<Item = Bytes> {
         let most = most.max(1);
         self.parts.into_iter().flat_map(move |mut rest| {
+            let length = rest.len().div_ceil(rest.len().div_ceil(most).max(1));
             std::iter::from_fn(move || {
                 (!rest.is_empty()).then(|| {
-                    let end = rest.len().min(most);
+                    let end = rest.len().min(length);
                     rest.split_to(end)
                 })
             })
@@ -81,7 +83,7 @@ mod tests {
         assert_eq!(rope.len(), 12);
         assert_eq!(rope.to_bytes(), "hello, world");
         let pieces: Vec<Bytes> = rope.into_pieces(4).collect();
-        assert_eq!(pieces, ["hell", "o", ", wo", "rld"]);
+        assert_eq!(pieces, ["hel", "lo", ", wo", "rld"]);
     }
 
     #[test]
