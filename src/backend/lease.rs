@@ -4,7 +4,7 @@
 use std::sync::{Arc, Weak};
 
 use crate::dialect::Usage;
-use crate::quota::Statement;
+use crate::quota::{Refusal, Statement};
 
 /// Identifies one replica's incarnation: one arbiter with one actor and one client.
 pub type Generation = u64;
@@ -16,6 +16,9 @@ pub trait Hold: Send + Sync {
 
     /// The upstream took it, and stated this about its limits.
     fn succeeded(&self, statements: &[Statement]);
+
+    /// The upstream refused it for reasons of quota, and took nothing of it.
+    fn refused(&self, refusal: &Refusal);
 
     /// The request was sent, or is about to be: from now on it counts at the upstream.
     fn sent(&self);
@@ -58,6 +61,11 @@ impl Lease {
     /// The upstream took it, and stated this about its limits.
     pub fn succeeded(&self, statements: &[Statement]) {
         self.hold.succeeded(statements);
+    }
+
+    /// The upstream refused it for reasons of quota, and took nothing of it.
+    pub fn refused(&self, refusal: &Refusal) {
+        self.hold.refused(refusal);
     }
 
     /// What the request cost, as the upstream reports.
@@ -108,6 +116,7 @@ mod tests {
         fn assign(&self, _generation: Generation) {}
         fn succeeded(&self, _statements: &[Statement]) {}
         fn sent(&self) {}
+        fn refused(&self, _refusal: &Refusal) {}
         fn used(&self, _usage: Usage) {}
         fn release(&self) {
             self.0.fetch_add(1, Ordering::Relaxed);

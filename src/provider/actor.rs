@@ -17,7 +17,7 @@ use tracing::{debug, info, warn};
 use super::Model;
 use super::about::About;
 use super::call::{Job, ReplySender, carry};
-use super::capacity::Ask;
+use super::capacity::{Ask, Size};
 use super::fetch;
 use super::models::{FRESH, ModelList, with_static};
 use super::prepare::check_route;
@@ -113,8 +113,7 @@ impl ProviderActor {
         let round = call.round.as_ref();
         let lease = self.vitals.capacity.admit(&Ask {
             model: &call.model,
-            bytes: call.request.body.len(),
-            max_tokens: call.request.max_tokens(),
+            size: Size::of(&call.request),
             client: call.client.as_ref(),
             guesses: round.map_or(Guesses::Hold, |round| round.guesses),
             waiter: round.and_then(|round| round.waiter.as_ref()),

@@ -150,7 +150,7 @@ fn note_failure(job: &Job, error: &ProxyError) {
     let capacity = &job.vitals.capacity;
     capacity.stated(&error.statements, Source::Header, &job.call.model);
     if let Some(refusal) = error.refusal.as_ref().filter(|_| !job.about.config.local) {
-        capacity.refused(refusal, &job.call.model, job.call.request.body.len());
+        job.lease.refused(refusal);
     } else if error.counts_against_upstream() {
         capacity.fell_sick();
     }

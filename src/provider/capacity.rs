@@ -15,12 +15,13 @@ use tracing::info;
 use crate::backend::Guesses;
 use crate::backend::lease::{Generation, Hold, Lease};
 use crate::backend::waiter::Waiter;
+use crate::dialect::Request;
 use crate::error::ProxyError;
 use crate::quota::{
     BlockView, Breaker, BreakerView, Cause, Change, Charge, Denial, Estimator, Gate, Ledger, Limit,
-    LimitView, Mode, Moment, Need, Refusal, Source, Statement,
+    LimitView, Mode, Moment, Need, Source, Statement,
 };
-use crate::state::{Row, State};
+use crate::state::{Row, Source as RowSource, State};
 use denied::{Patience, denied, shut};
 use queue::Queue;
 use seat::Seat;
@@ -59,14 +60,23 @@ struct Open {
     generation: Option<Generation>,
 }
 
+/// What is known of a request's size before it is sent.
+#[derive(Debug, Clone, Copy)]
+pub struct Size {
+    /// The length of its body.
+    pub bytes: usize,
+    /// The answer's bound in tokens, if the request names one.
+    pub max_tokens: Option<u64>,
+    /// The answer is streamed.
+    pub stream: bool,
+}
+
 /// What is asked for.
 pub struct Ask<'a> {
     /// The model's id at the upstream.
     pub model: &'a Arc<str>,
-    /// The size of the body.
-    pub bytes: usize,
-    /// The answer's bound in tokens, if the request names one.
-    pub max_tokens: Option<u64>,
+    /// How large it is.
+    pub size: Size,
     /// Whose request it is.
     pub client: Option<&'a Arc<str>>,
     /// Whether a guess may be exceeded.
@@ -75,6 +85,15 @@ pub struct Ask<'a> {
     pub waiter: Option<&'a Arc<Waiter>>,
     /// The replica that would carry it out; not known yet of one that waits.
     pub generation: Option<Generation>,
+}
+
+// === impl Size ===
+
+impl Size {
+    /// Of this request.
+    pub fn of(request: &Request) -> Size {
+        Size { bytes: request.body.len(), max_tokens: request.max_tokens(), stream: request.stream }
+    }
 }
 
 // === impl Capacity ===
@@ -102,7 +121,10 @@ impl Capacity {
             next: 0,
             sizes_written: now,
         };
-        Arc::new(Capacity { id, waiting, state, inner: Mutex::new(inner) })
+        let capacity = Arc::new(Capacity { id, waiting, state, inner: Mutex::new(inner) });
+        let source: Weak<dyn RowSource> = Arc::<Capacity>::downgrade(&capacity);
+        capacity.state.watch(&capacity.id, source);
+        capacity
     }
 
     /// Admits a request, or says what is in the way; a full provider lets the waiter wait.
@@ -124,8 +146,7 @@ impl Capacity {
         if let Gate::Shut { until } = gate {
             return Err(shut(&self.id, until, now));
         }
-        let (input_tokens, output_tokens) = inner.estimator.estimate(ask.model, ask.bytes, ask.max_tokens);
-        let need = Need { model: ask.model, input_tokens, output_tokens };
+        let need = inner.need(ask.model, ask.size);
         let mode = match ask.guesses {
             Guesses::Hold => Mode::Keep,
             Guesses::Probe => Mode::Probe,
@@ -141,7 +162,7 @@ impl Capacity {
         match admitted {
             Ok(charge) => {
                 let lease = self.seat(&mut inner, ask, gate == Gate::Probe, charge);
-                self.journal(&mut inner);
+                self.state.changed();
                 Ok(lease)
             }
             Err(denial) => {
@@ -160,12 +181,8 @@ impl Capacity {
             return Patience::None;
         }
         let Some(waiter) = ask.waiter else { return Patience::Worth(self.waiting.most) };
-        let place = queue::Place {
-            waiter: Arc::downgrade(waiter),
-            model: Arc::clone(ask.model),
-            bytes: ask.bytes,
-            max_tokens: ask.max_tokens,
-        };
+        let place =
+            queue::Place { waiter: Arc::downgrade(waiter), model: Arc::clone(ask.model), size: ask.size };
         if inner.queue.join(ask.client, place, self.waiting.queue) {
             Patience::Worth(self.waiting.most)
         } else {
@@ -177,11 +194,10 @@ impl Capacity {
     ///
     /// # Errors
     /// Why it never fits.
-    pub fn outlook(&self, model: &str, bytes: usize, max_tokens: Option<u64>) -> Result<View, String> {
+    pub fn outlook(&self, model: &str, size: Size) -> Result<View, String> {
         let now = moment();
         let inner = self.lock();
-        let (input_tokens, output_tokens) = inner.estimator.estimate(model, bytes, max_tokens);
-        let need = Need { model, input_tokens, output_tokens };
+        let need = inner.need(model, size);
         let denial = inner.ledger.check(&need, now).err();
         if let Some(Denial { cause: Cause::NeverFits, limit, .. }) = &denial {
             return Err(format!("is too large for {limit}"));
@@ -223,7 +239,7 @@ impl Capacity {
         }
         let mut inner = self.lock();
         self.note(&mut inner, statements, source, model, None);
-        self.journal(&mut inner);
+        self.state.changed();
     }
 
     /// Notes what the upstream stated; `charge` is the request whose answer says so.
@@ -240,16 +256,6 @@ impl Capacity {
             let change = inner.ledger.state(statement, source, model, charge, now);
             self.tell(change, model);
         }
-    }
-
-    /// The upstream refused a request for reasons of quota.
-    pub fn refused(&self, refusal: &Refusal, model: &str, bytes: usize) {
-        let now = moment();
-        let mut inner = self.lock();
-        let size = Some(inner.estimator.estimate(model, bytes, None).0);
-        let change = inner.ledger.refuse(refusal, model, size, now);
-        self.tell(change, model);
-        self.journal(&mut inner);
     }
 
     /// The upstream completed an answer.
@@ -279,7 +285,7 @@ impl Capacity {
         let mut inner = self.lock();
         let keys = inner.ledger.forget_learned(model);
         self.state.forget(&self.id, &keys);
-        self.journal(&mut inner);
+        self.state.changed();
         keys.len()
     }
 
@@ -291,19 +297,6 @@ impl Capacity {
     fn tell(&self, change: Option<Change>, model: &str) {
         if let Some(change) = change {
             info!(provider = &*self.id, model, change = change.what, "limits changed");
-        }
-    }
-
-    fn journal(&self, inner: &mut Inner) {
-        let mut rows = inner.ledger.dirty();
-        let now = moment();
-        if now.0.abs_diff(inner.sizes_written.0) >= SIZES_EVERY {
-            inner.sizes_written = now;
-            rows.extend(inner.estimator.dirty());
-        }
-        let rows: Vec<Row> = rows.into_iter().map(|(key, json)| Row { key, json }).collect();
-        if !rows.is_empty() {
-            self.state.save(&self.id, rows);
         }
     }
 
@@ -328,15 +321,13 @@ impl Capacity {
         let mut inner = self.lock();
         let now = moment();
         while let Some((waiter, place)) = inner.queue.next() {
-            let (model, bytes, max_tokens) = (Arc::clone(&place.model), place.bytes, place.max_tokens);
+            let (model, size) = (Arc::clone(&place.model), place.size);
             met.push(Arc::clone(&waiter));
-            let (input_tokens, output_tokens) = inner.estimator.estimate(&model, bytes, max_tokens);
-            let need = Need { model: &model, input_tokens, output_tokens };
+            let need = inner.need(&model, size);
             let Ok(charge) = inner.ledger.admit(&need, Mode::Keep, now) else { break };
             let ask = Ask {
                 model: &model,
-                bytes,
-                max_tokens,
+                size,
                 client: None,
                 guesses: Guesses::Hold,
                 waiter: None,
@@ -346,9 +337,47 @@ impl Capacity {
             inner.queue.served();
             waiter.give(Arc::clone(&self.id), model, lease);
         }
-        self.journal(&mut inner);
+        self.state.changed();
         drop(inner);
         drop(met);
+    }
+}
+
+// === impl Inner ===
+
+impl Inner {
+    /// What a request of this size takes, as far as one can tell.
+    fn need<'m>(&self, model: &'m str, size: Size) -> Need<'m> {
+        let Size { bytes, max_tokens, stream } = size;
+        let (input_tokens, output_tokens) = self.estimator.estimate(model, bytes, max_tokens);
+        Need { model, input_tokens, output_tokens, most_output: max_tokens, stream }
+    }
+
+    /// The rows that changed; what was learned of sizes only now and then, or when it is the last time.
+    fn changed_rows(&mut self, last: bool) -> Vec<Row> {
+        let mut rows = self.ledger.dirty();
+        let now = moment();
+        if last || now.0.abs_diff(self.sizes_written.0) >= SIZES_EVERY {
+            self.sizes_written = now;
+            rows.extend(self.estimator.dirty());
+        }
+        rows.into_iter().map(|(key, json)| Row { key, json }).collect()
+    }
+}
+
+impl RowSource for Capacity {
+    fn changed_rows(&self) -> Vec<Row> {
+        self.lock().changed_rows(false)
+    }
+}
+
+impl Drop for Capacity {
+    fn drop(&mut self) {
+        let inner = self.inner.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let rows = inner.changed_rows(true);
+        if !rows.is_empty() {
+            self.state.save(&self.id, rows);
+        }
     }
 }
 

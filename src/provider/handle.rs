@@ -16,7 +16,7 @@ use tracing::{error, warn};
 
 use super::about::About;
 use super::actor::{Forward, Ping, ProviderActor, RefreshModels};
-use super::capacity::{Capacity, Waiting};
+use super::capacity::{Capacity, Size, Waiting};
 use super::models::{FRESH, Lookup};
 use super::prepare::{check_capability, check_route};
 use super::supervisor::{Intensity, Observer, supervise};
@@ -325,7 +325,7 @@ impl Backend for Provider {
         if let Err(error) = check_route(request, self.about.adapter, &self.about.facts) {
             return Err(error.message);
         }
-        let view = self.vitals.capacity.outlook(&model, request.body.len(), request.max_tokens())?;
+        let view = self.vitals.capacity.outlook(&model, Size::of(request))?;
         let availability = match (view.free && self.usable_or_unknown(), view.until) {
             (true, _) => Availability::Now,
             (false, until) => Availability::At(until.map(|until| until.0)),

@@ -13,6 +13,10 @@ pub struct Need<'a> {
     pub input_tokens: u64,
     /// Tokens in the answer.
     pub output_tokens: u64,
+    /// The most tokens that the answer can have, where the request bounds it.
+    pub most_output: Option<u64>,
+    /// The answer comes piece by piece: its head tells nothing of its length.
+    pub stream: bool,
 }
 
 /// How far a request may go.
@@ -75,6 +79,7 @@ pub struct Charge {
     pub(super) parts: Vec<Part>,
     pub(super) input_tokens: u64,
     pub(super) output_tokens: u64,
+    pub(super) stream: bool,
 }
 
 /// What is reserved under one limit.
@@ -97,6 +102,43 @@ impl Need<'_> {
             Unit::OutputTokens => self.output_tokens,
             Unit::Tokens => self.input_tokens.saturating_add(self.output_tokens),
             Unit::Percent => 0,
+        }
+    }
+
+    /// How much of a unit it reserves under a limit that must never be exceeded: the longest answer that it allows,
+    /// if there is one, but no more than the whole limit, which has to be free then.
+    pub(super) fn at_most(&self, unit: Unit, amount: u64) -> u64 {
+        let likely = self.of(unit);
+        let most = self.output_tokens.max(self.most_output.unwrap_or(0));
+        let longest = Need { output_tokens: most, ..*self }.of(unit);
+        likely.max(longest.min(amount))
+    }
+}
+
+// === impl Charge ===
+
+impl Charge {
+    /// How much of a unit the request was thought to take, and takes if nothing more is reported.
+    pub(super) fn used(&self, part: &Part, actual: Actual) -> u64 {
+        let input = actual.input_tokens.unwrap_or(self.input_tokens);
+        let output = actual.output_tokens.unwrap_or(self.output_tokens);
+        match part.unit {
+            Unit::Concurrent | Unit::Percent => 0,
+            Unit::Requests => 1,
+            Unit::InputTokens if actual.input_tokens.is_some() => input,
+            Unit::OutputTokens if actual.output_tokens.is_some() => output,
+            Unit::Tokens if actual.output_tokens.is_some() => input.saturating_add(output),
+            // Nothing is known of the answer: it may have been as long as it could.
+            Unit::InputTokens | Unit::OutputTokens | Unit::Tokens => part.n,
+        }
+    }
+
+    /// What of a part is the answer's.
+    pub(super) fn output_of(&self, part: &Part) -> u64 {
+        match part.unit {
+            Unit::OutputTokens => part.n,
+            Unit::Tokens => part.n.saturating_sub(self.input_tokens),
+            Unit::Requests | Unit::Concurrent | Unit::InputTokens | Unit::Percent => 0,
         }
     }
 }

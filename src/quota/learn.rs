@@ -7,7 +7,7 @@ use globset::Glob as Pattern;
 
 use super::Moment;
 use super::admission::Charge;
-use super::ledger::{Block, LONGEST, Ledger, state_of};
+use super::ledger::{Block, Evidence, LONGEST, Ledger, Rule, State, state_of};
 use super::limit::{Glob, Limit, Period, Scope, Source, Unit, Window};
 use super::said::{Refusal, RefusalClass, Statement};
 use super::window::DAY;
@@ -16,11 +16,15 @@ const SECOND: i64 = 1000;
 const MINUTE: i64 = 60 * SECOND;
 const HOUR: i64 = 60 * MINUTE;
 /// No more limits of its own are taken from one upstream.
-const MOST_STATED: usize = 64;
+pub(super) const MOST_STATED: usize = 64;
 /// No more open requests than this are remembered as counted by the upstream.
 const MOST_COUNTED: usize = 1_000;
 /// No more scopes are put off at once.
-const MOST_BLOCKS: usize = 2_000;
+pub(super) const MOST_BLOCKS: usize = 2_000;
+/// A limit that was refused is not exceeded again for so long at least.
+const SHORTEST_REST: i64 = 10 * MINUTE;
+/// So often in a row may less be refused than was served before, until that is believed.
+const MOST_DOUBTS: u32 = 2;
 /// Fewer requests in a minute are no evidence of a limit: another user of the key may have had the rest.
 const LEAST_EVIDENCE: u64 = 5;
 
@@ -53,13 +57,22 @@ impl Ledger {
         for part in &charge.parts {
             let Some(rule) = self.rules.iter_mut().find(|rule| rule.id == part.rule) else { continue };
             let Some(state) = rule.states.get_mut(&part.key) else { continue };
+            let used = state.count.used(&rule.limit, state.amount, now);
+            let served = used.saturating_sub(state.open.saturating_sub(part.n));
+            let evidence = &mut state.evidence;
+            if rule.limit.unit != Unit::Concurrent && served > evidence.best {
+                (evidence.best, evidence.doubts) = (served, 0);
+            }
             if state.probe != Some(charge.sequence) {
                 continue;
             }
-            state.probe = None;
-            let used = state.count.used(&rule.limit, state.amount, now);
-            let raised = state.amount.max(used).saturating_add((state.amount / 10).max(1));
+            // Each further success takes a larger step, so that a guess far too low is left behind soon.
+            let step = (state.amount / 10).max(1).saturating_mul(1 << evidence.successes.min(3));
+            evidence.successes = evidence.successes.saturating_add(1);
+            evidence.refusals = 0;
+            let raised = state.amount.max(used).saturating_add(step);
             change = told(format!("{} raised to {raised}", rule.limit.named(state.amount)));
+            state.probe = None;
             state.amount = raised;
             state.source = Source::Learned;
             state.since = Some(now);
@@ -85,46 +98,68 @@ impl Ledger {
         let sequence = self.sequence;
         let rule = self.rules.get_mut(index)?;
         let key = rule.limit.key_for(model)?.to_owned();
+        if statement.refills && rule.limit.window != Window::Bucket {
+            rule.refills(now);
+        }
         let limit = &rule.limit;
         let state = state_of(&mut rule.states, limit, &key, now);
         let mut change = None;
         if let Some(amount) = statement.amount {
-            if amount != state.amount {
-                change = told(format!("{} is {amount}, as the upstream states", limit.named(state.amount)));
-                state.since = Some(now);
-            }
-            state.amount = amount;
+            change = state.restated(limit, amount, now);
         }
-        state.source = source;
         state.dirty = true;
-        let Some(remaining) = statement.remaining else { return change };
-        let own = charge.and_then(|charge| charge.parts.iter().find(|part| part.rule == rule.id));
-        // What is out and not in the upstream's count yet.
-        let others = state.open.saturating_sub(own.map_or(0, |part| part.n));
-        let counted = state.amount.saturating_sub(remaining).saturating_add(others);
+        let ends = statement.resets_in.map(|wait| now.saturating_add(millis(wait.as_millis())));
+        let crossed = |charge: &Charge| state.count.began(limit, now).is_some_and(|began| charge.at < began);
+        let Some(remaining) = statement.remaining else {
+            state.source = source;
+            return change;
+        };
+        if ends.is_none() && charge.is_some_and(crossed) {
+            // What was left of the window in which it was sent, not of this one.
+            return change;
+        }
         let known = state.count.used(limit, state.amount, now);
+        if statement.amount.is_none() {
+            if !state.source.is_guess() || remaining > state.amount {
+                // More is left than was thought to be there at all.
+                let amount = state.amount.max(remaining.saturating_add(known));
+                change = state.restated(limit, amount, now);
+            }
+        } else {
+            state.source = source;
+        }
+        let own = charge.and_then(|charge| {
+            let part = charge.parts.iter().find(|part| part.rule == rule.id && part.key == key)?;
+            // The head of a stream comes before its answer is counted.
+            Some((part.n, if charge.stream { charge.output_of(part) } else { 0 }))
+        });
+        // What is out and not in the upstream's count yet.
+        let (own, coming) = own.unwrap_or_default();
+        let others = state.open.saturating_sub(own).saturating_add(coming);
+        let counted = state.amount.saturating_sub(remaining).saturating_add(others);
         // Answers overtake each other: only a request sent after the last word may lower the count.
         let newer = charge.is_none_or(|charge| charge.sequence > state.stated);
         if counted >= known || newer {
-            let ends = statement.resets_in.map(|wait| now.saturating_add(millis(wait.as_millis())));
             state.count.set(limit, state.amount, counted, ends, now);
             state.stated = sequence;
             if let Some(charge) = charge.filter(|_| limit.unit != Unit::Concurrent) {
                 if state.counted.len() >= MOST_COUNTED {
-                    state.counted.clear();
+                    state.counted.pop_front();
                 }
-                state.counted.push(charge.sequence);
+                state.counted.push_back(charge.sequence);
             }
         }
         change
     }
 
-    /// The upstream refused a request for reasons of quota.
+    /// The upstream refused a request for reasons of quota; `size` is about its prompt's, in tokens, `charge` what it
+    /// has reserved.
     pub fn refuse(
         &mut self,
         refusal: &Refusal,
         model: &str,
         size: Option<u64>,
+        charge: Option<&Charge>,
         now: Moment,
     ) -> Option<Change> {
         let now = self.heed(now);
@@ -133,13 +168,15 @@ impl Ledger {
         match refusal.class {
             RefusalClass::Overloaded => None,
             RefusalClass::Concurrency => {
-                self.fix(Unit::Concurrent, None, model, now);
+                let learned = self.fix(Some(Unit::Concurrent), None, model, charge, now);
+                let learned = learned.or_else(|| self.learn_places(scope, model, now));
                 if asked == Some(0) {
                     // At once, it says.
-                    return None;
+                    return learned;
                 }
                 let wait = asked.unwrap_or(SECOND).clamp(SECOND / 4, MINUTE);
-                self.put_off(scope, refusal.class, now.saturating_add(wait), asked.is_none(), now)
+                let off = self.put_off(scope, refusal.class, now.saturating_add(wait), asked.is_none(), now);
+                learned.or(off)
             }
             RefusalClass::NoAllowance => {
                 let until = now.saturating_add(asked.unwrap_or(DAY).max(HOUR));
@@ -154,10 +191,13 @@ impl Ledger {
             }
             RefusalClass::TooLarge => self.learn_ceiling(model, size?, now),
             RefusalClass::Window(period) => {
-                let fixed = self.fix(refusal.unit.unwrap_or(Unit::Requests), period, model, now);
-                let learned = match (&fixed, period.unwrap_or(Period::MINUTE)) {
-                    (None, Period::MINUTE) => self.learn_minute(scope, model, now),
-                    _ => None,
+                // What names no window is most likely the shortest.
+                let window = period.unwrap_or(Period::MINUTE);
+                let fixed = self.fix(refusal.unit, Some(window), model, charge, now);
+                let learned = if fixed.is_none() && window == Period::MINUTE {
+                    self.learn_minute(scope, model, now)
+                } else {
+                    None
                 };
                 let until = self.window_ends(period, asked, scope, model, now);
                 let guess = asked.is_none() && !period.is_some_and(is_long);
@@ -179,9 +219,15 @@ impl Ledger {
     ) -> i64 {
         let strikes = self.blocks.get(scope).map_or(0, |block| block.strikes).min(6);
         let is_long = period.is_some_and(is_long);
+        // Where a day refills continuously (Groq), the next request fits long before the day is over.
+        let refills = || {
+            self.applying(model).any(|(rule, _)| {
+                Some(rule.limit.period) == period && matches!(rule.limit.window, Window::Bucket)
+            })
+        };
         if let Some(asked) = asked
             // A day's refusal with a minute's advice (Gemini) is a day's refusal.
-            && (!is_long || asked >= HOUR)
+            && (!is_long || asked >= HOUR || refills())
         {
             // And what is said to be a minute's is not a day's, whatever is asked for.
             let most = if period == Some(Period::MINUTE) { HOUR } else { LONGEST };
@@ -211,43 +257,88 @@ impl Ledger {
         now.saturating_add((MINUTE << strikes).min(HOUR))
     }
 
-    /// A guess that was too high becomes what was counted.
-    fn fix(&mut self, unit: Unit, period: Option<Period>, model: &str, now: i64) -> Option<Change> {
+    /// A guess that was too high becomes what was served. Without a unit it is the one that was used up most.
+    fn fix(
+        &mut self,
+        unit: Option<Unit>,
+        period: Option<Period>,
+        model: &str,
+        charge: Option<&Charge>,
+        now: i64,
+    ) -> Option<Change> {
+        let unit = unit.or_else(|| self.most_used(period, model, now))?;
         let mut change = None;
         for rule in &mut self.rules {
+            let same = rule.limit.unit == unit && period.is_none_or(|period| rule.limit.period == period);
+            let Some(key) = rule.key_for(model).filter(|_| same).map(str::to_owned) else { continue };
             let limit = &rule.limit;
-            let same = limit.unit == unit && period.is_none_or(|period| limit.period == period);
-            let Some(key) = limit.key_for(model).filter(|_| same).map(str::to_owned) else { continue };
             let state = state_of(&mut rule.states, limit, &key, now);
             if !state.source.is_guess() {
                 continue;
             }
             let used = state.count.used(limit, state.amount, now);
+            let refused = charge.and_then(|charge| charge.parts.iter().find(|part| part.rule == rule.id));
             // The one that was refused is among them.
-            let served = used.saturating_sub(1).max(1);
+            let least = u64::from(matches!(unit, Unit::Requests | Unit::Concurrent));
+            let served = used.saturating_sub(refused.map_or(least, |part| part.n));
             state.probe = None;
-            if unit == Unit::Requests || unit == Unit::Concurrent {
-                if served < state.amount {
-                    change = told(format!("{} fixed at {served}", limit.named(state.amount)));
-                    state.amount = served;
-                    state.source = Source::Learned;
-                    state.since = Some(now);
-                }
-            } else if used < state.amount && used > 0 {
-                change = told(format!("{} fixed at {used}", limit.named(state.amount)));
-                state.amount = used;
-                state.source = Source::Learned;
-                state.since = Some(now);
-            }
             state.dirty = true;
+            state.evidence.refused(limit, now);
+            if served >= state.amount || used == 0 {
+                continue;
+            }
+            if served < state.evidence.best && state.evidence.doubts < MOST_DOUBTS {
+                state.evidence.doubts += 1;
+                continue;
+            }
+            let served = served.max(1);
+            change = told(format!("{} fixed at {served}", limit.named(state.amount)));
+            state.evidence.best = served;
+            state.evidence.doubts = 0;
+            state.amount = served;
+            state.source = Source::Learned;
+            state.since = Some(now);
         }
         change
     }
 
+    /// The unit whose guess for this window is used up most.
+    fn most_used(&self, period: Option<Period>, model: &str, now: i64) -> Option<Unit> {
+        let shares = self.applying(model).filter_map(|(rule, key)| {
+            let state = rule.states.get(key).filter(|state| state.source.is_guess() && state.amount > 0)?;
+            let same = period.is_none_or(|period| rule.limit.period == period);
+            let used = state.count.used(&rule.limit, state.amount, now);
+            let share = u128::from(used) * 1_000_000 / u128::from(state.amount);
+            (same && rule.limit.unit != Unit::Concurrent).then_some((share, rule.limit.unit))
+        });
+        shares.max_by_key(|(share, _)| *share).map(|(_, unit)| unit)
+    }
+
+    /// Where no limit on requests at the same time is known, those that were out are the first guess.
+    fn learn_places(&mut self, scope: &str, model: &str, now: i64) -> Option<Change> {
+        let known = self.applying(model).any(|(rule, _)| rule.limit.unit == Unit::Concurrent);
+        // The one that was refused is out, too.
+        let amount = self.out.saturating_sub(1);
+        if known || amount == 0 || self.rules.len() >= MOST_STATED {
+            return None;
+        }
+        let scope = if scope.is_empty() { Scope::Account } else { any_model()? };
+        let (unit, window) = (Unit::Concurrent, Window::Rolling);
+        let limit = Limit { unit, amount, period: Period::MINUTE, window, scope, source: Source::Learned };
+        let name = limit.named(amount);
+        let index = self.add_rule(limit);
+        let rule = self.rules.get_mut(index)?;
+        let key = rule.limit.key_for(model)?.to_owned();
+        let state = state_of(&mut rule.states, &rule.limit, &key, now);
+        state.evidence.refused(&rule.limit, now);
+        state.since = Some(now);
+        state.dirty = true;
+        told(format!("{name} learned from a refusal"))
+    }
+
     /// Where no limit of the minute is known, what was served in the last one is the first guess.
     fn learn_minute(&mut self, scope: &str, model: &str, now: i64) -> Option<Change> {
-        let counting = Limit::minute_of_requests();
-        let served = self.minute.get(scope)?.used(&counting, u64::MAX, now).saturating_sub(1);
+        let served = self.minute.get(scope)?.total(now).saturating_sub(1);
         let known = |ledger: &Ledger| {
             ledger
                 .applying(model)
@@ -272,6 +363,7 @@ impl Ledger {
         let limit = &rule.limit;
         let state = state_of(&mut rule.states, limit, &key, now);
         state.count.add(limit, served, served, now);
+        state.evidence.refused(limit, now);
         state.since = Some(now);
         state.dirty = true;
         told(format!("{name} learned from a refusal"))
@@ -368,6 +460,52 @@ impl Ledger {
         };
         let scope = if statement.per_model { any_model()? } else { Scope::Account };
         Some(self.add_rule(Limit { unit: statement.unit, amount, period, window, scope, source }))
+    }
+}
+
+// === impl Rule ===
+
+impl Rule {
+    /// What was taken for a window turned out to refill continuously.
+    fn refills(&mut self, now: i64) {
+        for state in self.states.values_mut() {
+            state.count = state.count.into_bucket(&self.limit, state.amount, now);
+            state.dirty = true;
+        }
+        self.limit.window = Window::Bucket;
+    }
+}
+
+// === impl State ===
+
+impl State {
+    /// The upstream says that this is the limit; what refusals taught counts no more.
+    fn restated(&mut self, limit: &Limit, amount: u64, now: i64) -> Option<Change> {
+        self.evidence = Evidence { best: self.evidence.best, ..Evidence::default() };
+        if amount == self.amount {
+            return None;
+        }
+        let change = told(format!("{} is {amount}, as the upstream states", limit.named(self.amount)));
+        self.since = Some(now);
+        self.amount = amount;
+        change
+    }
+}
+
+// === impl Evidence ===
+
+impl Evidence {
+    /// It was exceeded, or too high, and that was refused: each time in a row it is left alone for longer.
+    fn refused(&mut self, limit: &Limit, now: i64) {
+        let first = match limit.period {
+            _ if limit.unit == Unit::Concurrent => MINUTE,
+            Period::Millis(length) => i64::try_from(length).unwrap_or(DAY).clamp(SHORTEST_REST, DAY),
+            Period::Month | Period::Request => DAY,
+        };
+        let rest = (first << self.refusals.min(10)).min(DAY);
+        self.refusals = self.refusals.saturating_add(1);
+        self.successes = 0;
+        self.rest_until = now.saturating_add(rest);
     }
 }
 

@@ -5,16 +5,17 @@
 //! else has capacity; when nobody has, one request at a time may exceed a guess ([`Mode::Probe`]); its success raises
 //! the guess, a refusal fixes it. What the upstream states replaces a guess at once (`learn.rs`).
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use super::Moment;
 use super::admission::{Actual, Cause, Charge, Denial, Mode, Need, Part};
 use super::limit::{Limit, Period, Scope, Source, Unit};
+use super::minute::Minute;
 use super::said::RefusalClass;
 use super::window::Count;
 
 /// No more models are counted apart than this; the one that was not asked for longest is forgotten.
-const MOST_MODELS: usize = 2_000;
+pub(super) const MOST_MODELS: usize = 2_000;
 /// A clock that goes back by less than this has not been set, only read on another core.
 const STEADY: i64 = 5_000;
 /// Nothing is put off for longer than this, whatever an upstream says.
@@ -25,8 +26,10 @@ pub(super) const LONGEST: i64 = 32 * super::window::DAY;
 pub struct Ledger {
     pub(super) rules: Vec<Rule>,
     pub(super) blocks: BTreeMap<String, Block>,
-    /// Requests of the last minute by model, to learn a limit from when none is known; "" is all.
-    pub(super) minute: HashMap<String, Count>,
+    /// Requests of the last minute by model, to learn a limit from where none is known; "" is all.
+    pub(super) minute: HashMap<String, Minute>,
+    /// Requests that are out.
+    pub(super) out: u64,
     next_rule: u32,
     pub(super) sequence: u64,
     last: i64,
@@ -55,10 +58,27 @@ pub(super) struct State {
     pub(super) probe: Option<u64>,
     /// Requests up to this one were out when the upstream last stated something.
     pub(super) stated: u64,
-    /// Open requests that the upstream's last word has in its count.
-    pub(super) counted: Vec<u64>,
+    /// Open requests that the upstream's last word has in its count, the oldest first.
+    pub(super) counted: VecDeque<u64>,
     pub(super) asked: i64,
     pub(super) dirty: bool,
+    pub(super) evidence: Evidence,
+}
+
+/// What refusals and successes say about a guess.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
+pub(super) struct Evidence {
+    /// It is not exceeded before this moment, after a refusal.
+    pub(super) rest_until: i64,
+    /// How often in a row exceeding it was refused.
+    pub(super) refusals: u32,
+    /// How often in a row exceeding it went well.
+    pub(super) successes: u32,
+    /// The most that was served within one window.
+    pub(super) best: u64,
+    /// How often in a row less than that was refused: another user of the key may have had the rest.
+    pub(super) doubts: u32,
 }
 
 /// A scope that is not asked for a while.
@@ -90,6 +110,7 @@ impl Ledger {
             rules: Vec::new(),
             blocks: BTreeMap::new(),
             minute: HashMap::new(),
+            out: 0,
             next_rule: 0,
             sequence: 0,
             last: i64::MIN,
@@ -136,56 +157,62 @@ impl Ledger {
             }
         }
         let mut parts = Vec::new();
+        let mut minute_known = false;
         for rule in &mut self.rules {
-            let Some(key) = rule.limit.key_for(need.model).map(str::to_owned) else { continue };
-            let n = need.of(rule.limit.unit);
-            if rule.limit.period == Period::Request || (n == 0 && rule.limit.unit != Unit::Concurrent) {
+            let Some(key) = rule.key_for(need.model) else { continue };
+            let limit = &rule.limit;
+            minute_known |= limit.unit == Unit::Requests && limit.period == Period::MINUTE;
+            let hard = limit.source == Source::Configured;
+            if limit.period == Period::Request || (need.of(limit.unit) == 0 && limit.unit != Unit::Concurrent)
+            {
                 continue;
             }
-            let id = rule.id;
-            let limit = &rule.limit;
-            let state = state_of(&mut rule.states, limit, &key, now);
+            let state = state_of(&mut rule.states, limit, key, now);
+            let n = if hard { need.at_most(limit.unit, state.amount) } else { need.of(limit.unit) };
             state.count.add(limit, state.amount, n, now);
             state.open = state.open.saturating_add(n);
             state.asked = now;
             state.dirty = true;
-            if exceeded.contains(&id) {
+            if exceeded.contains(&rule.id) {
                 state.probe = Some(sequence);
             }
-            parts.push(Part { rule: id, key, n, unit: limit.unit });
+            parts.push(Part { rule: rule.id, key: key.to_owned(), n, unit: limit.unit });
         }
-        self.count_minute(need.model, now);
+        if !minute_known {
+            self.count_minute(need.model, now);
+        }
+        self.out = self.out.saturating_add(1);
         Ok(Charge {
             sequence,
             at: now,
             parts,
             input_tokens: need.input_tokens,
             output_tokens: need.output_tokens,
+            stream: need.stream,
         })
     }
 
     /// The request is over: what it used takes the place of what was reserved.
     pub fn settle(&mut self, charge: Charge, actual: Actual, now: Moment) {
         let now = self.heed(now);
-        self.free_blocks(&charge);
-        let used = Need {
-            model: "",
-            input_tokens: actual.input_tokens.unwrap_or(charge.input_tokens),
-            output_tokens: actual.output_tokens.unwrap_or(charge.output_tokens),
-        };
+        self.end(&charge);
         for part in &charge.parts {
-            let n = if part.unit == Unit::Concurrent { 0 } else { used.of(part.unit) };
-            self.close(part, &charge, n, now);
+            self.close(part, &charge, Some(actual), now);
         }
     }
 
     /// The request was never sent: nothing was used.
     pub fn refund(&mut self, charge: Charge, now: Moment) {
         let now = self.heed(now);
-        self.free_blocks(&charge);
+        self.end(&charge);
         for part in &charge.parts {
-            self.close(part, &charge, 0, now);
+            self.close(part, &charge, None, now);
         }
+    }
+
+    fn end(&mut self, charge: &Charge) {
+        self.out = self.out.saturating_sub(1);
+        self.free_blocks(charge);
     }
 
     fn free_blocks(&mut self, charge: &Charge) {
@@ -194,8 +221,8 @@ impl Ledger {
         }
     }
 
-    /// One part of a charge is over, having used so much.
-    fn close(&mut self, part: &Part, charge: &Charge, used: u64, now: i64) {
+    /// One part of a charge is over; without `actual` it was never sent.
+    fn close(&mut self, part: &Part, charge: &Charge, actual: Option<Actual>, now: i64) {
         let Some(rule) = self.rules.iter_mut().find(|rule| rule.id == part.rule) else { return };
         let Some(state) = rule.states.get_mut(&part.key) else { return };
         state.open = state.open.saturating_sub(part.n);
@@ -203,13 +230,20 @@ impl Ledger {
         if state.probe == Some(charge.sequence) {
             state.probe = None;
         }
-        if let Some(at) = state.counted.iter().position(|sequence| *sequence == charge.sequence) {
-            // The upstream's own count has it, for what it was.
-            state.counted.swap_remove(at);
-        } else if used > part.n {
-            state.count.add(&rule.limit, state.amount, used - part.n, now);
+        let place = state.counted.iter().position(|sequence| *sequence == charge.sequence);
+        let counted = place.and_then(|place| state.counted.remove(place)).is_some();
+        let (reserved, used) = if counted {
+            // The upstream's own count has it, but for what of the answer came after its word.
+            let reserved = if charge.stream { charge.output_of(part) } else { 0 };
+            let output = actual.and_then(|actual| actual.output_tokens);
+            (reserved, output.filter(|_| reserved > 0).unwrap_or(reserved))
         } else {
-            state.count.take_back(&rule.limit, state.amount, charge.at.min(now), part.n - used, now);
+            (part.n, actual.map_or(0, |actual| charge.used(part, actual)))
+        };
+        if used > reserved {
+            state.count.add(&rule.limit, state.amount, used - reserved, now);
+        } else {
+            state.count.take_back(&rule.limit, state.amount, charge.at.min(now), reserved - used, now);
         }
     }
 
@@ -241,7 +275,7 @@ impl Ledger {
     }
 
     pub(super) fn applying<'s>(&'s self, model: &'s str) -> impl Iterator<Item = (&'s Rule, &'s str)> {
-        self.rules.iter().filter_map(move |rule| Some((rule, rule.limit.key_for(model)?)))
+        self.rules.iter().filter_map(move |rule| Some((rule, rule.key_for(model)?)))
     }
 
     /// What is in the way of a request.
@@ -274,14 +308,15 @@ impl Ledger {
         }
         for (rule, key) in self.applying(need.model) {
             let limit = &rule.limit;
-            let n = need.of(limit.unit);
             let known = rule.states.get(key);
             let (amount, source) =
                 known.map_or((limit.amount, limit.source), |state| (state.amount, state.source));
             let guess = source.is_guess();
+            let likely = need.of(limit.unit);
+            let n = if source == Source::Configured { need.at_most(limit.unit, amount) } else { likely };
             let name = || limit.named(amount);
             if limit.period == Period::Request {
-                if n > amount {
+                if likely > amount {
                     met(Cause::NeverFits, None, &name, None);
                 }
                 continue;
@@ -295,7 +330,10 @@ impl Ledger {
             if !over {
                 continue;
             }
-            let probing = guess.then(|| (rule.id, known.is_none_or(|state| state.probe.is_none())));
+            // Where there is nobody else at all, trying beats waiting.
+            let rests = |state: &State| mode != Mode::Alone && state.evidence.rest_until > now;
+            let free = |state: &State| state.probe.is_none() && !rests(state);
+            let probing = guess.then(|| (rule.id, known.is_none_or(free)));
             if limit.unit == Unit::Concurrent {
                 met(Cause::Full, None, &name, probing);
             } else if n > amount {
@@ -309,13 +347,15 @@ impl Ledger {
         found
     }
 
-    /// The time to go by: one that was set back carries what was counted with it.
+    /// The time to go by. What was counted by a clock that was ahead counts from now on.
     pub(super) fn heed(&mut self, now: Moment) -> i64 {
         if self.last != i64::MIN && now.0 < self.last.saturating_sub(STEADY) {
             let delta = now.0.saturating_sub(self.last);
             for rule in &mut self.rules {
                 for state in rule.states.values_mut() {
-                    state.count.shift(&rule.limit, delta, now.0);
+                    state.count.not_after(&rule.limit, now.0);
+                    let rest = state.evidence.rest_until.saturating_add(delta);
+                    state.evidence.rest_until = state.evidence.rest_until.min(rest.max(0));
                     state.dirty = true;
                 }
             }
@@ -338,13 +378,11 @@ impl Ledger {
         if self.minute.len() > MOST_MODELS {
             self.minute.clear();
         }
-        let limit = Limit::minute_of_requests();
         for key in ["", model] {
-            let count = match self.minute.get_mut(key) {
-                Some(count) => count,
-                None => self.minute.entry(key.to_owned()).or_insert_with(|| Count::new(&limit, now)),
-            };
-            count.add(&limit, limit.amount, 1, now);
+            match self.minute.get_mut(key) {
+                Some(minute) => minute.count(now),
+                None => self.minute.entry(key.to_owned()).or_default().count(now),
+            }
         }
     }
 }
@@ -381,6 +419,18 @@ pub(super) fn state_of<'s>(
     states.entry(key.to_owned()).or_insert_with(|| State::new(limit, now))
 }
 
+// === impl Rule ===
+
+impl Rule {
+    /// Where a model's requests are counted under this rule; `None`: it does not apply to it. What one model taught
+    /// is no guess at another.
+    pub(super) fn key_for<'m>(&self, model: &'m str) -> Option<&'m str> {
+        let key = self.limit.key_for(model)?;
+        let own = self.limit.source.is_own() && matches!(self.limit.scope, Scope::Each(_));
+        (!own || self.states.contains_key(key)).then_some(key)
+    }
+}
+
 // === impl State ===
 
 impl State {
@@ -393,9 +443,10 @@ impl State {
             open: 0,
             probe: None,
             stated: 0,
-            counted: Vec::new(),
+            counted: VecDeque::new(),
             asked: now,
             dirty: false,
+            evidence: Evidence::default(),
         }
     }
 }

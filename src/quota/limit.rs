@@ -108,6 +108,11 @@ impl Source {
     pub fn is_guess(self) -> bool {
         matches!(self, Source::Catalogue | Source::Learned)
     }
+
+    /// Whether demuxai found it out by itself: neither the user nor the catalogue names it.
+    pub(super) fn is_own(self) -> bool {
+        !matches!(self, Source::Configured | Source::Catalogue)
+    }
 }
 
 // === impl Unit ===
@@ -218,18 +223,6 @@ impl Limit {
             }
         };
         Ok(Limit { unit: counted, amount, period, window, scope, source })
-    }
-
-    /// For counting how many requests a minute has.
-    pub(super) fn minute_of_requests() -> Limit {
-        Limit {
-            unit: Unit::Requests,
-            amount: u64::MAX,
-            period: Period::MINUTE,
-            window: Window::Rolling,
-            scope: Scope::Account,
-            source: Source::Learned,
-        }
     }
 
     /// The limit for people, with this amount: `20 requests per minute`.

@@ -8,6 +8,7 @@ mod estimate;
 mod learn;
 mod ledger;
 pub mod limit;
+mod minute;
 mod rows;
 pub mod said;
 mod window;

@@ -3,11 +3,11 @@
 use serde::{Deserialize, Serialize};
 
 use super::Moment;
-use super::learn::any_model;
-use super::ledger::{Block, LONGEST, Ledger, State};
+use super::learn::{MOST_BLOCKS, MOST_STATED, any_model};
+use super::ledger::{Block, Evidence, LONGEST, Ledger, MOST_MODELS, State};
 use super::limit::{Limit, Period, Scope, Source, Unit, Window};
 use super::said::RefusalClass;
-use super::window::Count;
+use super::window::{Count, DAY};
 
 /// How one limit stands.
 #[derive(Debug, Clone, PartialEq)]
@@ -50,6 +50,8 @@ struct Saved {
     amount: u64,
     source: Source,
     since: Option<i64>,
+    #[serde(default)]
+    evidence: Evidence,
     /// What is needed to make the limit again, where neither configuration nor catalogue has it.
     #[serde(default)]
     own: Option<Own>,
@@ -139,6 +141,7 @@ impl Ledger {
             if let Some(scope) = key.strip_prefix("block:") {
                 if let Ok(block) = serde_json::from_str::<Block>(json)
                     && block.until > at
+                    && self.blocks.len() < MOST_BLOCKS
                 {
                     let until = block.until.min(at.saturating_add(LONGEST));
                     self.blocks.insert(scope.to_owned(), Block { until, ..block });
@@ -157,23 +160,30 @@ impl Ledger {
         let index = match (known, &saved.own) {
             (Some(index), _) => index,
             (None, Some(own)) => match remade(own, saved.amount, saved.source) {
-                Some(limit) if name_of(&limit) == name => self.add_rule(limit),
+                Some(limit) if name_of(&limit) == name && self.rules.len() < MOST_STATED => {
+                    self.add_rule(limit)
+                }
                 _ => return,
             },
             (None, None) => return,
         };
         let Some(rule) = self.rules.get_mut(index) else { return };
+        if rule.states.len() >= MOST_MODELS {
+            return;
+        }
         let mut state = State::new(&rule.limit, at);
         if saved.count.fits(&rule.limit) && rule.limit.unit != Unit::Concurrent {
             state.count = saved.count;
             // A clock that was ahead when it was written must not keep it for ever.
-            state.count.shift(&rule.limit, 0, at);
+            state.count.not_after(&rule.limit, at);
         }
         // What the configuration says now is what counts.
         if rule.limit.source != Source::Configured && saved.source != Source::Catalogue {
             state.amount = saved.amount;
             state.source = saved.source;
             state.since = saved.since;
+            state.evidence = saved.evidence;
+            state.evidence.rest_until = state.evidence.rest_until.min(at.saturating_add(DAY));
         }
         rule.states.insert(key.to_owned(), state);
     }
@@ -184,7 +194,7 @@ impl Ledger {
         let mut gone = Vec::new();
         let meant = |key: &str| model.is_none_or(|model| key == model);
         self.rules.retain_mut(|rule| {
-            let own = is_own(rule.limit.source);
+            let own = rule.limit.source.is_own();
             let limit = &rule.limit;
             rule.states.retain(|key, state| {
                 if !meant(key) && model.is_some() {
@@ -216,10 +226,6 @@ impl Ledger {
     }
 }
 
-fn is_own(source: Source) -> bool {
-    !matches!(source, Source::Configured | Source::Catalogue)
-}
-
 fn key_of(limit: &Limit, key: &str) -> String {
     format!("limit:{}|{key}", name_of(limit))
 }
@@ -249,7 +255,7 @@ fn window_word(window: &Window) -> &'static str {
 }
 
 fn row(limit: &Limit, key: &str, state: &State) -> Option<(String, String)> {
-    let own = is_own(limit.source).then(|| Own {
+    let own = limit.source.is_own().then(|| Own {
         unit: limit.unit,
         period: limit.period,
         window: window_word(&limit.window).to_owned(),
@@ -260,6 +266,7 @@ fn row(limit: &Limit, key: &str, state: &State) -> Option<(String, String)> {
         amount: state.amount,
         source: state.source,
         since: state.since,
+        evidence: state.evidence,
         own,
     };
     Some((key_of(limit, key), serde_json::to_string(&saved).ok()?))

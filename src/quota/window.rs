@@ -157,7 +157,8 @@ impl Count {
                     (*starts, *ends) = next_span(limit, *ends, now);
                 }
                 if let Some(told) = ends_at.filter(|told| *told > now) {
-                    *ends = told;
+                    // Whatever is said: no window lasts longer than its length. A day may have an hour more.
+                    *ends = told.min(now.saturating_add(longest(limit)));
                     *starts = (*starts).min(now);
                 }
                 *used = n;
@@ -215,21 +216,57 @@ impl Count {
         }
     }
 
-    /// The clock was set back: what was counted stays counted, for no longer than its window.
-    pub(super) fn shift(&mut self, limit: &Limit, delta: i64, now: i64) {
+    /// What was counted by a clock that was ahead stays counted, for no longer than its window from now on; and what
+    /// no honest counting leaves behind is made sense of.
+    pub(super) fn not_after(&mut self, limit: &Limit, now: i64) {
         match self {
             Count::Rolling { log } => {
                 for (at, _) in log.iter_mut() {
-                    *at = at.saturating_add(delta).min(now);
+                    *at = (*at).min(now);
+                }
+                log.make_contiguous().sort_unstable_by_key(|(at, _)| *at);
+                if log.len() > EXACT {
+                    merge(log, length(limit.period) / GRAIN);
+                    log.truncate(EXACT);
                 }
             }
             // A window that has not begun yet was begun by a clock that was ahead.
-            Count::Span { starts, ends, .. } if *starts > now => (*starts, *ends) = span(limit, now),
+            Count::Span { starts, ends, .. }
+                if *starts > now || *ends > now.saturating_add(longest(limit)) || *ends < *starts =>
+            {
+                (*starts, *ends) = span(limit, now);
+            }
             Count::Span { .. } => {}
-            Count::Bucket { at, .. } => *at = (*at).min(now),
+            Count::Bucket { used, at } => {
+                *at = (*at).min(now);
+                if !used.is_finite() || *used < 0.0 {
+                    *used = 0.0;
+                }
+            }
             Count::Held { .. } => {}
         }
     }
+
+    /// When the window began that a moment is in; `None` where windows do not begin.
+    pub(super) fn began(&self, limit: &Limit, now: i64) -> Option<i64> {
+        match self {
+            Count::Span { starts, ends, .. } => {
+                Some(if now < *ends { *starts } else { next_span(limit, *ends, now).0 })
+            }
+            Count::Rolling { .. } | Count::Bucket { .. } | Count::Held { .. } => None,
+        }
+    }
+
+    /// The same count in a bucket.
+    pub(super) fn into_bucket(&self, limit: &Limit, amount: u64, now: i64) -> Count {
+        Count::Bucket { used: precise(self.used(limit, amount, now)), at: now }
+    }
+}
+
+/// How long a window may last from now on, at most: a calendar day has 25 hours where the clocks are put back.
+fn longest(limit: &Limit) -> i64 {
+    let more = if matches!(limit.window, Window::Calendar(_)) { DAY / 24 } else { 0 };
+    length(limit.period).saturating_add(more)
 }
 
 /// How long a period is, at most.
@@ -241,16 +278,14 @@ pub(super) fn length(period: Period) -> i64 {
     }
 }
 
+/// Merges the entries of each grain of time. The grains lie fast, so that merging again moves nothing.
 fn merge(log: &mut VecDeque<(i64, u64)>, grain: i64) {
+    let grain = grain.max(1);
     let mut merged: VecDeque<(i64, u64)> = VecDeque::with_capacity(EXACT);
-    let mut first = i64::MIN;
     for (at, n) in log.drain(..) {
-        match merged.back_mut().filter(|_| at.saturating_sub(first) <= grain) {
+        match merged.back_mut().filter(|last| at.div_euclid(grain) == last.0.div_euclid(grain)) {
             Some(last) => *last = (at, last.1.saturating_add(n)),
-            None => {
-                first = at;
-                merged.push_back((at, n));
-            }
+            None => merged.push_back((at, n)),
         }
     }
     *log = merged;

@@ -2,7 +2,8 @@
 //! later again while that fails; and to the end when the daemon ends. While nothing changes it sleeps without a timer.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -12,8 +13,8 @@ use tracing::error;
 
 use super::actor::{Crew, Trouble};
 use super::journal::Journal;
-use super::now;
 use super::store::{Asked, Shelf, Store, UsageRow, Written};
+use super::{RowId, Source, now};
 use crate::metrics::state::{Again, StateInMemory, StateKept, StateLost, StateMeters, StateWritten};
 use crate::quota::Moment;
 
@@ -45,6 +46,10 @@ pub(super) struct Keeper {
     pub(super) pace: Pace,
     pub(super) crew: Crew,
     journal: Mutex<Journal>,
+    /// Who has rows, and the provider that they belong to.
+    sources: Mutex<Vec<(Arc<str>, Weak<dyn Source>)>>,
+    /// A source has rows that changed since it was last asked.
+    stale: AtomicBool,
     /// Something changed.
     changed: Notify,
     condition: Mutex<Condition>,
@@ -90,6 +95,8 @@ impl Keeper {
             crew: Crew::new(shelf, store),
             condition: Mutex::new(Condition { trouble, since: now() }),
             journal: Mutex::new(journal),
+            sources: Mutex::default(),
+            stale: AtomicBool::new(false),
             changed: Notify::new(),
             closing: watch::channel(false).0,
             closed: watch::channel(false).0,
@@ -108,6 +115,47 @@ impl Keeper {
         drop(journal);
         if waiting > 0 {
             self.changed.notify_one();
+        }
+    }
+
+    /// Asks this source for its rows from now on, as long as it lives.
+    pub(super) fn watch(&self, provider: Arc<str>, source: Weak<dyn Source>) {
+        let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        sources.retain(|(_, source)| source.strong_count() > 0);
+        sources.push((provider, source));
+    }
+
+    /// A source has changed rows. Costs next to nothing: they are fetched when there is time.
+    pub(super) fn touched(&self) {
+        if !self.stale.load(Ordering::Relaxed) && !self.stale.swap(true, Ordering::Release) {
+            self.changed.notify_one();
+        }
+    }
+
+    /// Takes what changed at the sources into the journal.
+    fn gather(&self) {
+        if !self.stale.swap(false, Ordering::Acquire) {
+            return;
+        }
+        let sources: Vec<(Arc<str>, Arc<dyn Source>)> = {
+            let sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+            let living = |(provider, source): &(Arc<str>, Weak<dyn Source>)| {
+                Some((Arc::clone(provider), source.upgrade()?))
+            };
+            sources.iter().filter_map(living).collect()
+        };
+        for (provider, source) in sources {
+            let rows = source.changed_rows();
+            if rows.is_empty() {
+                continue;
+            }
+            let at = now();
+            self.change(|journal| {
+                for row in rows {
+                    let id = RowId { provider: Arc::clone(&provider), key: Arc::from(row.key) };
+                    journal.save(id, &row.json, at);
+                }
+            });
         }
     }
 
@@ -144,6 +192,7 @@ impl Keeper {
             } else {
                 self.pause(self.pause_after(failures)).await;
             }
+            self.gather();
             if self.is_closing() && self.journal().0 == 0 {
                 self.crew.close(self.pace.patience).await;
                 return;

@@ -11,7 +11,7 @@ mod store;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Weak, mpsc};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
@@ -42,6 +42,12 @@ pub struct Row {
     pub key: String,
     /// What it says; only its owner reads it.
     pub json: String,
+}
+
+/// Whoever has rows: asked for those that changed shortly after it said [`State::changed`].
+pub trait Source: Send + Sync {
+    /// The rows that changed since the last call.
+    fn changed_rows(&self) -> Vec<Row>;
 }
 
 /// How things stand, for people.
@@ -109,6 +115,20 @@ impl State {
                 journal.save(id, &row.json, at);
             }
         });
+    }
+
+    /// Asks this source for its rows from now on, as long as it lives. What it still has when it ends, it saves itself.
+    pub fn watch(&self, provider: &Arc<str>, source: Weak<dyn Source>) {
+        if let Some(keeper) = &self.0 {
+            keeper.watch(Arc::clone(provider), source);
+        }
+    }
+
+    /// A source has changed rows. For every request: it costs no more than a look at a flag.
+    pub fn changed(&self) {
+        if let Some(keeper) = &self.0 {
+            keeper.touched();
+        }
     }
 
     /// Deletes these rows.

@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
 
+use super::Size;
 use crate::backend::waiter::Waiter;
 
 /// The queue of one provider.
@@ -23,8 +24,7 @@ struct Line {
 pub(super) struct Place {
     pub(super) waiter: Weak<Waiter>,
     pub(super) model: Arc<str>,
-    pub(super) bytes: usize,
-    pub(super) max_tokens: Option<u64>,
+    pub(super) size: Size,
 }
 
 // === impl Queue ===
@@ -102,11 +102,12 @@ mod tests {
     use super::*;
 
     fn place(waiter: &Arc<Waiter>, bytes: usize) -> Place {
-        Place { waiter: Arc::downgrade(waiter), model: Arc::from("m"), bytes, max_tokens: None }
+        let size = Size { bytes, max_tokens: None, stream: false };
+        Place { waiter: Arc::downgrade(waiter), model: Arc::from("m"), size }
     }
 
     fn served(queue: &mut Queue) -> Option<usize> {
-        let bytes = queue.next().map(|(_, place)| place.bytes)?;
+        let bytes = queue.next().map(|(_, place)| place.size.bytes)?;
         queue.served();
         Some(bytes)
     }

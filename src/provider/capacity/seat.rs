@@ -3,17 +3,17 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{Ask, Capacity, moment};
+use super::{Ask, Capacity, Size, moment};
 use crate::backend::lease::{Generation, Hold};
 use crate::dialect::Usage;
-use crate::quota::{Actual, Charge, Source, Statement};
+use crate::quota::{Actual, Charge, Refusal, Source, Statement};
 
 /// One admitted request.
 pub(super) struct Seat {
     capacity: Arc<Capacity>,
     number: u64,
     model: Arc<str>,
-    bytes: usize,
+    size: Size,
     /// It is the lone request that finds out whether a sick upstream is well again.
     probes_health: bool,
     sent: AtomicBool,
@@ -25,6 +25,8 @@ pub(super) struct Seat {
 struct Held {
     charge: Option<Charge>,
     usage: Usage,
+    /// The upstream took nothing of it.
+    refused: bool,
 }
 
 // === impl Seat ===
@@ -42,11 +44,11 @@ impl Seat {
             capacity,
             number,
             model: Arc::clone(ask.model),
-            bytes: ask.bytes,
+            size: ask.size,
             probes_health,
             sent: AtomicBool::new(false),
             released: AtomicBool::new(false),
-            held: Mutex::new(Held { charge: Some(charge), usage: Usage::default() }),
+            held: Mutex::new(Held { charge: Some(charge), usage: Usage::default(), refused: false }),
         }
     }
 
@@ -79,7 +81,20 @@ impl Hold for Seat {
             self.capacity.tell(change, &self.model);
         }
         self.capacity.note(&mut inner, statements, Source::Header, &self.model, held.charge.as_ref());
-        self.capacity.journal(&mut inner);
+        drop(inner);
+        self.capacity.state.changed();
+    }
+
+    fn refused(&self, refusal: &Refusal) {
+        let now = moment();
+        let mut held = self.held();
+        held.refused = true;
+        let mut inner = self.capacity.lock();
+        let size = Some(inner.need(&self.model, self.size).input_tokens);
+        let change = inner.ledger.refuse(refusal, &self.model, size, held.charge.as_ref(), now);
+        drop(inner);
+        self.capacity.tell(change, &self.model);
+        self.capacity.state.changed();
     }
 
     fn used(&self, usage: Usage) {
@@ -90,9 +105,9 @@ impl Hold for Seat {
         if self.released.swap(true, Ordering::Relaxed) {
             return;
         }
-        let (charge, usage) = {
+        let (charge, usage, refused) = {
             let mut held = self.held();
-            (held.charge.take(), held.usage)
+            (held.charge.take(), held.usage, held.refused)
         };
         let now = moment();
         let somebody_waits = {
@@ -104,16 +119,20 @@ impl Hold for Seat {
             }
             if let Some(charge) = charge {
                 if self.sent.load(Ordering::Relaxed) {
-                    inner.estimator.learn(&self.model, self.bytes, usage.input, usage.output);
-                    let actual = Actual { input_tokens: usage.input, output_tokens: usage.output };
+                    inner.estimator.learn(&self.model, self.size.bytes, usage.input, usage.output);
+                    let actual = if refused {
+                        Actual { input_tokens: Some(0), output_tokens: Some(0) }
+                    } else {
+                        Actual { input_tokens: usage.input, output_tokens: usage.output }
+                    };
                     inner.ledger.settle(charge, actual, now);
                 } else {
                     inner.ledger.refund(charge, now);
                 }
             }
-            self.capacity.journal(&mut inner);
             !inner.queue.is_empty()
         };
+        self.capacity.state.changed();
         if somebody_waits {
             self.capacity.hand_over();
         }

@@ -6,7 +6,7 @@ use super::super::admission::{Actual, Cause, Mode, Need};
 use super::*;
 
 fn need(model: &str) -> Need<'_> {
-    Need { model, input_tokens: 100, output_tokens: 100 }
+    Need { model, input_tokens: 100, output_tokens: 100, most_output: None, stream: false }
 }
 
 fn guess(amount: u64, per: &str, window: &str) -> Limit {
@@ -99,7 +99,7 @@ fn answers_that_overtake_each_other_do_not_lower_the_count() {
 fn a_refusal_fixes_a_guess_that_was_too_high_for_the_windows_that_come() {
     let mut ledger = Ledger::new(vec![guess(20, "minute", "fixed")]);
     assert_eq!(spend(&mut ledger, "m", 11, 0), 11);
-    ledger.refuse(&refusal(RefusalClass::Window(Some(Period::MINUTE)), None), "m", None, Moment(10));
+    ledger.refuse(&refusal(RefusalClass::Window(Some(Period::MINUTE)), None), "m", None, None, Moment(10));
     assert_eq!(ledger.check(&need("m"), Moment(59_000)).unwrap_err().cause, Cause::Cooldown);
     assert_eq!(spend(&mut ledger, "m", 100, 60_000), 10);
 }
@@ -108,7 +108,7 @@ fn a_refusal_fixes_a_guess_that_was_too_high_for_the_windows_that_come() {
 fn a_limit_nobody_knew_of_is_learned_from_the_minute_in_which_it_was_met() {
     let mut ledger = Ledger::new(Vec::new());
     assert_eq!(spend(&mut ledger, "m", 41, 0), 41);
-    assert!(ledger.refuse(&refusal(RefusalClass::Window(None), None), "m", None, Moment(1)).is_some());
+    assert!(ledger.refuse(&refusal(RefusalClass::Window(None), None), "m", None, None, Moment(1)).is_some());
     assert_eq!(spend(&mut ledger, "m", 100, 120_000), 40);
 }
 
@@ -117,7 +117,7 @@ fn a_minutes_refusal_never_becomes_a_days_bench_and_is_longer_each_time() {
     let mut ledger = Ledger::new(Vec::new());
     let mut now = 0;
     for _ in 0..20 {
-        ledger.refuse(&refusal(RefusalClass::Window(None), None), "m", None, Moment(now));
+        ledger.refuse(&refusal(RefusalClass::Window(None), None), "m", None, None, Moment(now));
         let until = ledger.check(&need("m"), Moment(now)).unwrap_err().until.unwrap().0;
         assert!(until - now <= HOUR, "{}", until - now);
         now = until;
@@ -130,7 +130,7 @@ fn a_days_refusal_is_not_tried_again_each_minute_whatever_short_wait_comes_with_
     let mut ledger = Ledger::new(vec![guess(20, "day", "calendar")]);
     let noon = "2026-07-18T19:00:00Z".parse::<jiff::Timestamp>().unwrap().as_millisecond();
     assert_eq!(spend(&mut ledger, "m", 12, noon), 12);
-    ledger.refuse(&refusal(RefusalClass::Window(Some(Period::DAY)), Some(38)), "m", None, Moment(noon));
+    ledger.refuse(&refusal(RefusalClass::Window(Some(Period::DAY)), Some(38)), "m", None, None, Moment(noon));
     let until = ledger.check(&need("m"), Moment(noon)).unwrap_err().until.unwrap();
     let midnight = "2026-07-19T07:00:00Z".parse::<jiff::Timestamp>().unwrap().as_millisecond();
     assert_eq!(until, Moment(midnight));
@@ -139,7 +139,7 @@ fn a_days_refusal_is_not_tried_again_each_minute_whatever_short_wait_comes_with_
 #[test]
 fn a_models_refusal_does_not_bench_the_account() {
     let mut ledger = Ledger::new(Vec::new());
-    ledger.refuse(&refusal(RefusalClass::NoAllowance, None), "m", None, Moment(0));
+    ledger.refuse(&refusal(RefusalClass::NoAllowance, None), "m", None, None, Moment(0));
     assert_eq!(ledger.check(&need("m"), Moment(HOUR)).unwrap_err().cause, Cause::NoAllowance);
     assert!(ledger.check(&need("other"), Moment(0)).is_ok());
 }
@@ -156,16 +156,16 @@ fn a_limit_of_zero_is_no_allowance_and_no_division_by_zero() {
 #[test]
 fn too_many_at_once_costs_a_second_and_payment_a_day() {
     let mut ledger = Ledger::new(Vec::new());
-    ledger.refuse(&refusal(RefusalClass::Concurrency, None), "m", None, Moment(0));
+    ledger.refuse(&refusal(RefusalClass::Concurrency, None), "m", None, None, Moment(0));
     assert!(ledger.check(&need("m"), Moment(999)).is_err() && ledger.check(&need("m"), Moment(1000)).is_ok());
-    ledger.refuse(&refusal(RefusalClass::Payment, Some(1)), "m", None, Moment(1000));
+    ledger.refuse(&refusal(RefusalClass::Payment, Some(1)), "m", None, None, Moment(1000));
     assert_eq!(ledger.check(&need("m"), Moment(HOUR)).unwrap_err().cause, Cause::Payment);
 }
 
 #[test]
 fn a_request_that_was_too_large_teaches_the_ceiling_and_puts_nobody_off() {
     let mut ledger = Ledger::new(Vec::new());
-    ledger.refuse(&refusal(RefusalClass::TooLarge, Some(10)), "m", Some(100), Moment(0));
+    ledger.refuse(&refusal(RefusalClass::TooLarge, Some(10)), "m", Some(100), None, Moment(0));
     assert_eq!(ledger.check(&need("m"), Moment(1)).unwrap_err().cause, Cause::NeverFits);
     let smaller = Need { input_tokens: 99, ..need("m") };
     assert!(ledger.check(&smaller, Moment(1)).is_ok());
@@ -176,8 +176,8 @@ fn a_shorter_pause_for_another_reason_does_not_end_a_longer_one() {
     let mut ledger = Ledger::new(Vec::new());
     let payment = Refusal { per_model: false, ..refusal(RefusalClass::Payment, None) };
     let crowded = Refusal { per_model: false, ..refusal(RefusalClass::Concurrency, None) };
-    ledger.refuse(&payment, "m", None, Moment(0));
-    ledger.refuse(&crowded, "m", None, Moment(10));
+    ledger.refuse(&payment, "m", None, None, Moment(0));
+    ledger.refuse(&crowded, "m", None, None, Moment(10));
     assert_eq!(ledger.check(&need("m"), Moment(HOUR)).unwrap_err().cause, Cause::Payment);
 }
 
@@ -198,7 +198,7 @@ fn a_settled_request_does_not_lower_the_upstreams_own_count() {
 fn nothing_is_put_off_for_longer_than_a_month_whatever_is_asked_for() {
     let mut ledger = Ledger::new(Vec::new());
     let long = refusal(RefusalClass::Window(Some(Period::DAY)), Some(u64::MAX / 4000));
-    ledger.refuse(&long, "m", None, Moment(0));
+    ledger.refuse(&long, "m", None, None, Moment(0));
     assert!(ledger.check(&need("m"), Moment(LONGEST)).is_ok());
 }
 
@@ -207,7 +207,7 @@ fn what_was_learned_survives_a_restart_and_can_be_forgotten() {
     let mut ledger = Ledger::new(vec![guess(20, "minute", "fixed")]);
     ledger.state(&stated(Period::MINUTE, 7, 7), Source::Header, "m", None, Moment(0));
     ledger.state(&stated(Period::DAY, 70, 60), Source::Header, "m", None, Moment(0));
-    ledger.refuse(&refusal(RefusalClass::Payment, None), "m", None, Moment(0));
+    ledger.refuse(&refusal(RefusalClass::Payment, None), "m", None, None, Moment(0));
     let rows = ledger.dirty();
     assert!(ledger.dirty().is_empty());
     let borrowed: Vec<(&str, &str)> = rows.iter().map(|(key, json)| (key.as_str(), json.as_str())).collect();
@@ -221,4 +221,195 @@ fn what_was_learned_survives_a_restart_and_can_be_forgotten() {
     assert!(after.check(&need("m"), Moment(1000)).is_ok());
     let amounts: Vec<u64> = after.views(Moment(1000)).iter().map(|view| view.amount).collect();
     assert_eq!(amounts, [20]);
+}
+
+/// Sends one request that may exceed a guess, and lets it succeed or be refused.
+fn try_one(ledger: &mut Ledger, now: i64, refused: bool) -> bool {
+    let Ok(charge) = ledger.admit(&need("m"), Mode::Probe, Moment(now)) else { return false };
+    if refused {
+        let minute = refusal(RefusalClass::Window(Some(Period::MINUTE)), Some(1));
+        ledger.refuse(&minute, "m", None, Some(&charge), Moment(now));
+    } else {
+        ledger.succeeded(&charge, "m", Moment(now));
+    }
+    ledger.settle(charge, Actual::default(), Moment(now));
+    true
+}
+
+#[test]
+fn a_limit_that_was_refused_is_not_exceeded_again_at_once() {
+    let mut ledger = Ledger::new(vec![guess(20, "minute", "fixed")]);
+    // The true limit is 10 in each minute; whoever asks all day is refused ever more seldom.
+    let mut refusals = Vec::new();
+    for minute in 0..600 {
+        let mut served = 0;
+        for second in 0..60 {
+            let now = minute * MINUTE + second * SECOND;
+            let over = served >= 10;
+            if try_one(&mut ledger, now, over) {
+                if over { refusals.push(minute) } else { served += 1 }
+            }
+        }
+        assert_eq!(served, 10, "in minute {minute}");
+    }
+    assert!(refusals.len() <= 8, "{refusals:?}");
+    assert!(refusals.windows(2).all(|pair| pair[1] - pair[0] >= 10), "{refusals:?}");
+}
+
+#[test]
+fn a_guess_far_too_low_is_soon_left_behind() {
+    let mut ledger = Ledger::new(vec![guess(100, "minute", "fixed")]);
+    let mut served = 0;
+    while served < 1000 && try_one(&mut ledger, 0, false) {
+        served += 1;
+    }
+    assert_eq!(served, 1000);
+    assert!(ledger.views(Moment(1))[0].amount >= 1000);
+}
+
+#[test]
+fn a_refusal_without_a_window_says_nothing_of_the_day() {
+    let mut ledger = Ledger::new(vec![guess(20, "minute", "fixed"), guess(1000, "day", "fixed")]);
+    assert_eq!(spend(&mut ledger, "m", 11, 0), 11);
+    let unnamed = Refusal { unit: None, ..refusal(RefusalClass::Window(None), None) };
+    ledger.refuse(&unnamed, "m", None, None, Moment(10));
+    let amounts: Vec<u64> = ledger.views(Moment(11)).iter().map(|view| view.amount).collect();
+    assert_eq!(amounts, [10, 1000]);
+}
+
+#[test]
+fn a_refusal_without_a_unit_is_about_the_one_that_was_used_up_most() {
+    let tokens =
+        Limit::parse("tokens", 1000, Some("minute"), Some("*"), true, Some("fixed"), None, Source::Catalogue);
+    let mut ledger = Ledger::new(vec![guess(20, "minute", "fixed"), tokens.unwrap()]);
+    assert_eq!(spend(&mut ledger, "m", 4, 0), 4);
+    let unnamed = Refusal { unit: None, ..refusal(RefusalClass::Window(None), None) };
+    let charge = ledger.admit(&need("m"), Mode::Keep, Moment(0)).unwrap();
+    ledger.refuse(&unnamed, "m", None, Some(&charge), Moment(10));
+    let amounts: Vec<u64> = ledger.views(Moment(11)).iter().map(|view| view.amount).collect();
+    assert_eq!(amounts, [20, 800], "without the one that was refused");
+}
+
+#[test]
+fn less_than_was_served_before_is_not_believed_to_be_the_limit_at_once() {
+    let mut ledger = Ledger::new(vec![guess(20, "minute", "fixed")]);
+    for _ in 0..15 {
+        assert!(try_one(&mut ledger, 0, false));
+    }
+    // Somebody else uses the key: three are refused in minutes in which we had five.
+    for minute in 1..=3 {
+        let now = minute * 5 * MINUTE;
+        for _ in 0..5 {
+            assert!(try_one(&mut ledger, now, false));
+        }
+        assert_eq!(ledger.views(Moment(now))[0].amount, 20, "after {} refusals", minute - 1);
+        assert!(try_one(&mut ledger, now, true));
+    }
+    assert_eq!(ledger.views(Moment(16 * MINUTE))[0].amount, 5, "then it is");
+}
+
+#[test]
+fn what_one_model_taught_is_no_limit_for_another() {
+    let mut ledger = Ledger::new(Vec::new());
+    ledger.state(&stated(Period::DAY, 70, 0), Source::Header, "m", None, Moment(0));
+    assert_eq!(spend(&mut ledger, "m", 1, 1), 0);
+    assert_eq!(spend(&mut ledger, "other", 100, 1), 100);
+}
+
+#[test]
+fn nothing_left_of_the_last_minute_is_not_nothing_left_of_this_one() {
+    let mut ledger = Ledger::new(vec![guess(10, "minute", "fixed")]);
+    let late = ledger.admit(&need("m"), Mode::Keep, Moment(59_900)).unwrap();
+    let said = Statement { resets_in: None, ..stated(Period::MINUTE, 10, 0) };
+    ledger.state(&said, Source::Header, "m", Some(&late), Moment(60_100));
+    ledger.settle(late, Actual::default(), Moment(60_100));
+    assert_eq!(spend(&mut ledger, "m", 100, 60_200), 10);
+}
+
+#[test]
+fn what_is_left_above_a_guess_raises_it() {
+    let mut ledger = Ledger::new(vec![guess(10, "minute", "fixed")]);
+    assert_eq!(spend(&mut ledger, "m", 4, 0), 4);
+    let said = Statement { amount: None, resets_in: None, ..stated(Period::MINUTE, 0, 90) };
+    ledger.state(&said, Source::Header, "m", None, Moment(1));
+    assert_eq!(spend(&mut ledger, "m", 1000, 2), 90);
+}
+
+#[test]
+fn a_window_that_refills_all_the_time_is_not_waited_for_to_its_end() {
+    let mut ledger = Ledger::new(vec![guess(60, "minute", "fixed")]);
+    assert_eq!(spend(&mut ledger, "m", 100, 0), 60);
+    let said = Statement { refills: true, ..stated(Period::MINUTE, 60, 0) };
+    ledger.state(&said, Source::Header, "m", None, Moment(0));
+    let until = ledger.check(&need("m"), Moment(0)).unwrap_err().until;
+    assert_eq!(until, Some(Moment(SECOND)));
+    assert_eq!(spend(&mut ledger, "m", 100, 30 * SECOND), 30);
+    // And a refusal for its day says truly when the next one fits.
+    let mut day = Ledger::new(vec![guess(1000, "day", "bucket")]);
+    day.refuse(&refusal(RefusalClass::Window(Some(Period::DAY)), Some(90)), "m", None, None, Moment(0));
+    assert!(day.check(&need("m"), Moment(91 * SECOND)).is_ok());
+}
+
+#[test]
+fn no_stated_reset_parks_a_minute_for_a_month() {
+    let mut ledger = Ledger::new(vec![guess(10, "minute", "fixed")]);
+    let said =
+        Statement { resets_in: Some(Duration::from_secs(30 * 24 * 3600)), ..stated(Period::MINUTE, 10, 0) };
+    ledger.state(&said, Source::Header, "m", None, Moment(0));
+    assert!(ledger.check(&need("m"), Moment(59_999)).is_err());
+    assert!(ledger.check(&need("m"), Moment(60_000)).is_ok());
+}
+
+#[test]
+fn a_streams_answer_is_counted_though_its_head_stated_a_count() {
+    let own =
+        Limit::parse("tokens", 9000, Some("minute"), None, false, Some("fixed"), None, Source::Catalogue);
+    let mut ledger = Ledger::new(vec![own.unwrap()]);
+    let streamed = Need { stream: true, ..need("m") };
+    let charge = ledger.admit(&streamed, Mode::Keep, Moment(0)).unwrap();
+    let said = Statement { unit: Unit::Tokens, per_model: false, ..stated(Period::MINUTE, 8000, 7880) };
+    ledger.state(&said, Source::Header, "m", Some(&charge), Moment(1));
+    assert_eq!(ledger.views(Moment(1))[0].used, 120 + 100, "what is stated, and the answer that comes");
+    let actual = Actual { input_tokens: Some(120), output_tokens: Some(2000) };
+    ledger.settle(charge, actual, Moment(2));
+    assert_eq!(ledger.views(Moment(3))[0].used, 2120);
+}
+
+#[test]
+fn a_cap_on_requests_at_the_same_time_is_learned_kept_and_let_up() {
+    let mut ledger = Ledger::new(Vec::new());
+    let mut out: Vec<Charge> =
+        (0..4).map(|_| ledger.admit(&need("m"), Mode::Keep, Moment(0)).unwrap()).collect();
+    let fourth = out.pop().unwrap();
+    let crowded = Refusal { unit: None, ..refusal(RefusalClass::Concurrency, Some(0)) };
+    assert!(ledger.refuse(&crowded, "m", None, Some(&fourth), Moment(1)).is_some());
+    for charge in out.drain(..).chain([fourth]) {
+        ledger.settle(charge, Actual::default(), Moment(2));
+    }
+    let hold = |ledger: &mut Ledger, mode, now| ledger.admit(&need("m"), mode, Moment(now));
+    out.extend((0..3).map(|_| hold(&mut ledger, Mode::Keep, 3).unwrap()));
+    assert_eq!(hold(&mut ledger, Mode::Probe, 4).unwrap_err().cause, Cause::Full);
+    let probe = hold(&mut ledger, Mode::Probe, 2 * MINUTE).unwrap();
+    assert!(ledger.succeeded(&probe, "m", Moment(2 * MINUTE)).is_some());
+    out.push(probe);
+    assert!(hold(&mut ledger, Mode::Keep, 2 * MINUTE).is_ok(), "raised");
+}
+
+#[test]
+fn rows_that_no_honest_counting_leaves_behind_do_not_park_a_limit() {
+    let fresh = || Ledger::new(vec![guess(10, "minute", "fixed")]);
+    let mut ledger = fresh();
+    assert_eq!(spend(&mut ledger, "m", 3, 0), 3);
+    let rows = ledger.rows();
+    let (key, json) = &rows[0];
+    let far = json.replace("\"ends\":60000", "\"ends\":9000000000000000");
+    assert_ne!(&far, json);
+    let mut after = fresh();
+    after.restore(&[(key, &far)], Moment(1000));
+    assert!(after.check(&need("m"), Moment(61_000)).is_ok() && spend(&mut after, "m", 20, 61_000) == 10);
+    let many: Vec<(String, String)> =
+        (0..5000).map(|number| (format!("{}{number}", key.trim_end_matches('m')), json.clone())).collect();
+    let borrowed: Vec<(&str, &str)> = many.iter().map(|(key, json)| (key.as_str(), json.as_str())).collect();
+    after.restore(&borrowed, Moment(1000));
+    assert!(after.views(Moment(1000)).len() <= 2001);
 }

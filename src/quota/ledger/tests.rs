@@ -11,7 +11,7 @@ fn limit(unit: &str, amount: u64, per: Option<&str>, window: &str, source: Sourc
 }
 
 fn need(input: u64, output: u64) -> Need<'static> {
-    Need { model: "m", input_tokens: input, output_tokens: output }
+    Need { model: "m", input_tokens: input, output_tokens: output, most_output: None, stream: false }
 }
 
 fn admitted(ledger: &mut Ledger, mode: Mode, now: i64) -> Option<Charge> {
@@ -59,6 +59,36 @@ fn what_was_used_takes_the_place_of_what_was_reserved() {
 }
 
 #[test]
+fn a_hard_limit_holds_even_if_the_answer_is_as_long_as_it_may_be() {
+    let own = limit("tokens", 1000, Some("minute"), "rolling", Source::Configured);
+    let mut ledger =
+        Ledger::new(vec![own, limit("output_tokens", 5000, Some("minute"), "rolling", Source::Catalogue)]);
+    let long = Need { most_output: Some(500), ..need(50, 50) };
+    let first = ledger.admit(&long, Mode::Keep, Moment(0)).unwrap();
+    assert!(ledger.check(&long, Moment(1)).is_err(), "550 are reserved");
+    assert_eq!(ledger.views(Moment(1))[1].used, 50, "a guess has no use for that");
+    ledger.settle(first, Actual { input_tokens: Some(50), output_tokens: Some(20) }, Moment(2));
+    let second = ledger.admit(&long, Mode::Keep, Moment(3)).unwrap();
+    ledger.settle(second, Actual::default(), Moment(4));
+    assert_eq!(ledger.views(Moment(5))[0].used, 70 + 550, "nothing was reported: it may have been all of it");
+    // One that may be longer than the whole limit goes when all of it is free, or it would never go.
+    let endless = Need { most_output: Some(100_000), ..need(50, 50) };
+    assert_eq!(ledger.check(&endless, Moment(6)).unwrap_err().cause, Cause::Window);
+    assert!(ledger.check(&endless, Moment(MINUTE + 10)).is_ok());
+}
+
+#[test]
+fn a_clock_that_runs_ahead_and_is_set_back_frees_nothing() {
+    let mut ledger = Ledger::new(vec![limit("requests", 3, Some("hour"), "rolling", Source::Configured)]);
+    assert!(admitted(&mut ledger, Mode::Keep, 0).is_some());
+    assert!(admitted(&mut ledger, Mode::Keep, 30 * MINUTE).is_some());
+    assert!(admitted(&mut ledger, Mode::Keep, MINUTE).is_some(), "set back");
+    assert_eq!(ledger.views(Moment(MINUTE + 1))[0].used, 3);
+    assert!(admitted(&mut ledger, Mode::Keep, 60 * MINUTE).is_some(), "the first has left");
+    assert!(admitted(&mut ledger, Mode::Keep, 60 * MINUTE + 1).is_none());
+}
+
+#[test]
 fn a_request_above_a_tiers_ceiling_never_fits() {
     let mut ledger =
         Ledger::new(vec![limit("input_tokens", 8000, Some("request"), "rolling", Source::Catalogue)]);
@@ -73,7 +103,7 @@ fn each_model_has_its_own_where_the_limit_says_so_and_a_pool_is_shared() {
         Limit::parse("requests", 1, Some("day"), Some("free/*"), each, None, None, Source::Configured)
             .unwrap()
     };
-    let of = |model| Need { model, input_tokens: 1, output_tokens: 1 };
+    let of = |model| Need { model, ..need(1, 1) };
     for (own, second) in [(true, true), (false, false)] {
         let mut ledger = Ledger::new(vec![each(own)]);
         assert!(ledger.admit(&of("free/a"), Mode::Keep, Moment(0)).is_ok());

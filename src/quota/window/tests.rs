@@ -141,3 +141,19 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn entries_that_are_merged_again_and_again_do_not_move() {
+    let limit = limit(u64::MAX, "hour", "rolling", None);
+    let mut count = Count::new(&limit, 0);
+    let hour = 3_600_000;
+    for at in (0..hour).step_by(500) {
+        count.add(&limit, u64::MAX, 1, at);
+    }
+    // Each is free within one grain after its own hour, whatever was merged since.
+    for at in (0..hour).step_by(60_000) {
+        let left = count.used(&limit, u64::MAX, hour + at);
+        let exact = u64::try_from((hour - at) / 500).unwrap_or(0);
+        assert!((exact - 1..=exact + 15).contains(&left), "{left} of {exact} at {at}");
+    }
+}
