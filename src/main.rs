@@ -5,6 +5,12 @@ use std::process::ExitCode;
 use clap::Parser;
 use demuxai::cli::{Cli, run};
 
+/// What one thread reads another sends on and frees, and bodies of hundreds of kilobytes come and go with each request.
+/// glibc's allocator locks for the first, and gives pages back for the second, to fault them in again.
+#[cfg(all(unix, target_pointer_width = "64"))]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     ExitCode::from(run(Cli::parse()).code())
 }

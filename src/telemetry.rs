@@ -1,6 +1,7 @@
 //! Logs: one subscriber, composed from the configuration, writing lines to stderr.
 //! The request's root span is quiet at the default level; the one line per request is an event of its own.
 
+mod fields;
 mod lines;
 
 use std::io;
@@ -77,8 +78,10 @@ where
         tracing_subscriber::fmt::layer().with_writer(writer).with_target(false).log_internal_errors(false);
     let layer: Box<dyn Layer<Registry> + Send + Sync> = if log.json {
         Box::new(lines.json().flatten_event(true).with_filter(filter))
+    } else if colours {
+        Box::new(lines.with_ansi(true).with_filter(filter))
     } else {
-        Box::new(lines.with_ansi(colours).with_filter(filter))
+        Box::new(lines.with_ansi(false).fmt_fields(fields::PlainFields).with_filter(filter))
     };
     Ok(Box::new(Registry::default().with(layer)))
 }

@@ -171,8 +171,8 @@ pub struct ReplyStream {
 pub enum Frame {
     /// One or more whole SSE events, ready for the client.
     Data(Bytes),
-    /// The end, with its reason.
-    End(StreamEnd),
+    /// The end, with its reason; in a box, since a channel has room for many frames and this comes once.
+    End(Box<StreamEnd>),
 }
 
 /// How a stream ended and what it cost.
@@ -236,7 +236,8 @@ impl Drop for ReplyStream {
 /// The end of a stream whose client took nothing for too long, and now does.
 fn stalled() -> Frame {
     let error = ProxyError::new(ErrorKind::Timeout, "the client took nothing for too long (stalled_reader)");
-    Frame::End(StreamEnd { reason: EndReason::StalledReader, error: Some(error), usage: Usage::default() })
+    let reason = EndReason::StalledReader;
+    Frame::End(Box::new(StreamEnd { reason, error: Some(error), usage: Usage::default() }))
 }
 
 /// The end of a stream whose provider fell without a word.
@@ -245,5 +246,6 @@ fn fell() -> Frame {
         ErrorKind::ProviderDown,
         "the provider's actor was replaced while it held the stream",
     );
-    Frame::End(StreamEnd { reason: EndReason::UpstreamError, error: Some(error), usage: Usage::default() })
+    let reason = EndReason::UpstreamError;
+    Frame::End(Box::new(StreamEnd { reason, error: Some(error), usage: Usage::default() }))
 }

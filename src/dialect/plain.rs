@@ -9,6 +9,7 @@ use std::ops::Range;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use memchr::memmem::find;
 
 use super::choices::{Choices, Form, read_choices};
 use super::rewrite::{Marks, Parts, Rewrite, in_band_error};
@@ -39,7 +40,11 @@ pub fn rewrite_plain(body: &Bytes, plan: &Rewrite) -> Result<Plain, ProxyError> 
     let marks = Marks::new(&plan.provider);
     let mut edits = Edits::new();
     let parts = Parts::read(body, &spans, &marks, &mut edits);
-    let choices = parts.choices.clone().map_or_else(Choices::default, |range| read_choices(body, range));
+    // They are read only where one of them may have failed: most answers say nothing of the kind.
+    let doubtful =
+        |range: &Range<usize>| body.get(range.clone()).is_some_and(|raw| find(raw, b"error").is_some());
+    let suspect = parts.choices.clone().filter(doubtful);
+    let choices = suspect.map_or_else(Choices::default, |range| read_choices(body, range));
     let is_answer = parts.choices.is_some() || parts.data.is_some();
     if (!is_answer && parts.says_error(body)) || (choices.failed && !choices.content) {
         return Err(in_band_error(plan, body));

@@ -107,7 +107,12 @@ impl About {
 
     /// What the head of an answer states about limits.
     pub fn statements(&self, headers: &HeaderMap, now: SystemTime) -> Vec<Statement> {
-        statements(headers, self.facts.rate_headers, now)
+        // Most answers have none, and looking for each by name costs more than a glance at all names.
+        let states_limits = headers.keys().any(|name| {
+            let name = name.as_str();
+            name.starts_with("x-ratelimit") || name.starts_with("anthropic-ratelimit")
+        });
+        if states_limits { statements(headers, self.facts.rate_headers, now) } else { Vec::new() }
     }
 }
 

@@ -127,7 +127,9 @@ pub(super) async fn carry(job: Job, mut reply: ReplySender) {
             }
         };
         let timeouts = &job.about.config.timeouts;
-        let sent = pump.run(sender, timeouts, job.call.stalled_reader, &job.about.scrub, told).await;
+        let running = pump.run(sender, timeouts, job.call.stalled_reader, &job.about.scrub, told);
+        // In a box, so that the calls that stream nothing need not carry its room around.
+        let sent = Box::pin(running).await;
         if sent == Sent::Stalled {
             // The client's connection may hang on for long, and nothing is done for it at the upstream any more.
             recall.release();

@@ -176,7 +176,7 @@ impl Pump {
             Err(error) => (reason_of(&error), Some(error)),
         };
         let done = error.is_none();
-        let end = StreamEnd { reason, error, usage: self.rewriter.usage() };
+        let end = Box::new(StreamEnd { reason, error, usage: self.rewriter.usage() });
         let sent = frames.send(Frame::End(end), stalled_reader).await;
         if done {
             // Read the terminator, so that the connection can be used again.
