@@ -11,9 +11,10 @@ use std::time::Duration;
 use actix::Addr;
 use actix_web::dev::{Server, ServerHandle};
 use futures_util::future::join_all;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::backend::group::GroupBackend;
+use crate::config::secret::Secret;
 use crate::config::settings::{Config, Listener};
 use crate::metrics::Metrics;
 use crate::provider::about::About;
@@ -22,7 +23,7 @@ use crate::provider::registry::Registry;
 use crate::provider::supervisor::{Intensity, Observer, supervise};
 use crate::router::{RouterActor, Routes, graph};
 use crate::server::edge::Edge;
-use crate::server::listener;
+use crate::server::{listener, token};
 use crate::state::{Saved, State};
 
 /// How long the state may take to be written at the end.
@@ -137,7 +138,7 @@ impl Plan {
         let router = start_router(Arc::clone(&routes), providers, groups, state.clone());
         let draining = Arc::new(AtomicBool::new(false));
         let keys = Arc::new(self.config.keys);
-        let admin_key = self.config.admin_key.map(Arc::new);
+        let admin_key = self.config.admin_key.or_else(|| admin_token(&state)).map(Arc::new);
         let mut servers = Vec::new();
         let mut addresses = Vec::new();
         for (listener, socket) in self.config.listeners.into_iter().zip(sockets) {
@@ -181,6 +182,18 @@ fn bind_all(listeners: &[Listener]) -> Result<Vec<TcpListener>, BuildError> {
         })
     };
     listeners.iter().map(bind).collect()
+}
+
+/// The token for changes where no key is configured; without a file for the state there is none.
+fn admin_token(state: &State) -> Option<Secret> {
+    let file = token::place(&state.status().file?);
+    match token::obtain(&file) {
+        Ok(token) => Some(token),
+        Err(error) => {
+            warn!(file = %file.display(), %error, "no token for changes from the command line can be kept");
+            None
+        }
+    }
 }
 
 fn start_router(

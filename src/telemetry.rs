@@ -1,6 +1,7 @@
 //! Logs: one subscriber, composed from the configuration, writing lines to stderr.
 //! The request's root span is quiet at the default level; the one line per request is an event of its own.
 
+mod clock;
 mod fields;
 mod lines;
 
@@ -81,7 +82,13 @@ where
     } else if colours {
         Box::new(lines.with_ansi(true).with_filter(filter))
     } else {
-        Box::new(lines.with_ansi(false).fmt_fields(fields::PlainFields).with_filter(filter))
+        Box::new(
+            lines
+                .with_timer(clock::Clock)
+                .with_ansi(false)
+                .fmt_fields(fields::PlainFields)
+                .with_filter(filter),
+        )
     };
     Ok(Box::new(Registry::default().with(layer)))
 }

@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::{Exit, QuotaArgs, QuotaCommand, StatusArgs, answer, complain, load, say};
 use crate::config::settings::Config;
+use crate::server::token;
 use crate::upstream::{Client, ClientOptions, Outgoing};
 
 /// A daemon on this machine answers at once, or something is wrong.
@@ -78,7 +79,8 @@ pub fn quota(args: &QuotaArgs) -> Exit {
 /// Where the daemon is, and the key for changes.
 fn daemon(url: Option<&str>, files: &super::ConfigArgs) -> Result<(String, Option<String>), Exit> {
     let config = load::load(files, None)?;
-    let key = config.admin_key.as_ref().map(|key| key.expose().to_owned());
+    let token = || token::read(&token::place(config.state.file.as_deref()?));
+    let key = config.admin_key.clone().or_else(token).map(|key| key.expose().to_owned());
     let found = match url {
         Some(url) => url.trim_end_matches('/').to_owned(),
         None => listener(&config).ok_or_else(|| {

@@ -28,8 +28,8 @@ use crate::error::{ErrorKind, ProxyError};
 use crate::metrics::ModelMeters;
 use crate::upstream::Client;
 
-/// How often the actor looks whether its model list is due.
-const TICK: Duration = Duration::from_secs(1);
+/// How often the actor looks whether its model list is due. Each look wakes a thread that may have nothing else to do.
+const TICK: Duration = Duration::from_secs(2);
 /// A list that failed is tried again after this long at first, doubled up to the list's lifetime or ten minutes.
 const FIRST_RETRY: Duration = Duration::from_secs(5);
 const LONGEST_RETRY: Duration = Duration::from_secs(600);

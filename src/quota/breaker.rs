@@ -8,6 +8,9 @@ const FAILURES: u32 = 5;
 /// How long it stays open at first and at most, in milliseconds.
 const FIRST: i64 = 5_000;
 const LONGEST: i64 = 120_000;
+/// A probe is out until its request is over, however long its answer; this only keeps one that got lost from shutting
+/// the breaker for ever.
+const LOST: i64 = 30 * 60_000;
 
 /// A breaker.
 #[derive(Debug, Clone)]
@@ -27,7 +30,7 @@ enum Stand {
     },
     /// One request is out that finds out.
     Probing {
-        until: i64,
+        since: i64,
     },
 }
 
@@ -73,10 +76,14 @@ impl Breaker {
     pub fn check(&self, now: Moment) -> Gate {
         match self.stand {
             Stand::Closed => Gate::Pass,
-            Stand::Open { until } | Stand::Probing { until } if now.0 < until && until - now.0 <= LONGEST => {
+            Stand::Open { until } if now.0 < until && until - now.0 <= LONGEST => {
                 Gate::Shut { until: Moment(until) }
             }
-            // A probe that never came back, or a clock that was set back.
+            Stand::Probing { since } if (0..LOST).contains(&now.0.saturating_sub(since)) => {
+                // When it is over nobody knows; asking again soon is cheap.
+                Gate::Shut { until: Moment(now.0.saturating_add(FIRST)) }
+            }
+            // A probe that got lost, or a clock that was set back.
             Stand::Open { .. } | Stand::Probing { .. } => Gate::Probe,
         }
     }
@@ -85,8 +92,7 @@ impl Breaker {
     pub fn admit(&mut self, now: Moment) -> Gate {
         let gate = self.check(now);
         if gate == Gate::Probe {
-            // A first word may take long; a probe that never comes back must not shut it for ever.
-            self.stand = Stand::Probing { until: now.0.saturating_add(LONGEST) };
+            self.stand = Stand::Probing { since: now.0 };
         }
         gate
     }
@@ -193,6 +199,15 @@ mod tests {
     }
 
     #[test]
+    fn a_probe_that_takes_long_is_still_the_only_one() {
+        let mut breaker = opened(0);
+        assert_eq!(breaker.admit(Moment(FIRST)), Gate::Probe);
+        assert!(matches!(breaker.admit(Moment(FIRST + 10 * LONGEST)), Gate::Shut { .. }));
+        breaker.succeeded();
+        assert_eq!(breaker.admit(Moment(FIRST + 10 * LONGEST)), Gate::Pass);
+    }
+
+    #[test]
     fn a_local_server_is_never_left_alone() {
         let mut breaker = Breaker::never_opens();
         for _ in 0..1000 {
@@ -215,7 +230,7 @@ mod tests {
                 }
                 // A clock that was set back may leave the end of a pause in the future, once.
                 let shut = |at| matches!(breaker.check(Moment(at)), Gate::Shut { .. });
-                prop_assert!(!shut(now + LONGEST + 1) || !shut(now + 2 * LONGEST + 2));
+                prop_assert!(!shut(now + LOST + 1) || !shut(now + 2 * LOST + 2));
             }
         }
     }

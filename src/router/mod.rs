@@ -18,7 +18,7 @@ use crate::state::State;
 use table::Table;
 
 /// How often the providers' arbiters are asked for a sign of life.
-const GUARD_INTERVAL: Duration = Duration::from_secs(1);
+const GUARD_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Where the current routing table is to be found. Reading is one atomic load.
 #[derive(Default)]

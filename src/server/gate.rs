@@ -116,13 +116,13 @@ pub fn authenticate<'k>(
 /// `forbidden` when none is configured, `unauthorized` when this is not it.
 pub fn check_admin(key: Option<&Secret>, given: Option<&str>) -> Result<(), ProxyError> {
     let Some(key) = key else {
-        let text = "changes want a key, and none is configured; set `key` of `[admin]`";
+        let text = "changes want a key, and there is none: set `key` of `[admin]`, or let demuxai keep its state in a file, with a token beside it";
         return Err(ProxyError::new(ErrorKind::Forbidden, text));
     };
     if given.is_some_and(|given| key.matches(given.trim())) {
         return Ok(());
     }
-    let text = "changes want the key of `[admin]`; send it as `Authorization: Bearer KEY`";
+    let text = "changes want the key of `[admin]`, or the token beside the state file; send it as `Authorization: Bearer KEY`";
     Err(ProxyError::new(ErrorKind::Unauthorized, text).with_code("invalid_api_key"))
 }
 

@@ -15,6 +15,7 @@ pub mod relay;
 pub mod respond;
 pub mod routes;
 pub mod status;
+pub mod token;
 
 use std::sync::Arc;
 
