@@ -242,15 +242,19 @@ impl ProxyError {
     /// reached, breaks its protocol, or says that it is sick. Never what a request itself caused, a quota, or a
     /// client that left; and no 500 either, which upstreams answer to requests that they cannot digest.
     pub fn counts_against_upstream(&self) -> bool {
+        let is_sick = |status| match status {
+            408 | 498 | 502..=504 | 520..=530 => true,
+            // NVIDIA NIM tells of a sick model so.
+            400 => self.fault == Fault::Upstream,
+            _ => false,
+        };
         match self.kind {
             ErrorKind::Connect | ErrorKind::Timeout | ErrorKind::Truncated | ErrorKind::UpstreamProtocol => {
                 true
             }
-            ErrorKind::UpstreamStatus => self
-                .upstream
-                .as_ref()
-                .is_some_and(|answer| matches!(answer.status, 408 | 498 | 502..=504 | 520..=530)),
-            ErrorKind::UpstreamInBand => self.refusal.is_none(),
+            ErrorKind::UpstreamStatus | ErrorKind::UpstreamInBand => {
+                self.refusal.is_none() && self.upstream.as_ref().is_some_and(|answer| is_sick(answer.status))
+            }
             _ => false,
         }
     }

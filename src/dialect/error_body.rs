@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use crate::error::{ErrorKind, ProxyError};
+use crate::error::{ErrorKind, Fault, ProxyError};
 use crate::wire::json::{self, elements_of, members_of, push_quoted, string_value};
 
 /// The longest message taken over from an upstream, in characters.
@@ -153,7 +153,10 @@ fn error_type(error: &ProxyError) -> &'static str {
         | ErrorKind::BreakerOpen
         | ErrorKind::Exhausted => "server_error",
         ErrorKind::UpstreamStatus | ErrorKind::UpstreamInBand => {
-            error.upstream.as_ref().map_or("api_error", |answer| status_type(answer.status))
+            let told = error.upstream.as_ref().map(|answer| answer.status);
+            // A sick model, told as a bad request.
+            let told = told.filter(|status| *status != 400 || error.fault == Fault::Client);
+            told.map_or("api_error", status_type)
         }
         ErrorKind::UpstreamAuthentication
         | ErrorKind::Connect

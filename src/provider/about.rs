@@ -16,8 +16,8 @@ use crate::config::settings::{self, ProviderConfig};
 use crate::error::{ErrorKind, ProxyError};
 use crate::metrics::{Metrics, Switch};
 use crate::quota::{Limit, Source, Statement};
-use crate::upstream::{Client, ClientOptions};
-use crate::upstream::{classify, statements};
+use crate::upstream::{Client, ClientOptions, Respondent};
+use crate::upstream::{classify, inside, statements};
 
 /// What is known of a provider before it is asked anything.
 pub struct About {
@@ -77,8 +77,8 @@ impl About {
 
     /// What a refusal of this provider means, in words that name the provider and the setting to change.
     pub fn refusal(&self, status: u16, headers: &HeaderMap, body: &Bytes, now: SystemTime) -> ProxyError {
-        let sent_key = self.config.api_key.is_some();
-        let error = classify(status, headers, body, sent_key, now).at(&self.id);
+        let who = self.respondent();
+        let error = classify(status, headers, body, who, now).at(&self.id);
         let id = &*self.id;
         let retired = self.facts.retired.as_ref().filter(|retired| retired.announced_by(status, body));
         let (kind, message) = match (retired, error.kind) {
@@ -91,7 +91,7 @@ impl About {
                 let text = format!("`{id}` is not signed in to the service behind this model ({status})");
                 (error.kind, format!("{text}: run `ollama signin` where it runs"))
             }
-            (None, ErrorKind::UpstreamAuthentication) if sent_key => {
+            (None, ErrorKind::UpstreamAuthentication) if who.sent_key => {
                 let text = format!("`{id}` refused the key ({status})");
                 (error.kind, format!("{text}: set `providers.{id}.api_key` to a valid one"))
             }
@@ -103,6 +103,19 @@ impl About {
         };
         let named = ProxyError::new(kind, message).at(id);
         ProxyError { upstream: error.upstream, retry_after: error.retry_after, ..named }
+    }
+
+    /// What an error inside a successful answer means; any other stays as it is.
+    pub fn inside(&self, error: ProxyError, now: SystemTime) -> ProxyError {
+        inside(error, self.respondent(), now)
+    }
+
+    fn respondent(&self) -> Respondent {
+        Respondent {
+            sent_key: self.config.api_key.is_some(),
+            rate_headers: self.facts.rate_headers,
+            shared: self.facts.shared_limits,
+        }
     }
 
     /// What the head of an answer states about limits.

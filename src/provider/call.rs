@@ -285,7 +285,6 @@ async fn refusal(job: &Job, prepared: &Prepared, answer: Answer) -> Failed {
     let fields = rejected_fields(status, &body, &sent);
     let now = std::time::SystemTime::now();
     let mut error = job.about.refusal(status, &headers, &body, now);
-    error.statements = job.about.statements(&headers, now);
     if let Some(answer) = &mut error.upstream {
         answer.headers = headers::coming_down(&headers);
     }

@@ -52,6 +52,8 @@ pub struct KindFacts {
     pub usage_in_stream: UsageInStream,
     /// How its headers state limits.
     pub rate_headers: RateForm,
+    /// All models share its limits: a refusal that does not say whom it is for is for the account.
+    pub shared_limits: bool,
     /// Paths that differ from the adapter's.
     pub paths: Paths,
     /// What may be sent.

@@ -5,7 +5,7 @@ use actix_web::http::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETR
 use actix_web::{HttpResponse, HttpResponseBuilder};
 
 use crate::dialect::openai_error;
-use crate::error::{ErrorKind, ProxyError};
+use crate::error::{ErrorKind, Fault, ProxyError};
 
 /// Clients retry by themselves on 429 and 5xx; beyond this they should not.
 const LONGEST_CLIENT_RETRY_SECONDS: u64 = 60;
@@ -39,9 +39,12 @@ pub fn status(error: &ProxyError) -> StatusCode {
     }
 }
 
-/// The upstream's own status, if it is one that an error answer can have.
+/// The upstream's own status, if it is one that an error answer can have. A 400 that is no fault of the request would
+/// keep the client from trying again.
 fn upstream_status(error: &ProxyError) -> StatusCode {
-    let code = error.upstream.as_ref().map(|answer| answer.status).filter(|code| (400..600).contains(code));
+    let misleads = |code: &u16| *code == 400 && error.fault == Fault::Upstream;
+    let code = error.upstream.as_ref().map(|answer| answer.status);
+    let code = code.filter(|code| (400..600).contains(code) && !misleads(code));
     code.and_then(|code| StatusCode::from_u16(code).ok()).unwrap_or(StatusCode::BAD_GATEWAY)
 }
 

@@ -2,20 +2,20 @@
 //! Pure; the quota ledger and the breaker draw their own conclusions from the same answer.
 //! Sources: providers.md §1.2-1.3 and §2 (2026-11), which cite each provider's documentation and measurements.
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use http::HeaderMap;
 use http::header::RETRY_AFTER;
 
-use super::limits::refusal;
+use super::limits;
+use super::rate_headers::{RateForm, retry_after};
 use super::refusal::Words;
 use crate::error::{ErrorKind, Fault, ProxyError, Retry, UpstreamAnswer};
+use crate::quota::{Period, RefusalClass};
 
 /// How much of a refusal's body is kept.
 const MAX_KEPT_BODY: usize = 64 * 1024;
-/// No upstream may park us for longer than this.
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// Too big for this model: another may have a larger window.
 const TOO_BIG: [&str; 10] = [
@@ -66,32 +66,53 @@ const TIER_GATE: [&str; 7] = [
 ];
 /// A 400 that is about the key (Gemini).
 const BAD_KEY: [&str; 3] = ["api key not valid", "api key expired", "api_key_invalid"];
-/// No money: waiting does not help.
-const NO_MONEY: [&str; 6] = [
+/// Codes of a limit that is reached, in lower case.
+const LIMIT_CODES: [&str; 12] = [
+    "1302",
     "insufficient_quota",
-    "insufficient balance",
-    "insufficient_balance",
-    "payment required",
-    "payment_method_required",
-    "depleted your monthly included credits",
+    "queue_exceeded",
+    "rate_limit_error",
+    "rate_limit_exceeded",
+    "rate_limited",
+    "ratelimitreached",
+    "request_quota_exceeded",
+    "resource_exhausted",
+    "token_quota_exceeded",
+    "too_many_requests",
+    "too_many_requests_error",
 ];
-/// A quota of a day or more: waiting here does not help this request.
-const LONG_QUOTA: [&str; 7] =
-    ["perday", "per day", "per 86400s", "free-models-per-day", "daily free allocation", "weekly", "monthly"];
+/// The same in words.
+const LIMIT_WORDS: [&str; 5] =
+    ["rate limit exceeded", "rate limit reached", "rate limit of ", "too many requests", "usage limit"];
+
+/// The status of an error inside an answer that names none.
+const UNNAMED: u16 = 502;
+
+/// What is known of the upstream that answered.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Respondent {
+    /// A key of ours went with the request.
+    pub sent_key: bool,
+    /// How its headers state limits.
+    pub rate_headers: RateForm,
+    /// A limit that it does not name is one of the account, not one of the model.
+    pub shared: bool,
+}
 
 /// Whose fault it is and where to try again.
 type Verdict = (Fault, Retry);
 
-/// The error for an answer whose status is not 2xx. `sent_key` tells whether a key of ours went with the request.
+/// The error for an answer whose status is not 2xx.
 pub fn classify(
     status: u16,
     headers: &HeaderMap,
     body: &Bytes,
-    sent_key: bool,
+    who: Respondent,
     now: SystemTime,
 ) -> ProxyError {
     let words = Words::read(body);
     let code = words.code();
+    let said = limits::read(status, headers, &words, who, now);
     let mut error = match status {
         300..=399 => ProxyError::new(
             ErrorKind::UpstreamProtocol,
@@ -104,7 +125,7 @@ pub fn classify(
             "GitHub has shut GitHub Models down (410); remove this provider or replace it with another",
         ),
         _ if is_about_our_key(status, &words) => {
-            let remedy = match sent_key {
+            let remedy = match who.sent_key {
                 true => "refused the key; set the provider's `api_key` to a valid one",
                 false => "wants a key and none is configured; set the provider's `api_key`",
             };
@@ -115,7 +136,8 @@ pub fn classify(
                 Some(code) => format!("the upstream answered {status} ({code})"),
                 None => format!("the upstream answered {status}"),
             };
-            let (fault, retry) = verdict(status, &words);
+            let refused = said.refusal.as_ref().map(|refusal| refusal.class);
+            let (fault, retry) = verdict(status, &words, refused);
             ProxyError { fault, retry, ..ProxyError::new(ErrorKind::UpstreamStatus, message) }
         }
     };
@@ -123,10 +145,10 @@ pub fn classify(
         ErrorKind::UpstreamStatus => code.map(str::to_owned),
         _ => None,
     };
-    let refusal = refusal(status, headers, &words, now);
     error.retry_after =
-        retry_after(headers, now).or_else(|| refusal.as_ref().and_then(|refusal| refusal.retry_after));
-    error.refusal = refusal.map(Box::new);
+        retry_after(headers, now).or_else(|| said.refusal.as_ref().and_then(|refusal| refusal.retry_after));
+    error.refusal = said.refusal.map(Box::new);
+    error.statements = said.statements;
     error.upstream = Some(Box::new(UpstreamAnswer {
         status,
         body: body.slice(..body.len().min(MAX_KEPT_BODY)),
@@ -134,6 +156,30 @@ pub fn classify(
         retry_after: headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()).map(str::to_owned),
     }));
     error
+}
+
+/// What an error inside a successful answer means: as much as if it had come with the status that it names. One that
+/// names none, but speaks of a limit, is a 429.
+pub fn inside(error: ProxyError, who: Respondent, now: SystemTime) -> ProxyError {
+    let Some(answer) = error.upstream.as_deref().filter(|_| error.kind == ErrorKind::UpstreamInBand) else {
+        return error;
+    };
+    let words = Words::read(&answer.body);
+    let is_limit = || words.is_coded(&LIMIT_CODES) || words.say(&LIMIT_WORDS);
+    let status = if answer.status == UNNAMED && is_limit() { 429 } else { answer.status };
+    let read = classify(status, &HeaderMap::new(), &answer.body, who, now);
+    let upstream = UpstreamAnswer { status, ..answer.clone() };
+    // What it means that an upstream is sick while it answers is in the error already.
+    let (fault, retry) = if status < 500 { (read.fault, read.retry) } else { (error.fault, error.retry) };
+    ProxyError {
+        fault,
+        retry,
+        upstream: Some(Box::new(upstream)),
+        retry_after: read.retry_after,
+        refusal: read.refusal,
+        statements: read.statements,
+        ..error
+    }
 }
 
 /// Whether the refusal is about our key rather than about the request or the model.
@@ -147,14 +193,15 @@ fn is_about_our_key(status: u16, words: &Words) -> bool {
     }
 }
 
-fn verdict(status: u16, words: &Words) -> Verdict {
+fn verdict(status: u16, words: &Words, refused: Option<RefusalClass>) -> Verdict {
     match status {
+        400 if refused == Some(RefusalClass::Payment) => (Fault::Upstream, Retry::Elsewhere),
         400 | 413 | 422 => request_verdict(status, words),
         // The model, the route or the plan is not there for us; it may be elsewhere.
         404 | 410 | 451 => (Fault::Client, Retry::Elsewhere),
         402 | 403 | 412 => (Fault::Upstream, Retry::Elsewhere),
-        429 if words.say(&["request too large"]) => (Fault::Client, Retry::Elsewhere),
-        429 if words.say(&NO_MONEY) || words.say(&LONG_QUOTA) => (Fault::Upstream, Retry::Elsewhere),
+        429 if refused == Some(RefusalClass::TooLarge) => (Fault::Client, Retry::Elsewhere),
+        429 if refused.is_some_and(is_lasting) => (Fault::Upstream, Retry::Elsewhere),
         // 498 is Groq's flex capacity, 529 Anthropic's overload, 520-530 Cloudflare between us and the upstream.
         408 | 409 | 425 | 429 | 498 | 502..=504 | 520..=530 => (Fault::Upstream, Retry::Here),
         // 499 is Ollama's for a client that left. Some 500 are caused by the request (an image sent to a text model),
@@ -164,10 +211,23 @@ fn verdict(status: u16, words: &Words) -> Verdict {
     }
 }
 
+/// Waiting here does not help this request: the window is of an hour or more, or it is no matter of time.
+fn is_lasting(class: RefusalClass) -> bool {
+    const HOUR: Period = Period::Millis(3_600_000);
+    match class {
+        RefusalClass::Window(period) => period.is_some_and(|period| period >= HOUR),
+        RefusalClass::Payment
+        | RefusalClass::NoAllowance
+        | RefusalClass::ModelGone
+        | RefusalClass::TooLarge => true,
+        RefusalClass::Concurrency | RefusalClass::Overloaded => false,
+    }
+}
+
 /// A refusal of the request itself.
 fn request_verdict(status: u16, words: &Words) -> Verdict {
     // NVIDIA NIM reports a sick model as a 400.
-    if words.say(&["degraded function cannot be invoked"]) || words.say(&NO_MONEY) {
+    if words.say(&["degraded function cannot be invoked"]) {
         return (Fault::Upstream, Retry::Elsewhere);
     }
     let elsewhere = status == 413
@@ -176,29 +236,6 @@ fn request_verdict(status: u16, words: &Words) -> Verdict {
         || words.say(&MODEL_GONE)
         || words.say(&["not allowed to access model"]);
     (Fault::Client, if elsewhere { Retry::Elsewhere } else { Retry::No })
-}
-
-/// When the upstream says a retry makes sense: `retry-after-ms`, else `Retry-After` as seconds or HTTP-date.
-/// A moment that is past is zero; nothing is longer than 30 days; what cannot be read is `None`.
-pub fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
-    let milliseconds = text("retry-after-ms").and_then(|value| number(value, 1000.0));
-    milliseconds.or_else(|| {
-        let value = text(RETRY_AFTER.as_str())?;
-        number(value, 1.0).or_else(|| {
-            let moment = httpdate::parse_http_date(value).ok()?;
-            Some(moment.duration_since(now).unwrap_or(Duration::ZERO).min(MAX_RETRY_AFTER))
-        })
-    })
-}
-
-/// A plain decimal number of units, of which `per_second` make a second.
-fn number(value: &str, per_second: f64) -> Option<Duration> {
-    if value.is_empty() || !value.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
-        return None;
-    }
-    let seconds = value.parse::<f64>().ok()? / per_second;
-    Some(Duration::try_from_secs_f64(seconds).unwrap_or(MAX_RETRY_AFTER).min(MAX_RETRY_AFTER))
 }
 
 #[cfg(test)]

@@ -10,11 +10,12 @@ mod framing;
 mod guard;
 mod limits;
 mod pool;
+mod prose;
 mod rate_headers;
 mod refusal;
 mod tls;
 
-pub use classify::{classify, retry_after};
+pub use classify::{Respondent, classify, inside};
 pub use client::{Answer, AnswerBody, Client, ClientOptions, Outgoing};
 pub use failure::NO_CONNECTION;
 pub use rate_headers::{RateForm, statements};

@@ -5,12 +5,13 @@
 use std::time::{Duration, SystemTime};
 
 use http::HeaderMap;
+use http::header::RETRY_AFTER;
 use serde::Deserialize;
 
 use crate::quota::{Period, Statement, Unit};
 
 /// No upstream may put us off for longer.
-const LONGEST: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+pub(super) const LONGEST: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// Larger numbers are no limits but nonsense.
 const MOST: u64 = 1 << 50;
 
@@ -31,7 +32,7 @@ pub enum RateForm {
     Mistral,
     /// `anthropic-ratelimit-*`.
     Anthropic,
-    /// `x-ratelimit-*` of the free models' day.
+    /// `x-ratelimit-*` of the free models' day, or of their minute.
     Openrouter,
 }
 
@@ -228,8 +229,10 @@ const FORMS: [Form; 19] = [
     row(
         RateForm::Openrouter,
         Unit::Requests,
+        // Or the minute: see `of_openrouter`. All free models share both, as the catalogue knows; where the user
+        // replaced its limits, nothing is drawn for the models that are paid for.
         Period::DAY,
-        Kind::Account,
+        Kind::Model,
         ["x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset"],
     ),
     row(
@@ -257,17 +260,44 @@ pub fn statements(headers: &HeaderMap, form: RateForm, now: SystemTime) -> Vec<S
         if amount.is_none() && remaining.is_none() {
             return None;
         }
+        let resets_in = text(row.reset).and_then(|value| wait(value, now));
+        let period = match form {
+            RateForm::Openrouter => of_openrouter(amount, resets_in, now),
+            _ => Some(row.period),
+        };
         Some(Statement {
             unit: row.unit,
-            period: Some(row.period),
+            period,
             per_model: row.per_model,
             amount,
             remaining,
-            resets_in: text(row.reset).and_then(|value| wait(value, now)),
+            resets_in,
             refills: row.refills,
         })
     })
     .collect()
+}
+
+/// Which of OpenRouter's two windows one trio of headers is about: 20 requests a minute, or 50 (1000) a day that ends at
+/// 00:00 UTC (openrouter.ai/docs/api_reference/limits, 2026-10-17). A reset further away than a minute is the day's;
+/// a near one is the minute's, unless the day is about to end and the amount is more than a minute's.
+fn of_openrouter(amount: Option<u64>, resets_in: Option<Duration>, now: SystemTime) -> Option<Period> {
+    const MOST_A_MINUTE: u64 = 20;
+    const DAY_SECONDS: u64 = 86_400;
+    /// Clocks differ.
+    const SLACK: Duration = Duration::from_secs(5);
+    let is_large = amount.map(|amount| amount > MOST_A_MINUTE);
+    // A moment that is past tells nothing.
+    let Some(resets_in) = resets_in.filter(|wait| !wait.is_zero()) else {
+        return is_large.map(|large| if large { Period::DAY } else { Period::MINUTE });
+    };
+    if resets_in > Duration::from_secs(60) + SLACK {
+        return Some(Period::DAY);
+    }
+    let of_day = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs() % DAY_SECONDS;
+    let to_midnight = Duration::from_secs(DAY_SECONDS - of_day);
+    let at_midnight = resets_in.abs_diff(to_midnight) <= SLACK;
+    Some(if at_midnight && is_large == Some(true) { Period::DAY } else { Period::MINUTE })
 }
 
 fn count(text: &str) -> Option<u64> {
@@ -280,8 +310,8 @@ fn count(text: &str) -> Option<u64> {
 /// nothing is longer than 30 days, and what is none of these is `None`.
 pub fn wait(text: &str, now: SystemTime) -> Option<Duration> {
     let text = text.trim();
-    if let Ok(number) = text.parse::<f64>() {
-        return number_of(number, now);
+    if let Some(number) = decimal(text) {
+        return Some(number_of(number, now));
     }
     let found = go_duration(text).or_else(|| {
         let moment = text
@@ -294,10 +324,25 @@ pub fn wait(text: &str, now: SystemTime) -> Option<Duration> {
     Some(found.min(LONGEST))
 }
 
-fn number_of(number: f64, now: SystemTime) -> Option<Duration> {
-    if !number.is_finite() || number < 0.0 {
-        return None;
+/// When the upstream says that a retry makes sense: `retry-after-ms`, else `Retry-After` in any form of [`wait`].
+pub fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let milliseconds = text("retry-after-ms").and_then(decimal);
+    match milliseconds {
+        Some(number) => Some(number_of(number / 1000.0, now)),
+        None => wait(text(RETRY_AFTER.as_str())?, now),
     }
+}
+
+/// A plain number: without sign and exponent, and no word such as `inf`.
+fn decimal(text: &str) -> Option<f64> {
+    let text = text.trim();
+    let is_plain = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    text.parse().ok().filter(|number: &f64| is_plain && number.is_finite())
+}
+
+/// Seconds from now, or seconds or milliseconds since the epoch, by the size of the number.
+fn number_of(number: f64, now: SystemTime) -> Duration {
     let since_epoch = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64();
     let seconds = if number < 1e9 {
         number
@@ -306,7 +351,7 @@ fn number_of(number: f64, now: SystemTime) -> Option<Duration> {
     } else {
         number / 1000.0 - since_epoch
     };
-    Some(Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(LONGEST).min(LONGEST))
+    Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(LONGEST).min(LONGEST)
 }
 
 /// A duration as Go prints it: numbers, each with a unit.

@@ -2,10 +2,14 @@
 //! Pure; it decides nothing about status or retry (`classify.rs` does).
 
 use bytes::Bytes;
+use http::HeaderMap;
+use http::header::{HeaderName, HeaderValue};
 use serde_json::Value;
 
 /// Largest refusal that is looked into.
 const MAX_READ: usize = 256 * 1024;
+/// Looks into no more entries than these of one list.
+const MOST_ENTRIES: usize = 16;
 /// Fields that carry the task itself: without them it would be another request.
 const NEVER: [&str; 7] = ["model", "messages", "prompt", "suffix", "input", "stream", "tools"];
 
@@ -41,11 +45,20 @@ const UNWANTED: [&str; 11] = [
 
 /// The texts and codes of a refusal, from all the places where providers put them, in lower case:
 /// `error.message`, `error` as a string (Ollama), `message` (Mistral, Cerebras), `detail` (Mistral, NIM),
-/// `errors[].message` (Cloudflare), `title` (NIM), the first of an array (Gemini), `error.metadata.raw` (OpenRouter).
-/// Empty for what is not JSON.
+/// `errors[].message` (Cloudflare), `title` (NIM), the first of an array (Gemini), `error.metadata.raw` (OpenRouter),
+/// `error.details[]` with its `quotaId`s and its `retryDelay` (Gemini). Empty for what is not JSON.
 pub(super) struct Words {
     value: Option<Value>,
     text: String,
+}
+
+/// One quota that a request violated, as Gemini names it (`google.rpc.QuotaFailure`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Violation {
+    /// `quotaId` in lower case: `generaterequestsperdayperprojectpermodel-freetier`.
+    pub(super) id: String,
+    /// `quotaValue`, the quota itself.
+    pub(super) value: Option<u64>,
 }
 
 // === impl Words ===
@@ -91,6 +104,46 @@ impl Words {
             .find(|code| is_word(code))
     }
 
+    /// Whether one of the upstream's own codes, words or numbers, is one of these; all in lower case.
+    pub(super) fn is_coded(&self, any: &[&str]) -> bool {
+        const KEYS: [&str; 3] = ["code", "type", "status"];
+        let top = self.value.as_ref();
+        let objects = [top.and_then(|top| top.get("error")), top];
+        let mut codes =
+            objects.into_iter().flatten().flat_map(|object| KEYS.iter().filter_map(|key| object.get(key)));
+        codes.any(|code| match code {
+            Value::String(word) => any.iter().any(|one| word.eq_ignore_ascii_case(one)),
+            Value::Number(number) => any.contains(&number.to_string().as_str()),
+            _ => false,
+        })
+    }
+
+    /// The quotas that were violated, where the upstream lists them.
+    pub(super) fn violations(&self) -> Vec<Violation> {
+        let error = self.value.as_ref().and_then(|top| top.get("error"));
+        let details = error.into_iter().flat_map(|error| entries(error, "details"));
+        let listed = details.flat_map(|detail| entries(detail, "violations"));
+        let read = |violation: &Value| {
+            let value = violation.get("quotaValue");
+            Some(Violation {
+                id: violation.get("quotaId")?.as_str()?.to_ascii_lowercase(),
+                value: value.and_then(|value| value.as_u64().or_else(|| value.as_str()?.trim().parse().ok())),
+            })
+        };
+        listed.filter_map(read).take(MOST_ENTRIES).collect()
+    }
+
+    /// The headers that OpenRouter repeats in `error.metadata.headers`.
+    pub(super) fn headers(&self) -> HeaderMap {
+        let headers = self.value.as_ref().and_then(|top| top.pointer("/error/metadata/headers"));
+        let entries = headers.and_then(Value::as_object).into_iter().flatten();
+        let read = |(name, value): (&String, &Value)| {
+            let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            Some((HeaderName::try_from(name).ok()?, HeaderValue::try_from(text).ok()?))
+        };
+        entries.take(MOST_ENTRIES).filter_map(read).collect()
+    }
+
     /// `error.param` or `param`.
     fn param(&self) -> Option<&str> {
         let top = self.value.as_ref()?;
@@ -126,8 +179,16 @@ fn gather(value: &Value, text: &mut String) {
         Some(Value::String(words)) => add(words, text),
         Some(error @ Value::Object(_)) => {
             gather_entry(error, text);
-            for detail in error.get("details").and_then(Value::as_array).into_iter().flatten() {
+            for detail in entries(error, "details") {
                 gather_entry(detail, text);
+                for violation in entries(detail, "violations") {
+                    if let Some(id) = violation.get("quotaId").and_then(Value::as_str) {
+                        add(id, text);
+                    }
+                }
+                if let Some(delay) = detail.get("retryDelay").and_then(Value::as_str) {
+                    add(&format!("retryDelay {delay}"), text);
+                }
             }
             if let Some(raw) = error.get("metadata").and_then(|metadata| metadata.get("raw")) {
                 match raw {
@@ -141,6 +202,11 @@ fn gather(value: &Value, text: &mut String) {
     for error in value.get("errors").and_then(Value::as_array).into_iter().flatten() {
         gather_entry(error, text);
     }
+}
+
+/// The entries of the array under this key.
+fn entries<'v>(value: &'v Value, key: &str) -> impl Iterator<Item = &'v Value> {
+    value.get(key).and_then(Value::as_array).into_iter().flatten().take(MOST_ENTRIES)
 }
 
 /// The plain texts of one object; a validation report's `input`, which repeats the prompt, is not among them.

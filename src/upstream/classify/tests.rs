@@ -6,8 +6,9 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http::header::HeaderValue;
 
-use super::{MAX_KEPT_BODY, MAX_RETRY_AFTER, classify, retry_after};
-use crate::error::{ErrorKind, Fault, ProxyError, Retry};
+use super::{MAX_KEPT_BODY, Respondent, classify, inside};
+use crate::error::{ErrorKind, Fault, ProxyError, Retry, UpstreamAnswer};
+use crate::quota::{Period, RefusalClass};
 
 const MIB: usize = 1 << 20;
 
@@ -16,8 +17,12 @@ fn now() -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_305_600)
 }
 
+fn ours() -> Respondent {
+    Respondent { sent_key: true, ..Respondent::default() }
+}
+
 fn of(status: u16, body: &str) -> ProxyError {
-    classify(status, &HeaderMap::new(), &Bytes::copy_from_slice(body.as_bytes()), true, now())
+    classify(status, &HeaderMap::new(), &Bytes::copy_from_slice(body.as_bytes()), ours(), now())
 }
 
 fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
@@ -28,7 +33,7 @@ fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
 fn status_and_body_are_kept_as_they_came_and_the_message_holds_no_upstream_text() {
     let body = r#"{"error":{"message":"secret prompt","type":"invalid_request_error","code":"bad_thing"}}"#;
     let headers = headers(&[("retry-after", "7")]);
-    let error = classify(400, &headers, &Bytes::from(body), true, now());
+    let error = classify(400, &headers, &Bytes::from(body), ours(), now());
     let upstream = error.upstream.as_deref().unwrap();
     assert_eq!((upstream.status, &upstream.body[..]), (400, body.as_bytes()));
     assert_eq!(upstream.retry_after.as_deref(), Some("7"));
@@ -71,7 +76,7 @@ fn a_refused_key_says_which_setting_to_fix() {
         assert_eq!(error.message, said);
         assert!(!format!("{error}").contains("sk-"));
     }
-    let keyless = classify(401, &HeaderMap::new(), &Bytes::new(), false, now());
+    let keyless = classify(401, &HeaderMap::new(), &Bytes::new(), Respondent::default(), now());
     assert_eq!(
         keyless.message,
         "the upstream wants a key and none is configured; set the provider's `api_key` (401)"
@@ -258,36 +263,95 @@ fn nested_garbage_is_survived() {
     }
 }
 
-// === retry-after ===
-
 #[test]
-fn retry_after_is_read_in_each_of_its_forms() {
-    for (pairs, seconds) in [
-        (vec![], None),
-        (vec![("retry-after", "57")], Some(57.0)),
-        (vec![("retry-after", "0")], Some(0.0)),
-        (vec![("retry-after", " 3 ")], Some(3.0)),
-        (vec![("retry-after", "1.5")], Some(1.5)),
-        (vec![("retry-after-ms", "1500")], Some(1.5)),
-        (vec![("retry-after-ms", "250"), ("retry-after", "9")], Some(0.25)),
-        (vec![("retry-after-ms", "soon"), ("retry-after", "9")], Some(9.0)),
-        (vec![("retry-after", "Sun, 22 Nov 2026 00:01:00 GMT")], Some(60.0)),
-        (vec![("retry-after", "Sat, 21 Nov 2026 00:00:00 GMT")], Some(0.0)),
-        (vec![("retry-after", "-1")], None),
-        (vec![("retry-after", "1e3")], None),
-        (vec![("retry-after", "inf")], None),
-        (vec![("retry-after", "..")], None),
-        (vec![("retry-after", "")], None),
-        (vec![("retry-after", "soon")], None),
+fn a_sick_model_is_not_the_clients_fault() {
+    let body = r#"{"status":400,"title":"Bad Request","detail":"Function id 'x': DEGRADED function cannot be invoked"}"#;
+    let error = of(400, body);
+    assert_eq!((error.fault, error.retry, error.refusal.is_none()), (Fault::Upstream, Retry::Elsewhere, true));
+    assert!(error.counts_against_upstream());
+    for (status, body) in [
+        (400, r#"{"error":{"message":"messages is empty"}}"#),
+        (400, r#"{"error":{"message":"Insufficient Balance"}}"#),
+        (429, r#"{"status":429,"title":"Too Many Requests"}"#),
     ] {
-        let expected = seconds.map(Duration::from_secs_f64);
-        assert_eq!(retry_after(&headers(&pairs), now()), expected, "{pairs:?}");
+        assert!(!of(status, body).counts_against_upstream(), "{body}");
     }
 }
 
 #[test]
-fn nobody_parks_us_for_more_than_30_days() {
-    for value in ["2592001", "99999999999999999999999999", "Fri, 31 Dec 9999 23:59:59 GMT"] {
-        assert_eq!(retry_after(&headers(&[("retry-after", value)]), now()), Some(MAX_RETRY_AFTER), "{value}");
+fn an_empty_purse_that_is_told_as_a_400_is_not_taken_for_a_bad_request() {
+    let error = of(400, r#"{"error":{"message":"Insufficient Balance"}}"#);
+    assert_eq!((error.fault, error.retry), (Fault::Upstream, Retry::Elsewhere));
+    assert_eq!(error.refusal.map(|refusal| refusal.class), Some(RefusalClass::Payment));
+}
+
+#[test]
+fn a_window_of_hours_is_not_asked_again_for_this_request() {
+    for body in [
+        r#"{"error":"you (x) have reached your session usage limit, upgrade for higher limits"}"#,
+        r#"[{"error":{"code":429,"status":"RESOURCE_EXHAUSTED","details":[{"violations":[{"quotaId":"GenerateRequestsPerDayPerProjectPerModel-FreeTier","quotaValue":"20"}]}]}}]"#,
+    ] {
+        assert_eq!(of(429, body).retry, Retry::Elsewhere, "{body}");
     }
+}
+
+// === errors inside an answer ===
+
+fn within(status: u16, body: &str) -> ProxyError {
+    let mut error = ProxyError::new(ErrorKind::UpstreamInBand, "`p` reported an error inside its answer");
+    let body = Bytes::copy_from_slice(body.as_bytes());
+    error.upstream = Some(Box::new(UpstreamAnswer { status, body, headers: Vec::new(), retry_after: None }));
+    inside(error, ours(), now())
+}
+
+#[test]
+fn a_limit_inside_an_answer_is_not_taken_for_a_sick_upstream() {
+    for (status, body, class) in [
+        (
+            429,
+            r#"{"error":{"code":429,"message":"Rate limit exceeded: free-models-per-day. Add 10 credits"}}"#,
+            RefusalClass::Window(Some(Period::DAY)),
+        ),
+        // It names no status.
+        (
+            502,
+            r#"{"error":{"message":"Rate limit reached for requests","code":"1302"}}"#,
+            RefusalClass::Concurrency,
+        ),
+        (
+            502,
+            r#"{"error":{"type":"rate_limit_error","message":"slow down"}}"#,
+            RefusalClass::Window(None),
+        ),
+        (
+            502,
+            r#"{"error":"you (x) have reached your weekly usage limit"}"#,
+            RefusalClass::Window(Some(Period::Millis(604_800_000))),
+        ),
+        (402, r#"{"error":{"code":402,"message":"Insufficient credits"}}"#, RefusalClass::Payment),
+    ] {
+        let error = within(status, body);
+        assert_eq!(error.kind, ErrorKind::UpstreamInBand, "{body}");
+        assert_eq!(error.refusal.as_ref().map(|refusal| refusal.class), Some(class), "{body}");
+        assert!(error.retry != Retry::No && !error.counts_against_upstream(), "{body}");
+        let told = error.upstream.map(|answer| answer.status);
+        assert_eq!(told, Some(if status == 402 { 402 } else { 429 }), "{body}");
+    }
+}
+
+#[test]
+fn a_sick_upstream_inside_an_answer_is_not_taken_for_a_limit() {
+    for body in [r#"{"error":{"code":502,"message":"Provider returned error"}}"#, r#"{"choices":[]}"#, ""] {
+        let error = within(502, body);
+        assert_eq!((error.refusal.is_none(), error.counts_against_upstream()), (true, true), "{body}");
+        assert_eq!((error.fault, error.retry), (Fault::Upstream, Retry::Elsewhere));
+    }
+}
+
+#[test]
+fn a_bad_request_inside_an_answer_speaks_against_nobody_else() {
+    let body = r#"{"error":{"code":400,"message":"maximum context length is 8192 tokens"}}"#;
+    let error = within(400, body);
+    assert_eq!((error.fault, error.retry), (Fault::Client, Retry::Elsewhere));
+    assert!(!error.counts_against_upstream());
 }

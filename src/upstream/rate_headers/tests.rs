@@ -97,3 +97,79 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn openrouters_minute_is_not_taken_for_its_day_nor_the_day_for_a_minute() {
+    // 2026-11-28 00:00:00 UTC.
+    let midnight = 1_795_824_000;
+    let period = |amount: &str, reset: Option<u64>, at: u64| {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(at);
+        let mut stated = headers(&[("x-ratelimit-limit", amount), ("x-ratelimit-remaining", "0")]);
+        if let Some(reset) = reset {
+            let value = HeaderValue::from_str(&format!("{}", reset * 1000)).unwrap();
+            stated.insert("x-ratelimit-reset", value);
+        }
+        let found = statements(&stated, RateForm::Openrouter, now).pop();
+        found.and_then(|statement| statement.period)
+    };
+    let noon = midnight - 43_200;
+    let (minute, day) = (Some(Period::MINUTE), Some(Period::DAY));
+    assert_eq!(period("20", Some(noon + 40), noon), minute);
+    assert_eq!(period("50", Some(midnight), noon), day);
+    assert_eq!(period("1000", Some(midnight), noon), day);
+    // The last minute of the day.
+    assert_eq!(period("50", Some(midnight), midnight - 30), day);
+    assert_eq!(period("20", Some(midnight), midnight - 30), minute);
+    // Should the minute's limit be raised, its reset still tells.
+    assert_eq!(period("60", Some(noon + 40), noon), minute);
+    // Without a reset, or with one of yesterday, the amount tells.
+    assert_eq!((period("20", None, noon), period("50", None, noon)), (minute, day));
+    assert_eq!(period("50", Some(noon - 9), noon), day);
+}
+
+#[test]
+fn a_paid_model_is_not_counted_among_the_free_ones() {
+    let stated = headers(&[("x-ratelimit-limit", "50"), ("x-ratelimit-remaining", "0")]);
+    let found = statements(&stated, RateForm::Openrouter, now());
+    assert!(found.iter().all(|statement| statement.per_model));
+}
+
+#[test]
+fn a_moment_since_the_epoch_is_not_waited_for_as_so_many_seconds() {
+    for (name, value) in [
+        ("retry-after", "1785600060"),
+        ("retry-after", "1785600060000"),
+        ("retry-after", "2026-08-01T16:01:00Z"),
+        ("retry-after", "Sat, 01 Aug 2026 16:01:00 GMT"),
+        ("retry-after", "1m0s"),
+        ("retry-after", "60"),
+        ("retry-after", " 60.0 "),
+        ("retry-after-ms", "60000"),
+        ("retry-after-ms", "1785600060000"),
+    ] {
+        let found = retry_after(&headers(&[(name, value)]), now());
+        assert_eq!(found, Some(Duration::from_secs(60)), "{name}: {value}");
+    }
+}
+
+#[test]
+fn what_is_no_wait_is_not_taken_for_one() {
+    for value in ["-1", "1e3", "inf", "NaN", "..", "", "soon"] {
+        assert_eq!(retry_after(&headers(&[("retry-after", value)]), now()), None, "{value}");
+    }
+    assert_eq!(retry_after(&headers(&[]), now()), None);
+    let past = headers(&[("retry-after", "Sat, 25 Jul 2026 00:00:00 GMT")]);
+    assert_eq!(retry_after(&past, now()), Some(Duration::ZERO));
+    let both = headers(&[("retry-after-ms", "250"), ("retry-after", "9")]);
+    assert_eq!(retry_after(&both, now()), Some(Duration::from_millis(250)));
+    let odd = headers(&[("retry-after-ms", "soon"), ("retry-after", "9")]);
+    assert_eq!(retry_after(&odd, now()), Some(Duration::from_secs(9)));
+}
+
+#[test]
+fn nobody_parks_us_for_more_than_30_days() {
+    for value in ["2592001", "99999999999999999999999999", "Fri, 31 Dec 9999 23:59:59 GMT"] {
+        let found = retry_after(&headers(&[("retry-after", value)]), now());
+        assert_eq!(found, Some(LONGEST), "{value}");
+    }
+}
