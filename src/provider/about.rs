@@ -165,3 +165,6 @@ fn read(written: &settings::Limit, each_model: bool, source: Source) -> Result<L
         source,
     )
 }
+
+#[cfg(test)]
+mod tests;

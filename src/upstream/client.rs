@@ -145,9 +145,20 @@ impl Client {
     /// # Errors
     /// `Connect`, `Timeout` (connecting only), `Truncated` and `UpstreamProtocol`.
     pub async fn send(&self, request: Outgoing) -> Result<Answer, ProxyError> {
+        self.send_telling(request, || {}).await
+    }
+
+    /// As [`Client::send`]; `sending` is called each time the request is about to go out, which may be twice: whoever
+    /// counts requests must count both, as nobody knows what became of the first.
+    ///
+    /// # Errors
+    /// As [`Client::send`].
+    pub async fn send_telling(&self, request: Outgoing, sending: impl Fn()) -> Result<Answer, ProxyError> {
+        sending();
         let result = match self.attempt(&request, &self.authority).await {
             Err(failure) if failure.kind == FailureKind::Stale => {
                 tracing::debug!(peer = %self.peer, "a reused connection was dead; trying once on a fresh one");
+                sending();
                 self.attempt(&request, &self.fresh_authority).await
             }
             result => result,

@@ -48,10 +48,7 @@ const TEXTS: [(&[&str], RefusalClass); 12] = [
     (&["weekly usage limit", "per week"], RefusalClass::Window(Some(WEEK))),
     (&["hourly usage limit", "per hour"], RefusalClass::Window(Some(HOUR))),
     (&["monthly usage limit", "per month", "calls / month"], RefusalClass::Window(Some(Period::Month))),
-    (
-        &["free-models-per-day", "daily free allocation", "neurons"],
-        RefusalClass::Window(Some(Period::DAY)),
-    ),
+    (&["free-models-per-day", "daily free allocation", "neurons"], RefusalClass::Window(Some(Period::DAY))),
     // Before "per day": the minute's words may end with how many a day one could buy.
     (&["free-models-per-min"], RefusalClass::Window(Some(Period::MINUTE))),
     (

@@ -120,11 +120,8 @@ pub(super) fn unit_of_id(id: &str) -> Option<Unit> {
 
 /// The window of a quota of this id.
 pub(super) fn period_of_id(id: &str) -> Option<Period> {
-    const PERIODS: [(&str, Period); 3] = [
-        ("perday", Period::DAY),
-        ("perhour", Period::Millis(3_600_000)),
-        ("perminute", Period::MINUTE),
-    ];
+    const PERIODS: [(&str, Period); 3] =
+        [("perday", Period::DAY), ("perhour", Period::Millis(3_600_000)), ("perminute", Period::MINUTE)];
     PERIODS.iter().find(|(word, _)| id.contains(word)).map(|(_, period)| *period)
 }
 

@@ -69,9 +69,21 @@ fn another_shape_is_wrapped_with_its_message_and_code() {
     let wanted = json!({"error": {"message": "Rate limit exceeded", "type": "rate_limit_error", "param": null, "code": "1300"}});
     assert_eq!(parsed(&openai_error(&with_answer(ErrorKind::UpstreamStatus, 429, body))), wanted);
     let numbered = r#"[{"error":{"code":400,"message":"Unknown name"}}]"#;
-    let result = parsed(&openai_error(&with_answer(ErrorKind::UpstreamStatus, 400, numbered)));
+    let mut error = with_answer(ErrorKind::UpstreamStatus, 400, numbered);
+    error.fault = Fault::Client;
+    let result = parsed(&openai_error(&error));
     assert_eq!(result["error"]["message"], "Unknown name");
     assert_eq!(result["error"]["type"], "invalid_request_error");
+}
+
+#[test]
+fn a_sick_model_is_not_called_an_invalid_request() {
+    let body = r#"{"status":400,"title":"Bad Request","detail":"DEGRADED function cannot be invoked"}"#;
+    let error = with_answer(ErrorKind::UpstreamStatus, 400, body);
+    assert_eq!(
+        (error.fault, parsed(&openai_error(&error))["error"]["type"].as_str()),
+        (Fault::Upstream, Some("api_error"))
+    );
 }
 
 #[test]

@@ -267,7 +267,10 @@ fn nested_garbage_is_survived() {
 fn a_sick_model_is_not_the_clients_fault() {
     let body = r#"{"status":400,"title":"Bad Request","detail":"Function id 'x': DEGRADED function cannot be invoked"}"#;
     let error = of(400, body);
-    assert_eq!((error.fault, error.retry, error.refusal.is_none()), (Fault::Upstream, Retry::Elsewhere, true));
+    assert_eq!(
+        (error.fault, error.retry, error.refusal.is_none()),
+        (Fault::Upstream, Retry::Elsewhere, true)
+    );
     assert!(error.counts_against_upstream());
     for (status, body) in [
         (400, r#"{"error":{"message":"messages is empty"}}"#),
@@ -318,11 +321,7 @@ fn a_limit_inside_an_answer_is_not_taken_for_a_sick_upstream() {
             r#"{"error":{"message":"Rate limit reached for requests","code":"1302"}}"#,
             RefusalClass::Concurrency,
         ),
-        (
-            502,
-            r#"{"error":{"type":"rate_limit_error","message":"slow down"}}"#,
-            RefusalClass::Window(None),
-        ),
+        (502, r#"{"error":{"type":"rate_limit_error","message":"slow down"}}"#, RefusalClass::Window(None)),
         (
             502,
             r#"{"error":"you (x) have reached your weekly usage limit"}"#,

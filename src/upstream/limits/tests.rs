@@ -152,9 +152,15 @@ fn a_quota_of_zero_is_not_waited_for() {
 fn what_is_for_the_whole_account_is_not_taken_for_one_models() {
     let shared = Respondent { shared: true, ..Respondent::default() };
     for (body, who) in [
-        (r#"{"message":"You are using a Trial key, which is limited to 20 API calls / minute"}"#, Respondent::default()),
+        (
+            r#"{"message":"You are using a Trial key, which is limited to 20 API calls / minute"}"#,
+            Respondent::default(),
+        ),
         (r#"{"status":429,"title":"Too Many Requests"}"#, shared),
-        (r#"{"error":{"code":"rate_limit_exceeded","message":"Rate limit exceeded, please try again later"}}"#, shared),
+        (
+            r#"{"error":{"code":"rate_limit_exceeded","message":"Rate limit exceeded, please try again later"}}"#,
+            shared,
+        ),
         (
             r#"{"error":{"message":"Rate limit of 24 per 60s exceeded for UserByMinute. Please wait 55 seconds"}}"#,
             Respondent::default(),
@@ -232,6 +238,10 @@ fn a_limit_of_somebody_behind_the_upstream_is_not_taken_for_ours() {
 
 #[test]
 fn what_is_no_refusal_states_nothing_in_words() {
-    let body = r#"{"error":{"message":"you wrote: limited to 20 API calls / minute, (RPM): Limit 30, Used 30"}}"#;
-    assert_eq!(all_said(400, &[], body, Respondent::default()), Said { refusal: None, statements: Vec::new() });
+    let body =
+        r#"{"error":{"message":"you wrote: limited to 20 API calls / minute, (RPM): Limit 30, Used 30"}}"#;
+    assert_eq!(
+        all_said(400, &[], body, Respondent::default()),
+        Said { refusal: None, statements: Vec::new() }
+    );
 }

@@ -20,7 +20,9 @@ fn brief(message: &str) -> Option<(Unit, Option<Period>, bool, Option<u64>, Opti
 #[test]
 fn groqs_numbers_are_not_lost() {
     let of = |what: &str| {
-        brief(&format!("Rate limit reached for model `x` in organization `o` on {what}. Please try again in 2s"))
+        brief(&format!(
+            "Rate limit reached for model `x` in organization `o` on {what}. Please try again in 2s"
+        ))
     };
     let (requests, tokens) = (Unit::Requests, Unit::Tokens);
     assert_eq!(
