@@ -14,14 +14,17 @@ pub trait Hold: Send + Sync {
     /// This replica carries the request out.
     fn assign(&self, generation: Generation);
 
-    /// The upstream took it, and stated this about its limits.
-    fn succeeded(&self, statements: &[Statement]);
-
-    /// The upstream refused it for reasons of quota, and took nothing of it.
-    fn refused(&self, refusal: &Refusal);
-
-    /// The request was sent, or is about to be: from now on it counts at the upstream.
+    /// The request is about to be sent: from now on it counts at the upstream. Called once for each time it is sent.
     fn sent(&self);
+
+    /// The upstream stated this about its limits, in the head of its answer.
+    fn stated(&self, statements: &[Statement]);
+
+    /// The upstream answered it: the commit point is reached.
+    fn succeeded(&self);
+
+    /// The upstream refused it for reasons of quota, and took nothing of it unless it had answered.
+    fn refused(&self, refusal: &Refusal);
 
     /// What it cost, as the upstream reports.
     fn used(&self, usage: Usage);
@@ -48,7 +51,7 @@ impl Lease {
         Lease { hold }
     }
 
-    /// The request was sent, or is about to be.
+    /// The request is about to be sent, or to be sent once more.
     pub fn sent(&self) {
         self.hold.sent();
     }
@@ -58,9 +61,14 @@ impl Lease {
         self.hold.assign(generation);
     }
 
-    /// The upstream took it, and stated this about its limits.
-    pub fn succeeded(&self, statements: &[Statement]) {
-        self.hold.succeeded(statements);
+    /// The upstream stated this about its limits.
+    pub fn stated(&self, statements: &[Statement]) {
+        self.hold.stated(statements);
+    }
+
+    /// The upstream answered it.
+    pub fn succeeded(&self) {
+        self.hold.succeeded();
     }
 
     /// The upstream refused it for reasons of quota, and took nothing of it.
@@ -95,6 +103,20 @@ impl Recall {
         }
     }
 
+    /// The upstream stated this about its limits, after the commit point.
+    pub fn stated(&self, statements: &[Statement]) {
+        if let Some(hold) = self.hold.upgrade() {
+            hold.stated(statements);
+        }
+    }
+
+    /// The upstream refused to go on, for reasons of quota.
+    pub fn refused(&self, refusal: &Refusal) {
+        if let Some(hold) = self.hold.upgrade() {
+            hold.refused(refusal);
+        }
+    }
+
     /// Releases the lease, unless that is done.
     pub fn release(&self) {
         if let Some(hold) = self.hold.upgrade() {
@@ -114,8 +136,9 @@ mod tests {
 
     impl Hold for Counting {
         fn assign(&self, _generation: Generation) {}
-        fn succeeded(&self, _statements: &[Statement]) {}
         fn sent(&self) {}
+        fn stated(&self, _statements: &[Statement]) {}
+        fn succeeded(&self) {}
         fn refused(&self, _refusal: &Refusal) {}
         fn used(&self, _usage: Usage) {}
         fn release(&self) {

@@ -169,15 +169,17 @@ pub(super) fn in_band_error(plan: &Rewrite, payload: &Bytes) -> ProxyError {
 }
 
 /// The HTTP status that an error object names for itself: OpenRouter's `error.code` is one
-/// (openrouter.ai/docs/api_reference/errors-and-debugging, 2026-10), others write `status` or `status_code`.
+/// (openrouter.ai/docs/api_reference/errors-and-debugging, 2026-10), others write `status` or `status_code`, Mistral
+/// `raw_status_code` beside a `code` of its own.
 fn stated_status(payload: &[u8]) -> Option<u16> {
+    const KEYS: [&str; 4] = ["code", "status", "status_code", "raw_status_code"];
     json::check(payload).ok()?;
     let whole = 0..payload.len();
     let inner = members_of(payload, whole.clone()).find(|field| field.is("error")).map(|field| field.range);
     let first = elements_of(payload, whole.clone()).next().map(|element| element.range);
     [inner, first, Some(whole)].into_iter().flatten().find_map(|object| {
         members_of(payload, object)
-            .filter(|field| field.is("code") || field.is("status") || field.is("status_code"))
+            .filter(|field| KEYS.iter().any(|key| field.is(key)))
             .find_map(|field| error_status(field.raw))
     })
 }
@@ -227,6 +229,7 @@ mod tests {
             (r#"{"error":"x","status":401}"#, 401),
             (r#"[{"code":404}]"#, 404),
             (r#"{"error":{"code":200}}"#, 502),
+            (r#"{"object":"error","code":"1300","raw_status_code":429}"#, 429),
             ("no json", 502),
         ] {
             let error =

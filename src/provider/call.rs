@@ -3,7 +3,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::Method;
@@ -25,7 +25,7 @@ use crate::error::{ErrorKind, ProxyError};
 use crate::metrics::ModelMeters;
 use crate::metrics::events::{AnswerCompleted, AttemptEnded};
 use crate::metrics::stream::StreamMeter;
-use crate::quota::Source;
+use crate::quota::Refusal;
 use crate::upstream::rejected_fields;
 use crate::upstream::{Answer, Client, NO_CONNECTION, Outgoing};
 
@@ -75,7 +75,7 @@ pub(super) async fn carry(job: Job, mut reply: ReplySender) {
     let committed = match exchanged {
         Ok(committed) => committed,
         Err(error) => {
-            let error = job.about.scrub.error(error);
+            let error = read(&job.about, error);
             note_failure(&job, &error);
             let error = named(error, &job.about.id);
             // A receiver that left meanwhile has no use for the error.
@@ -122,12 +122,15 @@ pub(super) async fn carry(job: Job, mut reply: ReplySender) {
             recall.used(usage);
             match ended {
                 Ok(()) => job.vitals.capacity.is_well(),
-                Err(error) if error.counts_against_upstream() => job.vitals.capacity.fell_sick(),
-                Err(_) => {}
+                Err(error) => {
+                    recall.stated(&error.statements);
+                    note_fault(&job.vitals, &job.about, error, |refusal| recall.refused(refusal));
+                }
             }
         };
+        let read = |error| read(&job.about, error);
         let timeouts = &job.about.config.timeouts;
-        let running = pump.run(sender, timeouts, job.call.stalled_reader, &job.about.scrub, told);
+        let running = pump.run(sender, timeouts, job.call.stalled_reader, read, told);
         // In a box, so that the calls that stream nothing need not carry its room around.
         let sent = Box::pin(running).await;
         if sent == Sent::Stalled {
@@ -146,16 +149,25 @@ fn named(mut error: ProxyError, id: &str) -> ProxyError {
     error
 }
 
+/// The error as it concerns us and may be told: what it means if it came inside an answer, and no secret in it.
+fn read(about: &About, error: ProxyError) -> ProxyError {
+    about.scrub.error(about.inside(error, SystemTime::now()))
+}
+
+/// What an error says of the account: a refusal is the ledger's, sickness the breaker's.
+fn note_fault(vitals: &Vitals, about: &About, error: &ProxyError, refused: impl FnOnce(&Refusal)) {
+    if let Some(refusal) = error.refusal.as_ref().filter(|_| !about.config.local) {
+        refused(refusal);
+    } else if error.counts_against_upstream() {
+        vitals.capacity.fell_sick();
+    }
+}
+
 /// Counts a failed attempt and draws what it says about the provider's health.
 fn note_failure(job: &Job, error: &ProxyError) {
     AttemptEnded { meters: &job.meters, failure: Some((error.kind.label(), &error.message)) }.emit();
-    let capacity = &job.vitals.capacity;
-    capacity.stated(&error.statements, Source::Header, &job.call.model);
-    if let Some(refusal) = error.refusal.as_ref().filter(|_| !job.about.config.local) {
-        job.lease.refused(refusal);
-    } else if error.counts_against_upstream() {
-        capacity.fell_sick();
-    }
+    job.lease.stated(&error.statements);
+    note_fault(&job.vitals, &job.about, error, |refusal| job.lease.refused(refusal));
     let status = error.upstream.as_ref().map(|answer| answer.status);
     let health = match error.kind {
         ErrorKind::Connect => Health::Unreachable,
@@ -185,6 +197,7 @@ async fn exchange(job: &Job) -> Result<Committed, ProxyError> {
         return Err(error);
     }
     AttemptEnded { meters: &job.meters, failure: Some((error.kind.label(), &error.message)) }.emit();
+    job.lease.stated(&error.statements);
     remember(job, &fresh);
     refused.extend(fresh);
     match attempt(job, &refused).await {
@@ -234,13 +247,13 @@ async fn attempt(job: &Job, refused: &[String]) -> Result<Committed, Failed> {
         body: prepared.body.clone(),
     };
     let late = || timed_out(about, name, limit);
-    job.lease.sent();
-    let answer = timeout_at(deadline, job.client.send(outgoing)).await.map_err(|_| late())??;
+    let sending = job.client.send_telling(outgoing, || job.lease.sent());
+    let answer = timeout_at(deadline, sending).await.map_err(|_| late())??;
     if !(200..300).contains(&answer.status) {
         let failed = timeout_at(deadline, refusal(job, &prepared, answer)).await.map_err(|_| late())?;
         return Err(failed);
     }
-    job.lease.succeeded(&about.statements(&answer.headers, std::time::SystemTime::now()));
+    job.lease.stated(&about.statements(&answer.headers, SystemTime::now()));
     let status = answer.status;
     let mut down = headers::coming_down(&answer.headers);
     about.scrub.headers(&mut down);
@@ -258,6 +271,7 @@ async fn attempt(job: &Job, refused: &[String]) -> Result<Committed, Failed> {
         }
         Content::Whole(plain)
     };
+    job.lease.succeeded();
     Ok(Committed { status, headers: down, edits: prepared.edits, waited: sent.elapsed(), content })
 }
 
@@ -283,7 +297,7 @@ async fn refusal(job: &Job, prepared: &Prepared, answer: Answer) -> Failed {
     let sent = prepared.fields();
     let sent: Vec<&str> = sent.iter().map(|field| &**field).collect();
     let fields = rejected_fields(status, &body, &sent);
-    let now = std::time::SystemTime::now();
+    let now = SystemTime::now();
     let mut error = job.about.refusal(status, &headers, &body, now);
     if let Some(answer) = &mut error.upstream {
         answer.headers = headers::coming_down(&headers);

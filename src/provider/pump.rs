@@ -7,7 +7,6 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
-use super::scrub::Scrub;
 use crate::backend::frames::{FrameSender, Sent};
 use crate::backend::{Frame, StreamEnd};
 use crate::config::settings::Timeouts;
@@ -125,14 +124,14 @@ impl Pump {
         }
     }
 
-    /// Feeds the channel until the stream ends, the client leaves, or a deadline passes. Says what became of the last
-    /// frame.
+    /// Feeds the channel until the stream ends, the client leaves, or a deadline passes. What ended it is read by `read`
+    /// before anybody is `told`. Says what became of the last frame.
     pub(super) async fn run(
         mut self: Box<Self>,
         frames: FrameSender,
         timeouts: &Timeouts,
         stalled_reader: Duration,
-        scrub: &Scrub,
+        read: impl Fn(ProxyError) -> ProxyError,
         told: impl Fn(&Ended, Usage),
     ) -> Sent {
         let total = timeouts.total_stream.map(|limit| self.sent + limit);
@@ -147,7 +146,7 @@ impl Pump {
                 }
             }
             if let Some(ended) = self.ended.take() {
-                let ended = ended.map_err(|error| scrub.error(error));
+                let ended = ended.map_err(&read);
                 // Before the client hears of the end, so that its next request finds the place free.
                 told(&ended, self.rewriter.usage());
                 return self.end(ended, &frames, stalled_reader).await;

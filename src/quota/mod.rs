@@ -3,6 +3,7 @@
 //! [`Statement`]s and [`Refusal`]s that `upstream/` has read.
 
 mod admission;
+mod again;
 pub mod breaker;
 mod estimate;
 mod learn;

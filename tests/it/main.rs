@@ -25,6 +25,7 @@ mod original;
 mod params;
 mod provider_contract;
 mod quota;
+mod refusals;
 mod relay;
 mod sdk;
 mod security;

@@ -1,6 +1,6 @@
 //! One admitted request: what it holds of the account's capacity, and how that is settled, whatever becomes of it.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{Ask, Capacity, Size, moment};
@@ -16,7 +16,8 @@ pub(super) struct Seat {
     size: Size,
     /// It is the lone request that finds out whether a sick upstream is well again.
     probes_health: bool,
-    sent: AtomicBool,
+    /// How often it was sent.
+    sent: AtomicU32,
     released: AtomicBool,
     held: Mutex<Held>,
 }
@@ -25,8 +26,12 @@ pub(super) struct Seat {
 struct Held {
     charge: Option<Charge>,
     usage: Usage,
+    /// The commit point was reached.
+    answered: bool,
     /// The upstream took nothing of it.
     refused: bool,
+    /// The amounts that the upstream stated.
+    amounts: Vec<Statement>,
 }
 
 // === impl Seat ===
@@ -46,9 +51,9 @@ impl Seat {
             model: Arc::clone(ask.model),
             size: ask.size,
             probes_health,
-            sent: AtomicBool::new(false),
+            sent: AtomicU32::new(0),
             released: AtomicBool::new(false),
-            held: Mutex::new(Held { charge: Some(charge), usage: Usage::default(), refused: false }),
+            held: Mutex::new(Held { charge: Some(charge), ..Held::default() }),
         }
     }
 
@@ -65,22 +70,47 @@ impl Hold for Seat {
     }
 
     fn sent(&self) {
-        self.sent.store(true, Ordering::Relaxed);
+        if self.sent.fetch_add(1, Ordering::Relaxed) == 0 {
+            // That one is charged.
+            return;
+        }
+        let held = self.held();
+        let Some(charge) = &held.charge else { return };
+        let mut inner = self.capacity.lock();
+        inner.ledger.again(charge, &self.model, moment());
+        drop(inner);
+        self.capacity.state.changed();
     }
 
-    fn succeeded(&self, statements: &[Statement]) {
+    fn stated(&self, statements: &[Statement]) {
+        if statements.is_empty() {
+            return;
+        }
+        let mut held = self.held();
+        let mut inner = self.capacity.lock();
+        self.capacity.note(&mut inner, statements, Source::Header, &self.model, held.charge.as_ref());
+        drop(inner);
+        self.capacity.state.changed();
+        let amounts = statements.iter().filter(|statement| statement.amount.is_some());
+        held.amounts = amounts.map(|statement| Statement { remaining: None, ..statement.clone() }).collect();
+    }
+
+    fn succeeded(&self) {
         let now = moment();
-        let held = self.held();
+        let mut held = self.held();
+        held.answered = true;
         let mut inner = self.capacity.lock();
         if self.probes_health {
             // Others need not wait until a long answer is complete.
             inner.breaker.succeeded();
         }
-        if let Some(charge) = &held.charge {
-            let change = inner.ledger.succeeded(charge, &self.model, now);
-            self.capacity.tell(change, &self.model);
+        if let Some(charge) = &held.charge
+            && let Some(change) = inner.ledger.succeeded(charge, &self.model, now)
+        {
+            self.capacity.tell(Some(change), &self.model);
+            // What is drawn from a success gives way to what the upstream stated.
+            self.capacity.note(&mut inner, &held.amounts, Source::Header, &self.model, None);
         }
-        self.capacity.note(&mut inner, statements, Source::Header, &self.model, held.charge.as_ref());
         drop(inner);
         self.capacity.state.changed();
     }
@@ -88,7 +118,7 @@ impl Hold for Seat {
     fn refused(&self, refusal: &Refusal) {
         let now = moment();
         let mut held = self.held();
-        held.refused = true;
+        held.refused = !held.answered;
         let mut inner = self.capacity.lock();
         let size = Some(inner.need(&self.model, self.size).input_tokens);
         let change = inner.ledger.refuse(refusal, &self.model, size, held.charge.as_ref(), now);
@@ -118,7 +148,7 @@ impl Hold for Seat {
                 inner.breaker.dropped(now);
             }
             if let Some(charge) = charge {
-                if self.sent.load(Ordering::Relaxed) {
+                if self.sent.load(Ordering::Relaxed) > 0 {
                     inner.estimator.learn(&self.model, self.size.bytes, usage.input, usage.output);
                     let actual = if refused {
                         Actual { input_tokens: Some(0), output_tokens: Some(0) }
@@ -136,5 +166,89 @@ impl Hold for Seat {
         if somebody_waits {
             self.capacity.hand_over();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::Guesses;
+    use crate::backend::lease::Lease;
+    use crate::provider::capacity::Waiting;
+    use crate::quota::{Breaker, Limit, LimitView, Period, Unit};
+    use crate::state::State;
+
+    /// An account of which one request per hour is a guess.
+    fn guessed() -> Arc<Capacity> {
+        let limit =
+            Limit::parse("requests", 1, Some("hour"), None, false, None, None, Source::Catalogue).unwrap();
+        let waiting = Waiting { most: std::time::Duration::ZERO, queue: 0 };
+        Capacity::new(Arc::from("p"), vec![limit], Breaker::new(), waiting, State::nowhere(), &[])
+    }
+
+    fn admitted(capacity: &Arc<Capacity>) -> Lease {
+        let ask = Ask {
+            model: &Arc::from("m"),
+            size: Size { bytes: 10, max_tokens: Some(1), stream: false },
+            client: None,
+            guesses: Guesses::Probe,
+            waiter: None,
+            generation: None,
+        };
+        capacity.admit(&ask).unwrap()
+    }
+
+    fn view(capacity: &Capacity) -> LimitView {
+        capacity.picture().limits.remove(0)
+    }
+
+    fn statement(amount: u64, remaining: u64) -> Statement {
+        Statement {
+            unit: Unit::Requests,
+            period: Some(Period::Millis(3_600_000)),
+            per_model: false,
+            amount: Some(amount),
+            remaining: Some(remaining),
+            resets_in: None,
+            refills: false,
+        }
+    }
+
+    #[test]
+    fn what_the_upstream_stated_is_not_raised_by_its_own_success() {
+        let capacity = guessed();
+        let first = admitted(&capacity);
+        first.sent();
+        drop(first);
+        let exceeds = admitted(&capacity);
+        exceeds.stated(&[statement(20, 15)]);
+        exceeds.succeeded();
+        let known = view(&capacity);
+        assert_eq!((known.amount, known.used, known.source), (20, 5, Source::Header));
+    }
+
+    #[test]
+    fn an_answer_that_turned_out_to_be_a_refusal_raises_no_guess() {
+        let capacity = guessed();
+        for _ in 0..2 {
+            let lease = admitted(&capacity);
+            lease.sent();
+            // Its head was that of a success, but the commit point never came.
+            lease.stated(&[]);
+            drop(lease);
+        }
+        let known = view(&capacity);
+        assert_eq!((known.amount, known.source), (1, Source::Catalogue));
+    }
+
+    #[test]
+    fn a_request_that_was_sent_twice_is_not_counted_once() {
+        let capacity = guessed();
+        let lease = admitted(&capacity);
+        lease.sent();
+        lease.sent();
+        assert_eq!(view(&capacity).used, 2);
+        drop(lease);
+        assert_eq!(view(&capacity).used, 2);
     }
 }

@@ -1,0 +1,81 @@
+//! One admission, several requests: a request that is sent once more, because a field of it was refused or its connection
+//! was dead, counts at the upstream each time. Pure.
+
+use super::Moment;
+use super::admission::Charge;
+use super::ledger::Ledger;
+use super::limit::Unit;
+
+// === impl Ledger ===
+
+impl Ledger {
+    /// The request of this charge is sent once more. What was sent before stays counted; it took no tokens, as it was
+    /// not answered, so that what is reserved of them holds for the next one.
+    pub fn again(&mut self, charge: &Charge, model: &str, now: Moment) {
+        let now = self.heed(now);
+        for part in charge.parts.iter().filter(|part| part.unit == Unit::Requests) {
+            let Some(rule) = self.rules.iter_mut().find(|rule| rule.id == part.rule) else { continue };
+            let Some(state) = rule.states.get_mut(&part.key) else { continue };
+            state.count.add(&rule.limit, state.amount, part.n, now);
+            state.dirty = true;
+        }
+        for key in ["", model] {
+            if let Some(minute) = self.minute.get_mut(key) {
+                minute.count(now);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::quota::{Actual, Limit, Mode, Need, Source, Statement};
+
+    fn ledger(amount: u64) -> Ledger {
+        let limit = |unit: &str, amount| {
+            Limit::parse(unit, amount, Some("hour"), None, false, None, None, Source::Configured).unwrap()
+        };
+        Ledger::new(vec![limit("requests", amount), limit("tokens", 1_000)])
+    }
+
+    fn used(ledger: &Ledger, now: Moment) -> [u64; 2] {
+        let views = ledger.views(now);
+        [views[0].used, views[1].used]
+    }
+
+    #[test]
+    fn a_second_request_on_one_charge_does_not_go_uncounted() {
+        let (mut ledger, now) = (ledger(3), Moment(1_000_000));
+        let need = Need { model: "m", input_tokens: 10, output_tokens: 20, most_output: None, stream: false };
+        let charge = ledger.admit(&need, Mode::Keep, now).unwrap();
+        ledger.again(&charge, "m", Moment(now.0 + 5));
+        assert_eq!(used(&ledger, now), [2, 30]);
+        let actual = Actual { input_tokens: Some(4), output_tokens: Some(6) };
+        ledger.settle(charge, actual, Moment(now.0 + 10));
+        assert_eq!(used(&ledger, Moment(now.0 + 10)), [2, 10]);
+        assert!(ledger.admit(&need, Mode::Keep, Moment(now.0 + 20)).is_ok());
+        assert!(ledger.admit(&need, Mode::Keep, Moment(now.0 + 30)).is_err());
+    }
+
+    #[test]
+    fn what_the_upstream_counted_is_not_counted_again() {
+        let limit = Limit::parse("requests", 9, Some("hour"), None, false, None, None, Source::Catalogue);
+        let (mut ledger, now) = (Ledger::new(vec![limit.unwrap()]), Moment(1_000_000));
+        let need = Need { model: "m", input_tokens: 0, output_tokens: 0, most_output: None, stream: false };
+        let charge = ledger.admit(&need, Mode::Keep, now).unwrap();
+        ledger.again(&charge, "m", now);
+        let statement = Statement {
+            unit: Unit::Requests,
+            period: None,
+            per_model: false,
+            amount: Some(9),
+            remaining: Some(7),
+            resets_in: None,
+            refills: false,
+        };
+        ledger.state(&statement, Source::Header, "m", Some(&charge), now);
+        ledger.settle(charge, Actual::default(), now);
+        assert_eq!(ledger.views(now)[0].used, 2);
+    }
+}
