@@ -5,7 +5,7 @@
 use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, Supervised, WrapFuture};
 use bytes::Bytes;
@@ -21,11 +21,13 @@ use super::capacity::{Ask, Size};
 use super::fetch;
 use super::models::{FRESH, ModelList, with_static};
 use super::prepare::check_route;
+use super::usage;
 use super::vitals::{Health, Vitals};
 use crate::backend::lease::Generation;
 use crate::backend::{Call, Guesses};
 use crate::error::{ErrorKind, ProxyError};
 use crate::metrics::ModelMeters;
+use crate::quota::Source;
 use crate::upstream::Client;
 
 /// How often the actor looks whether its model list is due. Each look wakes a thread that may have nothing else to do.
@@ -35,6 +37,8 @@ const FIRST_RETRY: Duration = Duration::from_secs(5);
 const LONGEST_RETRY: Duration = Duration::from_secs(600);
 /// Fetching a list takes no longer than this, and neither does completing it.
 const LIST_TIMEOUT: Duration = Duration::from_secs(60);
+/// Nor does asking what is left of the account.
+const USAGE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// One upstream account's actor.
 pub struct ProviderActor {
@@ -179,6 +183,7 @@ impl ProviderActor {
         let incomplete = fetch::incomplete(&models, &known, about.adapter);
         self.finish(Ok(models.clone()), now);
         let Ok(client) = self.client.as_ref().map(Rc::clone) else { return };
+        self.ask_usage(&client);
         if !incomplete {
             return;
         }
@@ -190,6 +195,27 @@ impl ProviderActor {
                 actor.publish(Some(models), now);
             }
             actor.tell_waiters();
+        });
+    }
+
+    /// Asks what is left of the account, where the upstream tells. What cannot be had or read changes nothing.
+    fn ask_usage(&self, client: &Rc<Client>) {
+        let Some(path) = self.about.facts.usage_path().filter(|_| self.about.config.api_key.is_some()) else {
+            return;
+        };
+        let (client, path) = (Rc::clone(client), path.to_owned());
+        let (about, vitals) = (Arc::clone(&self.about), Arc::clone(&self.vitals));
+        actix_rt::spawn(async move {
+            let asked = fetch::ask(&client, &about, Method::GET, &path, Vec::new());
+            match timeout(USAGE_TIMEOUT, asked).await {
+                Ok(Ok(body)) => {
+                    for told in usage::read(&body, SystemTime::now()) {
+                        vitals.capacity.stated(&[told.statement], Source::Probe, told.model);
+                    }
+                }
+                Ok(Err(error)) => debug!(provider = &*about.id, error = error.message, "usage is not told"),
+                Err(_) => debug!(provider = &*about.id, "usage is not told in time"),
+            }
         });
     }
 

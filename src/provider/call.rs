@@ -197,7 +197,6 @@ async fn exchange(job: &Job) -> Result<Committed, ProxyError> {
         return Err(error);
     }
     AttemptEnded { meters: &job.meters, failure: Some((error.kind.label(), &error.message)) }.emit();
-    job.lease.stated(&error.statements);
     remember(job, &fresh);
     refused.extend(fresh);
     match attempt(job, &refused).await {

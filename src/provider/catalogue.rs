@@ -93,6 +93,8 @@ pub struct Paths {
     pub fim: Option<String>,
     /// Embeddings.
     pub embedding: Option<String>,
+    /// What is left of the account, where the upstream tells; read by `usage.rs`.
+    pub usage: Option<String>,
 }
 
 /// A model that is known to be served.
@@ -202,6 +204,11 @@ impl KindFacts {
         if path.is_empty() { None } else { Some(path) }
     }
 
+    /// The path that tells what is left of the account; `None` when the upstream has none that is known.
+    pub fn usage_path(&self) -> Option<&str> {
+        self.paths.usage.as_deref().filter(|path| !path.is_empty())
+    }
+
     /// The static models in the shape of a list.
     pub fn static_models(&self) -> Vec<Model> {
         self.models.iter().map(ModelFacts::model).collect()
@@ -243,8 +250,8 @@ impl Paths {
         }
     }
 
-    fn all(&self) -> [&Option<String>; 5] {
-        [&self.models, &self.chat, &self.completion, &self.fim, &self.embedding]
+    fn all(&self) -> [&Option<String>; 6] {
+        [&self.models, &self.chat, &self.completion, &self.fim, &self.embedding, &self.usage]
     }
 }
 

@@ -33,6 +33,7 @@ pub mod scrub;
 pub mod supervisor;
 mod tags;
 mod timestamp;
+pub mod usage;
 pub mod vitals;
 
 use http::header::{HeaderName, HeaderValue};

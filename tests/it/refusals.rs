@@ -1,10 +1,10 @@
 //! Refusals in disguise and requests that are sent twice, through the whole daemon: a limit inside a 200, a sick model
-//! told as a bad request, a repetition that the ledger must not miss.
+//! told as a bad request, a repetition that the ledger must not miss. And what usage endpoints tell.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use demuxai::demo::{Answer, Fake, Received, Script};
+use demuxai::demo::{Answer, Fake, Received, Script, Setup, Upstream};
 
 use crate::support::eventually;
 use crate::support::proxy::{Proxy, provider};
@@ -158,4 +158,46 @@ fn a_request_that_is_repeated_without_a_refused_field_is_not_counted_once() {
 fn a_request_that_is_repeated_on_a_fresh_connection_is_not_counted_once() {
     let answer = |n| if n == 1 { Script::new().reset() } else { Answer::json(200).body(WORDS) };
     assert_eq!(counted(2, answer), (3, 3));
+}
+
+/// The limits of a provider of this type, once its usage endpoint was asked.
+fn limits_told(kind: &str, fake: &Fake, path: &'static str) -> (Proxy, Vec<serde_json::Value>) {
+    let proxy = daemon(&[provider("up", kind, &fake.url())], "");
+    let was_asked = || fake.received().iter().any(|received| received.path() == path);
+    eventually("its usage is asked", was_asked, |asked| *asked);
+    let told = || proxy.status_of("up")["limits"].as_array().cloned().unwrap_or_default();
+    let is_told = |limits: &Vec<serde_json::Value>| limits.iter().any(|limit| limit["source"] == "probe");
+    eventually("it is noted", told, is_told);
+    let limits = told();
+    (proxy, limits)
+}
+
+#[test]
+fn free_requests_that_somebody_else_used_are_not_sent_for_in_vain() {
+    let key =
+        r#"{"data":{"is_free_tier":true,"free_model_daily_requests":{"used":50,"limit":50,"remaining":0}}}"#;
+    let list = r#"{"data":[{"id":"a/b:free"},{"id":"a/b"}]}"#;
+    let fake = Fake::start(move |received| match received.path() {
+        "/v1/models" => Answer::json(200).body(list),
+        "/v1/key" => Answer::json(200).body(key),
+        _ => Answer::json(200).body(WORDS),
+    })
+    .expect("fake upstream starts");
+    let (proxy, limits) = limits_told("openrouter", &fake, "/v1/key");
+    let day = limits.iter().find(|limit| limit["source"] == "probe").expect("the day");
+    assert_eq!((&day["limit"], &day["remaining"]), (&50.into(), &0.into()), "{day}");
+    let refused = proxy.post(PATH, &chat("up/a/b:free", ""));
+    assert_eq!((refused.status, asked(&fake)), (429, 0), "{}", refused.text());
+    assert_eq!(proxy.post(PATH, &chat("up/a/b", "")).status, 200, "a paid model goes on");
+}
+
+#[test]
+fn ollamas_balance_is_not_overlooked_and_an_answer_of_another_shape_does_no_harm() {
+    let upstream = Upstream::OllamaCloud.start(Setup::default()).expect("fake upstream starts");
+    let (_proxy, limits) = limits_told("ollama-cloud", &upstream, "/api/balance");
+    let month = limits.iter().find(|limit| limit["source"] == "probe").expect("the month");
+    assert_eq!(
+        (&month["limit"], &month["remaining"], &month["unit"]),
+        (&100.into(), &73.into(), &"percent".into())
+    );
 }
