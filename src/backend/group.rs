@@ -28,6 +28,8 @@ pub struct GroupBackend {
 pub struct Group {
     /// Its id in the configuration.
     pub id: Arc<str>,
+    /// A name for people.
+    pub name: Option<String>,
     /// A sentence for people.
     pub description: Option<String>,
     /// Its members, in the configured order.

@@ -120,6 +120,8 @@ pub struct GroupConfig {
     pub id: String,
     /// How members are chosen.
     pub kind: GroupKind,
+    /// A name for people.
+    pub name: Option<String>,
     /// A sentence for people.
     pub description: Option<String>,
     /// Who answers; at least one.
@@ -242,6 +244,16 @@ impl GroupKind {
     /// The word for it.
     pub fn label(self) -> &'static str {
         Self::ALL.iter().find(|(_, kind)| *kind == self).map_or("", |(word, _)| word)
+    }
+}
+
+impl MemberConfig {
+    /// As it is written: `mistral/codestral-latest`, or the backend alone.
+    pub fn label(&self) -> String {
+        match &self.model {
+            Some(model) => format!("{}/{model}", self.backend),
+            None => self.backend.clone(),
+        }
     }
 }
 

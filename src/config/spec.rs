@@ -43,6 +43,8 @@ pub(crate) struct GroupSpec {
     /// Required.
     #[serde(rename = "type")]
     pub(crate) kind: Option<String>,
+    /// A name for people. Default: none.
+    pub(crate) name: Option<String>,
     /// A sentence for people. Default: none.
     pub(crate) description: Option<String>,
     /// Who answers: "provider/model", "provider", a group's id, "group/model", or a table that says more. Required.

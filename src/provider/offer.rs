@@ -4,7 +4,7 @@ use super::{Capabilities, Model};
 
 /// One model that stands for these: it can do what one of them can, since a request goes only to members that can
 /// serve it; but its context window is the smallest, or a client would fill it and find it too large for most of them.
-pub fn offer(id: &str, description: Option<&str>, members: &[Model]) -> Model {
+pub fn offer(id: &str, name: Option<&str>, description: Option<&str>, members: &[Model]) -> Model {
     let any = |of: fn(&Capabilities) -> Option<bool>| {
         let mut stated = members.iter().map(|model| of(&model.capabilities));
         if stated.clone().any(|state| state == Some(true)) {
@@ -23,6 +23,7 @@ pub fn offer(id: &str, description: Option<&str>, members: &[Model]) -> Model {
     };
     Model {
         id: id.to_owned(),
+        name: name.map(str::to_owned),
         description: description.map(str::to_owned),
         capabilities: Capabilities {
             chat: any(|known| known.chat),
@@ -58,8 +59,9 @@ mod tests {
             model(None, Some(false), None),
             model(Some(false), Some(false), Some(32_000)),
         ];
-        let offered = offer("free", Some("free tiers"), &members);
+        let offered = offer("free", Some("Free"), Some("free tiers"), &members);
         assert_eq!((offered.id.as_str(), offered.description.as_deref()), ("free", Some("free tiers")));
+        assert_eq!(offered.name.as_deref(), Some("Free"));
         assert_eq!(offered.capabilities.tools, Some(true));
         assert_eq!(offered.capabilities.vision, Some(false));
         assert_eq!(offered.capabilities.chat, None);
@@ -68,7 +70,7 @@ mod tests {
 
     #[test]
     fn of_nothing_nothing_is_known() {
-        let offered = offer("empty", None, &[]);
+        let offered = offer("empty", None, None, &[]);
         assert_eq!(offered.capabilities, Capabilities::default());
         assert_eq!(offered.context_length, None);
     }

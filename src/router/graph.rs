@@ -41,6 +41,7 @@ fn build(
     let rule = strategy(label).ok_or_else(|| format!("group `{}`: no type `{label}`", config.id))?;
     Ok(Group {
         id: Arc::from(config.id.as_str()),
+        name: config.name.clone(),
         description: config.description.clone(),
         members: members.collect::<Result<_, String>>()?,
         attempts: config.attempts,
@@ -66,12 +67,8 @@ fn find(id: &str, providers: &[Arc<Provider>], built: &[GroupBackend]) -> Option
 }
 
 fn as_member(config: &MemberConfig, backend: Arc<dyn Backend>) -> Member {
-    let label = match &config.model {
-        Some(model) => format!("{}/{model}", config.backend),
-        None => config.backend.clone(),
-    };
     Member {
-        label: Arc::from(label),
+        label: Arc::from(config.label()),
         backend,
         model: config.model.as_deref().map(Arc::from),
         weight: config.weight,

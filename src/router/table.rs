@@ -140,7 +140,7 @@ impl Table {
         let mut models = Vec::new();
         self.collect(group, None, &mut models);
         let group = group.group();
-        offer(&group.id, group.description.as_deref(), &models)
+        offer(&group.id, group.name.as_deref(), group.description.as_deref(), &models)
     }
 
     /// The listed models behind a group's members; `asked` is for members that pass the model on.

@@ -251,8 +251,90 @@ sticky = { by = "moon" }
 [groups.f]
 type = "random"
 members = ["e", "mistral/x"]
+[groups.g]
+type = "failover"
+members = ["h"]
+fail_on = []
+[groups.h]
+type = "failovr"
+members = ["g", "nobody"]
+delay = "soon"
+[groups.i]
+type = "failover"
+members = ["j"]
+[groups.j]
+type = "failover"
+members = ["i"]
 "#
     );
+}
+
+#[test]
+fn a_provider_that_was_taken_out_is_no_second_problem_where_it_is_named() {
+    let report = Case::of(
+        "[providers]\na = 5\n[providers.b]\ntype = 'ollama'\n[groups]\nh = 'x'\n\
+         [groups.g]\ntype = 'failover'\nmembers = ['a/m', 'b/m', 'h']\n",
+    )
+    .report();
+    assert!(report.starts_with("the configuration has 2 problems"), "{report}");
+    let report = Case::of("providers = 'none'\n[groups.g]\ntype = 'failover'\nmembers = ['a/m']\n").report();
+    assert!(report.starts_with("the configuration has 1 problem\n"), "{report}");
+}
+
+/// Groups `g0`, `g1` … of which each has the one before it as a member so often.
+fn nested(groups: usize, times: usize) -> String {
+    let mut text = "[providers.o]\ntype = 'ollama'\n".to_owned();
+    for number in 0..groups {
+        let member =
+            if number == 0 { "'o/m'".to_owned() } else { format!("'g{}'", number.saturating_sub(1)) };
+        let members = vec![member; times].join(", ");
+        text.push_str(&format!("[groups.g{number}]\ntype = 'failover'\nmembers = [{members}]\n"));
+    }
+    text
+}
+
+#[test]
+fn groups_in_groups_do_not_cost_more_than_a_request_can_bear() {
+    assert_eq!(Case::of(&nested(8, 2)).config().groups.len(), 8);
+    let deep = Case::of(&nested(12, 1)).report();
+    assert!(deep.contains("groups.g8.members: are groups in groups, 9 deep"), "{deep}");
+    assert!(deep.starts_with("the configuration has 1 problem\n"), "it is said once: {deep}");
+    let wide = Case::of(&nested(3, 12)).report();
+    assert!(wide.contains("groups.g2.members: come to 1728 providers"), "{wide}");
+}
+
+#[test]
+fn no_circle_hides_another_and_many_groups_take_no_time() {
+    let circle = |one: &str, other: &str| {
+        format!(
+            "[groups.{one}]\ntype = 'failover'\nmembers = ['{other}', 'o/m']\n\
+             [groups.{other}]\ntype = 'failover'\nmembers = ['{one}', 'free']\n"
+        )
+    };
+    let text = format!(
+        "[providers.o]\ntype = 'ollama'\n[groups.free]\ntype = 'failover'\nmembers = ['o/m']\n{}{}",
+        circle("a", "b"),
+        circle("c", "d")
+    );
+    let report = Case::of(&text).report();
+    assert!(report.contains("a -> b -> a") && report.contains("c -> d -> c"), "{report}");
+    assert!(report.starts_with("the configuration has 2 problems"), "{report}");
+
+    let mut many = "[providers.o]\ntype = 'ollama'\n".to_owned();
+    for number in (0..3000).rev() {
+        let member = if number % 5 == 0 { "o/m".to_owned() } else { format!("g{}", number - 1) };
+        many.push_str(&format!("[groups.g{number}]\ntype = 'failover'\nmembers = ['{member}']\n"));
+    }
+    let groups = Case::of(&many).config().groups;
+    let place = |id: &str| groups.iter().position(|group| group.id == id);
+    assert!(groups.len() == 3000 && place("g2998") < place("g2999"));
+}
+
+#[test]
+fn a_race_is_not_wider_than_its_members() {
+    let text =
+        "[providers.o]\ntype = 'ollama'\n[groups.g]\ntype = 'race'\nmembers = ['o/a', 'o/b']\nwidth = 9\n";
+    assert_eq!(Case::of(text).config().groups[0].width, 2);
 }
 
 #[test]

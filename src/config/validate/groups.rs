@@ -1,6 +1,6 @@
-//! Groups: their options, that their members are there, and that none contains itself.
+//! Groups: their options, and that their members are there. How groups hang together is `nesting.rs`.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,7 +13,7 @@ use super::super::settings::{
     FailOn, FailWord, GroupConfig, GroupKind, MemberConfig, StickyBy, StickyConfig,
 };
 use super::super::spec::{DescribedMember, GroupSpec, MemberSpec, Span, Spec, StickyWord};
-use super::Check;
+use super::{Check, nesting};
 
 /// Most members of a group.
 const MOST_MEMBERS: usize = 100;
@@ -32,35 +32,19 @@ const ESSENTIAL: [&str; 6] = ["model", "messages", "prompt", "input", "stream", 
 /// Checks all groups and gives those that are valid, members before those that name them.
 pub(super) fn all(check: &mut Check<'_>, spec: &Spec) -> Vec<GroupConfig> {
     let entries: Vec<(String, GroupSpec)> = check.entries("groups", &spec.groups);
-    let known: Vec<&str> = spec.providers.keys().chain(spec.groups.keys()).map(String::as_str).collect();
+    let known: BTreeSet<&str> = spec.providers.keys().chain(spec.groups.keys()).map(String::as_str).collect();
     let mut groups = Vec::new();
     for (id, entry) in &entries {
-        groups.extend(one(check, id, entry, &known));
+        groups.push(one(check, id, entry, &known));
     }
-    ordered(check, groups)
+    nesting::ordered(check, groups)
 }
 
-fn one(check: &mut Check<'_>, id: &str, entry: &GroupSpec, known: &[&str]) -> Option<GroupConfig> {
+fn one(check: &mut Check<'_>, id: &str, entry: &GroupSpec, known: &BTreeSet<&str>) -> GroupConfig {
     let at = |key: &'static str| ["groups", id, key];
-    let words: Vec<&str> = GroupKind::ALL.iter().map(|(word, _)| *word).collect();
-    let kind = match entry.kind.as_deref() {
-        None => {
-            check.missing(&at("type"), format!("is missing: one of {}", words.join(", ")));
-            return None;
-        }
-        Some(written) => match GroupKind::ALL.iter().find(|(word, _)| *word == written) {
-            Some((_, kind)) => *kind,
-            None => {
-                let quoted = check.quote(&at("type"), written);
-                let hint = did_you_mean(written, words.iter().copied());
-                let text = format!("{quoted} is no type of group (known: {}){hint}", words.join(", "));
-                check.problem(&at("type"), text);
-                return None;
-            }
-        },
-    };
+    let kind = kind(check, id, entry.kind.as_deref());
     for (key, given) in [("delay", entry.delay.is_some()), ("width", entry.width.is_some())] {
-        if given && kind != GroupKind::Race {
+        if let Some(kind) = kind.filter(|kind| given && *kind != GroupKind::Race) {
             check.problem(&at(key), format!("has a meaning only for type = \"race\", not {}", kind.label()));
         }
     }
@@ -82,9 +66,12 @@ fn one(check: &mut Check<'_>, id: &str, entry: &GroupSpec, known: &[&str]) -> Op
     });
     let attempts = entry.attempts.and_then(|number| usize::try_from(number).ok());
     let count = members.len();
-    Some(GroupConfig {
+    let width = entry.width.and_then(|number| usize::try_from(number).ok()).unwrap_or(count);
+    GroupConfig {
         id: id.to_owned(),
-        kind,
+        // Without a type it is no group, but its other problems are told all the same.
+        kind: kind.unwrap_or(GroupKind::Failover),
+        name: entry.name.clone(),
         description: entry.description.clone(),
         fail_on: fail_on(check, id, entry.fail_on.as_ref()),
         wait: on_exhausted(check, id, entry.on_exhausted.as_deref()),
@@ -96,9 +83,25 @@ fn one(check: &mut Check<'_>, id: &str, entry: &GroupSpec, known: &[&str]) -> Op
         same_space: entry.same_space,
         sticky,
         delay: check.span(&at("delay"), entry.delay.as_ref(), DELAY, Duration::ZERO, LONGEST_WAIT),
-        width: entry.width.and_then(|number| usize::try_from(number).ok()).unwrap_or(count.max(1)),
+        width: width.clamp(1, count.max(1)),
         members,
-    })
+    }
+}
+
+fn kind(check: &mut Check<'_>, id: &str, written: Option<&str>) -> Option<GroupKind> {
+    let place = ["groups", id, "type"];
+    let words: Vec<&str> = GroupKind::ALL.iter().map(|(word, _)| *word).collect();
+    let Some(written) = written else {
+        check.missing(&place, format!("is missing: one of {}", words.join(", ")));
+        return None;
+    };
+    let known = GroupKind::ALL.iter().find(|(word, _)| *word == written).map(|(_, kind)| *kind);
+    if known.is_none() {
+        let quoted = check.quote(&place, written);
+        let hint = did_you_mean(written, words.iter().copied());
+        check.problem(&place, format!("{quoted} is no type of group (known: {}){hint}", words.join(", ")));
+    }
+    known
 }
 
 fn member(
@@ -106,7 +109,7 @@ fn member(
     id: &str,
     index: usize,
     written: &MemberSpec,
-    known: &[&str],
+    known: &BTreeSet<&str>,
 ) -> Option<MemberConfig> {
     let step = index_step(index);
     let nothing = DescribedMember::default();
@@ -134,10 +137,16 @@ fn member(
         }
         None => (to.as_str(), None),
     };
-    if !known.contains(&backend) {
+    let taken_out = ["providers", "groups"].iter().any(|section| check.was_removed(&[section, backend]));
+    if !known.contains(backend) && taken_out {
+        // What is wrong with it was said where it is.
+        return None;
+    }
+    if !known.contains(backend) {
         let quoted = check.quote(&place, backend);
         let hint = did_you_mean(backend, known.iter().copied());
-        let text = format!("no provider or group has the id {quoted} (known: {}){hint}", known.join(", "));
+        let all: Vec<&str> = known.iter().copied().collect();
+        let text = format!("no provider or group has the id {quoted} (known: {}){hint}", all.join(", "));
         check.problem(&place, text);
         return None;
     }
@@ -161,6 +170,11 @@ fn set(check: &mut Check<'_>, place: &[&str], written: &Map<String, Value>) -> V
 
 fn fail_on(check: &mut Check<'_>, id: &str, written: Option<&Vec<String>>) -> FailOn {
     let Some(written) = written else { return FailOn::Default };
+    if written.is_empty() {
+        let text =
+            "is empty, so that no failure would count; leave it out for the default, or use one member";
+        check.problem(&["groups", id, "fail_on"], text);
+    }
     let named = [
         ("timeout", FailWord::Timeout),
         ("connect", FailWord::Connect),
@@ -208,48 +222,5 @@ fn on_exhausted(check: &mut Check<'_>, id: &str, written: Option<&str>) -> Optio
                 None
             }
         },
-    }
-}
-
-/// Members before those that name them; a circle is reported with its whole way.
-fn ordered(check: &mut Check<'_>, groups: Vec<GroupConfig>) -> Vec<GroupConfig> {
-    let mut left: BTreeMap<String, GroupConfig> = BTreeMap::new();
-    let order: Vec<String> = groups.iter().map(|group| group.id.clone()).collect();
-    left.extend(groups.into_iter().map(|group| (group.id.clone(), group)));
-    let mut placed = Vec::new();
-    loop {
-        let free = order.iter().find(|id| {
-            left.get(*id)
-                .is_some_and(|group| !group.members.iter().any(|member| left.contains_key(&member.backend)))
-        });
-        match free.and_then(|id| left.remove(id)) {
-            Some(group) => placed.push(group),
-            None => break,
-        }
-    }
-    if let Some(start) = order.iter().find(|id| left.contains_key(*id)) {
-        let way = circle(&left, start);
-        if let Some(first) = way.first() {
-            let text = format!("contains itself: {}; take one of these members out", way.join(" -> "));
-            check.problem(&["groups", first, "members"], text);
-        }
-    }
-    placed
-}
-
-/// A circle among groups of which each has a member that is one of them.
-fn circle(left: &BTreeMap<String, GroupConfig>, start: &str) -> Vec<String> {
-    let mut way: Vec<String> = vec![start.to_owned()];
-    loop {
-        let next = way.last().and_then(|id| left.get(id)).and_then(|group| {
-            group.members.iter().map(|member| &member.backend).find(|id| left.contains_key(*id))
-        });
-        let Some(next) = next else { return Vec::new() };
-        if let Some(at) = way.iter().position(|id| id == next) {
-            let mut found = way.split_off(at);
-            found.push(next.clone());
-            return found;
-        }
-        way.push(next.clone());
     }
 }

@@ -6,6 +6,7 @@ mod ids;
 mod keys;
 mod limits;
 mod listeners;
+mod nesting;
 mod providers;
 mod state;
 
@@ -110,10 +111,15 @@ impl<'a> Check<'a> {
 
     /// Reports that a required value is missing, unless something was taken out there as wrong.
     pub(crate) fn missing(&mut self, path: &[&str], message: impl Into<String>) {
-        let same = |(removed, step): (&String, &&str)| removed == *step;
-        if !self.removed.iter().any(|removed| removed.iter().zip(path).all(same)) {
+        if !self.was_removed(path) {
             self.problem(path, message);
         }
+    }
+
+    /// Whether something was taken out as wrong at this path, around it or in it.
+    pub(crate) fn was_removed(&self, path: &[&str]) -> bool {
+        let same = |(removed, step): (&String, &&str)| removed == *step;
+        self.removed.iter().any(|removed| removed.iter().zip(path).all(same))
     }
 
     /// Keeps a line for the start.
