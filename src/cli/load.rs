@@ -9,7 +9,7 @@ use http::Uri;
 
 use super::{ConfigArgs, Exit, InitArgs, answer, complain, say};
 use crate::app::Plan;
-use crate::config::settings::Config;
+use crate::config::settings::{Config, MemberConfig};
 use crate::config::{self, Kind, Report, Sources};
 use crate::provider::registry::Registry;
 use crate::state::HOMELESS;
@@ -130,6 +130,10 @@ fn summary(config: &Config) -> String {
         let key = if provider.api_key.is_some() { "with a key" } else { "without a key" };
         lines.push(format!("  provider {:<16} {} at {} {key}", provider.id, provider.kind, provider.url));
     }
+    for group in &config.groups {
+        let members: Vec<String> = group.members.iter().map(in_words).collect();
+        lines.push(format!("  group    {:<16} {} over {}", group.id, group.kind.label(), members.join(", ")));
+    }
     match &config.state.file {
         Some(file) => lines.push(format!("  state    {}", file.display())),
         None if config.state.homeless => lines.push(format!("  state    in memory only: {HOMELESS}")),
@@ -139,6 +143,23 @@ fn summary(config: &Config) -> String {
         lines.push(format!("  note: {note}"));
     }
     lines.join("\n")
+}
+
+/// A member of a group, and what is special about it.
+fn in_words(member: &MemberConfig) -> String {
+    let mut remarks = Vec::new();
+    if member.model.is_none() {
+        remarks.push("the model that is asked for".to_owned());
+    }
+    if member.weight != 1 {
+        remarks.push(format!("weight {}", member.weight));
+    }
+    if !member.set.is_empty() {
+        let fields: Vec<&str> = member.set.iter().map(|(key, _)| key.as_str()).collect();
+        remarks.push(format!("sets {}", fields.join(", ")));
+    }
+    let label = member.label();
+    if remarks.is_empty() { label } else { format!("{label} ({})", remarks.join("; ")) }
 }
 
 /// `demuxai init`: writes a starting configuration, never over an existing one unless told to.

@@ -1,6 +1,8 @@
 //! The original Python demuxai's `config.yml`, turned into the tables of today's configuration.
 //! Reads YAML for this one purpose only; its keys that no longer mean anything become notes, not errors.
 
+mod composites;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -221,8 +223,7 @@ impl Conversion<'_> {
         let cache = self.seconds(&mut top, "demuxai", "cache_seconds");
         let timeout = self.seconds(&mut top, "demuxai", "timeout_seconds");
         if let Some(composites) = self.tables(&mut top, "demuxai", "composites") {
-            let ids = composites.keys().map(|id| shown(id)).collect::<Vec<_>>().join(", ");
-            self.notes.push(format!("composites are not available in this version yet: ignored ({ids})"));
+            self.composites(composites);
         }
         let Some(providers) = self.tables(&mut top, "demuxai", "providers") else { return };
         let mut converted = Tree::new();

@@ -163,7 +163,57 @@ fn its_configuration_starts_and_serves_as_it_is() {
 }
 
 #[test]
-fn its_composites_are_one_warning_and_its_port_and_default_are_kept() {
+fn its_composites_do_not_stop_at_a_member_that_fails() {
+    let failing = Fake::start(|received: &Received| {
+        if received.path().ends_with("/models") {
+            return Answer::json(200).body(r#"{"object":"list","data":[]}"#);
+        }
+        Answer::json(500).body(r#"{"message":"no"}"#)
+    })
+    .expect("fake upstream starts");
+    let fakes: Vec<Fake> = PROVIDERS
+        .iter()
+        .map(|(_, _, upstream, key, _)| {
+            let key = (!key.is_empty()).then(|| (*key).to_owned());
+            upstream.start(Setup { key, ..Setup::default() }).expect("fake upstream starts")
+        })
+        .collect();
+    let folder = tempfile::tempdir().expect("folder");
+    let path = folder.path().join("config.yml");
+    let serving = |text: String| {
+        std::fs::write(&path, text).expect("file is written");
+        let sources = Sources { files: vec![path.clone()], env: environment(), ..Sources::default() };
+        let proxy = Proxy::from_sources(sources, Registry::builtin());
+        wait_until_heard(&proxy);
+        proxy
+    };
+    let headers = [("authorization", "Bearer client-key")];
+    let ask = |proxy: &Proxy| {
+        client::open(proxy.address, "POST", "/chat/completions", &headers, chat("coder").as_bytes()).finish()
+    };
+    let temperature = |fake: &Fake| {
+        serde_json::from_slice::<Value>(&last_call(fake).body).expect("JSON")["temperature"].clone()
+    };
+
+    let proxy = serving(configured(&fakes));
+    let answer = ask(&proxy);
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!(answer.header("x-demuxai-provider"), Some("codestral"));
+    assert_eq!(temperature(&fakes[4]), 0.1, "a member's own temperature wins");
+    let list = client::open(proxy.address, "GET", "/models", &headers, b"").finish().json();
+    let listed = list["data"].as_array().expect("data").iter().find(|entry| entry["id"] == "coder");
+    assert_eq!(listed.expect("it is a model")["display_name"], "Coder");
+    drop(proxy);
+
+    let text = configured(&fakes).replace(&fakes[4].url(), &failing.url());
+    let answer = ask(&serving(text));
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!(answer.header("x-demuxai-provider"), Some("local"));
+    assert_eq!(temperature(&fakes[0]), 0.2, "the composite's temperature is for all the others");
+}
+
+#[test]
+fn its_composites_are_no_warning_and_its_port_and_default_are_kept() {
     let folder = tempfile::tempdir().expect("folder");
     let path = folder.path().join("config.yml");
     let text = PROVIDERS.iter().fold(CONFIG.replace("PORT", "6042"), |text, (_, word, ..)| {
@@ -180,7 +230,12 @@ fn its_composites_are_one_warning_and_its_port_and_default_are_kept() {
     let said = String::from_utf8(output.stdout).expect("text");
     assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
     assert!(said.contains("127.0.0.1:6042"), "{said}");
-    assert_eq!(said.matches("composites").count(), 1, "{said}");
+    assert!(!said.contains("composites"), "{said}");
+    let group = "failover over codestral/codestral-latest (sets temperature), local/qwen2.5-coder:7b (sets temperature)";
+    assert!(
+        said.lines().any(|line| line.trim_start().starts_with("group    coder ") && line.ends_with(group)),
+        "{said}"
+    );
     for (id, ..) in PROVIDERS {
         assert!(said.lines().any(|line| line.trim_start().starts_with(&format!("provider {id} "))), "{said}");
     }

@@ -1,5 +1,6 @@
 //! The original's configuration loads as it is.
 
+use super::super::settings::GroupKind;
 use super::super::tests::{Case, key, provider};
 
 const WHOLE: &str = r#"
@@ -90,13 +91,65 @@ fn what_is_left_out_is_said_once_each() {
     let case = whole();
     let config = case.config();
     let notes = config.notes.join("\n").replace(&case.directory.path().display().to_string(), "DIR");
-    assert_eq!(notes.matches("composites").count(), 1, "{notes}");
-    assert!(
-        notes.contains("DIR/config.yml: composites are not available in this version yet: ignored (coder)")
-    );
+    assert!(!notes.contains("composites"), "{notes}");
     assert!(notes.contains("demuxai.providers.mistral.colour is not known: ignored"), "{notes}");
     assert!(notes.contains("`other` is not known: ignored"), "{notes}");
-    assert_eq!(config.notes.len(), 5, "{notes}");
+    assert_eq!(config.notes.len(), 4, "{notes}");
+}
+
+#[test]
+fn no_composite_is_left_out() {
+    let group = &whole().config().groups[0];
+    assert_eq!((group.id.as_str(), group.kind), ("coder", GroupKind::RoundRobin));
+    assert_eq!(group.members[0].label(), "mistral/codestral-latest");
+    assert_eq!(group.members[0].set, [("temperature".to_owned(), "0.2".into())]);
+}
+
+#[test]
+fn no_key_of_a_composite_is_lost() {
+    let text = "demuxai:\n  providers: {o: {type: ollama}}\n  composites:\n    inner:\n      type: failover\n      name: Inner\n\
+                \x20     description: A sentence\n      temperature: ${TEMPERATURE}\n      metadata: {team: a}\n      colour: red\n\
+                \x20     providers:\n        - {remote_id: 'qwen3:8b', provider_id: o, temperature: 1}\n\
+                \x20       - {id: '${MODEL}', provider_id: o}\n        - {id: a/b, provider_id: o, weight: 2}\n";
+    let config =
+        Case::empty().file("config.yml", text).env("TEMPERATURE", "0.5").env("MODEL", "gemma4:31b").config();
+    let group = &config.groups[0];
+    assert_eq!(
+        (group.kind, group.name.as_deref(), group.description.as_deref()),
+        (GroupKind::Failover, Some("Inner"), Some("A sentence"))
+    );
+    let members: Vec<(String, &[u8])> =
+        group.members.iter().map(|member| (member.label(), &member.set[0].1[..])).collect();
+    let wanted: [(&str, &[u8]); 3] = [("o/qwen3:8b", b"1"), ("o/gemma4:31b", b"0.5"), ("o/a/b", b"0.5")];
+    assert_eq!(members, wanted.map(|(label, set)| (label.to_owned(), set)));
+    let notes = config.notes.join("\n");
+    for said in ["inner.metadata has no use", "inner.colour is not known", "providers[2].weight is not known"]
+    {
+        assert!(notes.contains(said), "{notes}");
+    }
+    assert_eq!(config.notes.len(), 3, "{notes}");
+}
+
+#[test]
+fn no_fault_of_a_composite_passes_unsaid() {
+    let text = "demuxai:\n  providers: {o: {type: ollama}}\n  composites:\n    a: 5\n    b:\n      type: failover\n\
+                \x20     temperature: warm\n      providers: [{id: m}, 7, {provider_id: o}]\n    c: {type: failover, providers: o}\n";
+    let report = Case::empty().file("config.yml", text).report();
+    for said in [
+        "demuxai.composites.a: expected a table",
+        "demuxai.composites.b.temperature: expected a number",
+        "demuxai.composites.b.providers[0]: needs `provider_id`",
+        "demuxai.composites.b.providers[1]: expected a table",
+        "demuxai.composites.b.providers[2]: needs `provider_id`",
+        "demuxai.composites.c.providers: expected a list",
+    ] {
+        assert!(report.contains(said), "{said}: {report}");
+    }
+    let text = "demuxai:\n  providers: {o: {type: ollama}}\n  composites:\n    a: {type: fastest, providers: [{id: m, provider_id: p}]}\n    b: {type: failover}\n";
+    let report = Case::empty().file("config.yml", text).report();
+    for said in ["groups.a.type", "no provider or group has the id `p`", "groups.b.members"] {
+        assert!(report.contains(said), "{said}: {report}");
+    }
 }
 
 #[test]
