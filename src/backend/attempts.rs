@@ -17,9 +17,10 @@ use futures_util::future::BoxFuture;
 
 use super::group::{Group, Member};
 use super::race;
+use super::strategy::{Availability, MemberView, available_first};
 use super::trail::Trail;
 use super::waiter::Waiter;
-use super::{Call, Guesses, Reply, ReplyBody, Round};
+use super::{Call, Guesses, Outlook, Reply, ReplyBody, Round};
 use crate::error::{ErrorKind, ProxyError, Retry};
 use crate::metrics::events::FailedOver;
 
@@ -37,7 +38,11 @@ const SHORTEST_WAIT: Duration = Duration::from_millis(20);
 pub(super) struct Walk<'g> {
     pub(super) group: &'g Group,
     pub(super) call: Call,
+    /// The call as each member gets it.
+    calls: Vec<Call>,
     stands: Vec<Stand>,
+    /// In which order members are asked; the strategy is asked once for each request.
+    preference: Option<Vec<usize>>,
     trail: Trail,
     /// Calls that were sent, by anybody below.
     attempts: usize,
@@ -76,7 +81,9 @@ struct Pause {
 pub(super) async fn walk(group: &Group, call: Call) -> Result<Reply, ProxyError> {
     let mut walk = Walk {
         group,
+        calls: group.members.iter().map(|member| member.call(&call, None)).collect(),
         call,
+        preference: None,
         stands: vec![Stand::default(); group.members.len()],
         trail: Trail::default(),
         attempts: 0,
@@ -97,15 +104,21 @@ pub(super) async fn walk(group: &Group, call: Call) -> Result<Reply, ProxyError>
 
 impl Walk<'_> {
     async fn rounds(&mut self) -> Result<Reply, ProxyError> {
-        self.skip_those_that_cannot();
+        let outlooks = self.skip_those_that_cannot();
         if let Some(round) = self.call.round.clone() {
             // Whoever is above makes the next round.
-            let outcome = self.round(&round).await;
+            let outcome = self.round(&round, &outlooks).await;
             return outcome.unwrap_or_else(|| Err(self.exhausted()));
         }
         let mut round = Round { guesses: Guesses::Hold, waiter: None };
         for turn in 0..MOST_ROUNDS {
-            if let Some(outcome) = self.round(&round).await {
+            let outcome = if turn == 0 {
+                self.round(&round, &outlooks).await
+            } else {
+                let outlooks = self.group.outlooks(&self.calls);
+                self.round(&round, &outlooks).await
+            };
+            if let Some(outcome) = outcome {
                 return outcome;
             }
             if self.attempts >= self.group.attempts {
@@ -136,9 +149,13 @@ impl Walk<'_> {
     }
 
     /// Asks each member once that may be asked now. `None`: nobody answered, but somebody may later.
-    async fn round(&mut self, round: &Round) -> Option<Result<Reply, ProxyError>> {
+    async fn round(
+        &mut self,
+        round: &Round,
+        outlooks: &[Result<Outlook, String>],
+    ) -> Option<Result<Reply, ProxyError>> {
         self.trail.next_round();
-        let order = self.group.order(&self.call, |index| self.may_ask(index));
+        let order = self.order(outlooks);
         if let Some(racing) = self.group.racing {
             return race::race(self, &order, round, racing).await;
         }
@@ -163,6 +180,28 @@ impl Walk<'_> {
         None
     }
 
+    /// The members to ask in this round: by preference, but those that are available first.
+    fn order(&mut self, outlooks: &[Result<Outlook, String>]) -> Vec<usize> {
+        let views: Vec<MemberView> = self
+            .group
+            .members
+            .iter()
+            .zip(outlooks)
+            .enumerate()
+            .map(|(index, (member, outlook))| {
+                let outlook = outlook.as_ref().ok().filter(|_| self.may_ask(index));
+                member.view(outlook)
+            })
+            .collect();
+        let preference = match &self.preference {
+            Some(known) => known.clone(),
+            None => self.preference.insert(self.group.preference(&self.call, &views)).clone(),
+        };
+        let mut order = available_first(preference, &views);
+        order.retain(|index| self.may_ask(*index));
+        order
+    }
+
     fn may_ask(&self, index: usize) -> bool {
         let now = Instant::now();
         self.stands.get(index).is_some_and(|stand| {
@@ -171,13 +210,16 @@ impl Walk<'_> {
         })
     }
 
-    fn skip_those_that_cannot(&mut self) {
-        for (index, reason) in self.group.objections(&self.call) {
-            if let (Some(stand), Some(member)) = (self.stands.get_mut(index), self.group.members.get(index)) {
+    /// Leaves out the members that cannot serve the request at all, before anybody is asked, and says why.
+    fn skip_those_that_cannot(&mut self) -> Vec<Result<Outlook, String>> {
+        let outlooks = self.group.outlooks(&self.calls);
+        for ((stand, member), outlook) in self.stands.iter_mut().zip(&self.group.members).zip(&outlooks) {
+            if let Err(reason) = outlook {
                 stand.out = true;
-                self.trail.skipped(&member.label, reason);
+                self.trail.skipped(&member.label, reason.clone());
             }
         }
+        outlooks
     }
 
     /// Begins to ask a member. The future owns all it needs, so that several can run at once.
@@ -194,7 +236,8 @@ impl Walk<'_> {
             let event = FailedOver { group: &self.group.id, from: &left.label, to: &member.label, reason };
             event.emit(&self.group.metrics, &self.call.request_id);
         }
-        Some(member.backend.forward(member.call(&self.call, Some(round.clone()))))
+        let call = Call { round: Some(round.clone()), ..self.calls.get(index)?.clone() };
+        Some(member.backend.forward(call))
     }
 
     /// Notes who answered, and completes the reply with the way it took.
@@ -304,6 +347,27 @@ fn backoff(failures: u32) -> Duration {
 // === impl Member ===
 
 impl Member {
+    /// How a strategy sees it. `None`: it is not asked.
+    fn view(&self, outlook: Option<&Outlook>) -> MemberView {
+        let weight = self.weight;
+        match outlook {
+            Some(outlook) => MemberView {
+                weight,
+                availability: outlook.availability,
+                share_left: outlook.share_left,
+                next_reset: outlook.next_reset,
+                in_flight: outlook.in_flight,
+            },
+            None => MemberView {
+                weight,
+                availability: Availability::Never,
+                share_left: 0.0,
+                next_reset: None,
+                in_flight: 0,
+            },
+        }
+    }
+
     /// The call as this member gets it.
     pub(super) fn call(&self, call: &Call, round: Option<Round>) -> Call {
         let mut own = call.clone();

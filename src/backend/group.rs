@@ -109,10 +109,12 @@ impl Backend for GroupBackend {
     }
 
     fn outlook(&self, call: &Call) -> Result<Outlook, String> {
+        let calls: Vec<Call> = self.group.members.iter().map(|member| member.call(call, None)).collect();
+        let outlooks = self.group.outlooks(&calls);
         let mut reasons = Vec::new();
         let mut best: Option<Outlook> = None;
-        for (index, member) in self.group.members.iter().enumerate() {
-            match self.group.outlook_of(index, call) {
+        for (member, outlook) in self.group.members.iter().zip(outlooks) {
+            match outlook {
                 Ok(outlook) => {
                     best = Some(match best {
                         None => outlook,
@@ -151,80 +153,57 @@ fn better(one: Outlook, other: Outlook) -> Outlook {
     }
 }
 
+/// The first member that can serve the request says whose embeddings it gets; those of others would be other vectors.
+fn stay_in_one_space(outlooks: &mut [Result<Outlook, String>]) {
+    let mut space: Option<Arc<str>> = None;
+    for outlook in outlooks {
+        let Ok(found) = &*outlook else { continue };
+        match &space {
+            None => space = Some(Arc::clone(&found.model)),
+            Some(first) if same_model(first, &found.model) => {}
+            Some(first) => {
+                let text = format!(
+                    "its embeddings are not those of `{first}` (same_space = true says that they are)"
+                );
+                *outlook = Err(text);
+            }
+        }
+    }
+}
+
 // === impl Group ===
 
 impl Group {
-    /// The members that cannot serve this call at all, and why.
-    pub(super) fn objections(&self, call: &Call) -> Vec<(usize, String)> {
-        let mut objections: Vec<(usize, String)> = Vec::new();
-        let mut space: Option<Outlook> = None;
-        for index in 0..self.members.len() {
-            let outlook = match self.outlook_of(index, call) {
-                Ok(outlook) => outlook,
-                Err(reason) => {
-                    objections.push((index, reason));
-                    continue;
-                }
-            };
-            if call.request.task != Task::Embedding || self.same_space {
-                continue;
-            }
-            match &space {
-                None => space = Some(outlook),
-                Some(first) if same_model(&first.model, &outlook.model) => {}
-                Some(first) => {
-                    let text = format!(
-                        "its embeddings are not those of `{}` (same_space = true says that they are)",
-                        first.model
-                    );
-                    objections.push((index, text));
-                }
-            }
+    /// How each member stands towards its call, or why it cannot serve it at all.
+    pub(super) fn outlooks(&self, calls: &[Call]) -> Vec<Result<Outlook, String>> {
+        let mut outlooks: Vec<Result<Outlook, String>> =
+            self.members.iter().zip(calls).map(|(member, call)| member.backend.outlook(call)).collect();
+        let embeds = calls.first().is_some_and(|call| call.request.task == Task::Embedding);
+        if embeds && !self.same_space {
+            stay_in_one_space(&mut outlooks);
         }
-        objections
+        outlooks
     }
 
-    fn outlook_of(&self, index: usize, call: &Call) -> Result<Outlook, String> {
-        let member = self.members.get(index).ok_or_else(|| "is not there".to_owned())?;
-        member.backend.outlook(&member.call(call, None))
-    }
-
-    /// The members that may be asked, in the order in which they are.
-    pub(super) fn order(&self, call: &Call, may_ask: impl Fn(usize) -> bool) -> Vec<usize> {
+    /// The order in which members are asked, whether they are available or not. Asked for once for each request: a
+    /// turn of the strategy is spent, unless the conversation has a home that can be asked.
+    pub(super) fn preference(&self, call: &Call, views: &[MemberView]) -> Vec<usize> {
         let now = Instant::now();
-        let views: Vec<MemberView> = (0..self.members.len())
-            .map(|index| {
-                let weight = self.members.get(index).map_or(1, |member| member.weight);
-                match self.outlook_of(index, call) {
-                    Ok(outlook) if may_ask(index) => MemberView {
-                        weight,
-                        availability: outlook.availability,
-                        share_left: outlook.share_left,
-                        next_reset: outlook.next_reset,
-                        in_flight: outlook.in_flight,
-                    },
-                    _ => MemberView {
-                        weight,
-                        availability: Availability::Never,
-                        share_left: 0.0,
-                        next_reset: None,
-                        in_flight: 0,
-                    },
-                }
-            })
-            .collect();
-        let mut order = self.turns.order(&views, now);
-        order.retain(|index| may_ask(*index));
+        let home = self.home(call, now).filter(|home| *home < views.len());
         let available =
             |index: usize| views.get(index).is_some_and(|view| view.availability == Availability::Now);
-        if let Some(home) = self.home(call, now)
-            && available(home)
-            && let Some(at) = order.iter().position(|index| *index == home)
-        {
-            order.remove(at);
-            order.insert(0, home);
-        }
-        order
+        let stays = home.is_some_and(available);
+        self.turns.with(|strategy, state, rng| {
+            let mut order = strategy.order(views, state, now, rng);
+            if !stays && let Some(first) = order.iter().copied().find(|index| available(*index)) {
+                strategy.took(views, state, first, now);
+            }
+            if let Some(home) = home {
+                order.retain(|index| *index != home);
+                order.insert(0, home);
+            }
+            order
+        })
     }
 
     /// Notes that a member answered, with its time to the first token.
@@ -256,10 +235,6 @@ impl Turns {
     /// A strategy that remembers nothing yet.
     pub fn new(strategy: &'static dyn Strategy, rng: fastrand::Rng) -> Self {
         Turns { strategy, state: Mutex::new((StrategyState::default(), rng)) }
-    }
-
-    fn order(&self, views: &[MemberView], now: Instant) -> Vec<usize> {
-        self.with(|strategy, state, rng| strategy.order(views, state, now, rng))
     }
 
     fn with<T>(&self, act: impl FnOnce(&dyn Strategy, &mut StrategyState, &mut fastrand::Rng) -> T) -> T {

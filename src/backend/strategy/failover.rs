@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{MemberView, Strategy, StrategyState, available_first};
+use super::{MemberView, Strategy, StrategyState};
 
 /// The configured order.
 pub(super) struct Failover;
@@ -15,6 +15,6 @@ impl Strategy for Failover {
         _now: Instant,
         _rng: &mut fastrand::Rng,
     ) -> Vec<usize> {
-        available_first((0..members.len()).collect(), members)
+        (0..members.len()).collect()
     }
 }

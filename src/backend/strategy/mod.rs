@@ -1,6 +1,6 @@
 //! Whose turn it is: the order in which a group's members are tried. Pure: time and randomness are arguments, what a
-//! strategy remembers is passed in. Whether a member can be asked at all is not decided here; those that cannot now
-//! come last.
+//! strategy remembers is passed in. Whether a member can be asked at all is not decided here; [`available_first`] puts
+//! those that cannot now last.
 //!
 //! A new strategy is one file beside this one and one row of [`STRATEGIES`].
 
@@ -48,13 +48,14 @@ pub struct StrategyState {
     count: usize,
     /// The credit of each member in `round-robin`.
     credit: Vec<i64>,
-    /// The average time to the first token of each member in `least-latency`.
-    latency: Vec<Option<f64>>,
+    /// How fast each member was in `least-latency`.
+    speeds: Vec<least_latency::Speed>,
 }
 
-/// One way to choose.
+/// One way to choose. A request asks once, however often it comes by; what asking costs is spent in `took`, by the
+/// one that it goes to.
 pub trait Strategy: Send + Sync {
-    /// All members, in the order in which to try them.
+    /// All members, the one to try first at the head. Whether they are available need not be looked at.
     fn order(
         &self,
         members: &[MemberView],
@@ -62,6 +63,9 @@ pub trait Strategy: Send + Sync {
         now: Instant,
         rng: &mut fastrand::Rng,
     ) -> Vec<usize>;
+
+    /// A request goes to this member, which is available, because `order` and availability said so.
+    fn took(&self, _members: &[MemberView], _state: &mut StrategyState, _index: usize, _now: Instant) {}
 
     /// A member answered, with its time to the first token.
     fn succeeded(&self, _state: &mut StrategyState, _index: usize, _first: Duration, _now: Instant) {}
@@ -89,7 +93,7 @@ pub fn strategy(kind: &str) -> Option<&'static dyn Strategy> {
 }
 
 /// The order with those that are available first, each part in the order in which it was.
-fn available_first(order: Vec<usize>, members: &[MemberView]) -> Vec<usize> {
+pub fn available_first(order: Vec<usize>, members: &[MemberView]) -> Vec<usize> {
     let rank = |index: &usize| {
         members.get(*index).map_or(2, |member| match member.availability {
             Availability::Now => 0,

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{MemberView, Strategy, StrategyState, available_first};
+use super::{MemberView, Strategy, StrategyState};
 
 /// The fullest first.
 pub(super) struct MostQuota;
@@ -18,6 +18,6 @@ impl Strategy for MostQuota {
         let mut order: Vec<usize> = (0..members.len()).collect();
         let share = |index: &usize| members.get(*index).map_or(0.0, |member| member.share_left);
         order.sort_by(|one, other| share(other).total_cmp(&share(one)));
-        available_first(order, members)
+        order
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{MemberView, Strategy, StrategyState, available_first};
+use super::{MemberView, Strategy, StrategyState};
 
 /// By lot.
 pub(super) struct Random;
@@ -31,6 +31,6 @@ impl Strategy for Random {
             });
             order.push(left.remove(drawn.unwrap_or(0)).0);
         }
-        available_first(order, members)
+        order
     }
 }

@@ -1,9 +1,9 @@
-//! `rotate`: stays with the member that works, goes on to the next one when it fails, and does not come back by itself.
-//! Pure.
+//! `rotate`: stays with the member that works, goes on to the next one when it fails or has nothing left and another one
+//! has, and does not come back by itself. Pure.
 
 use std::time::Instant;
 
-use super::{MemberView, Strategy, StrategyState, available_first};
+use super::{Availability, MemberView, Strategy, StrategyState};
 
 /// Stays where it works.
 pub(super) struct Rotate;
@@ -18,7 +18,15 @@ impl Strategy for Rotate {
     ) -> Vec<usize> {
         let count = members.len();
         state.count = count;
-        available_first((0..count).map(|step| (state.active + step) % count).collect(), members)
+        (0..count).map(|step| (state.active + step) % count).collect()
+    }
+
+    fn took(&self, members: &[MemberView], state: &mut StrategyState, index: usize, _now: Instant) {
+        // One that cannot serve this request may well serve the next one.
+        let left = members.get(state.active).map(|active| active.availability);
+        if matches!(left, Some(Availability::At(_))) {
+            state.active = index;
+        }
     }
 
     fn failed(&self, state: &mut StrategyState, index: usize, _now: Instant) {

@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use super::{MemberView, Strategy, StrategyState, available_first};
+use super::{MemberView, Strategy, StrategyState};
 
 /// The soonest whole first.
 pub(super) struct SoonestReset;
@@ -20,6 +20,6 @@ impl Strategy for SoonestReset {
         order.sort_by_key(|index| {
             members.get(*index).and_then(|member| member.next_reset).unwrap_or(i64::MAX)
         });
-        available_first(order, members)
+        order
     }
 }

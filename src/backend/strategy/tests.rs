@@ -13,7 +13,22 @@ fn now(weights: &[u32]) -> Vec<MemberView> {
 fn orders(kind: &str, members: &[MemberView], times: usize, seed: u64) -> Vec<Vec<usize>> {
     let (rule, mut state) = (strategy(kind).unwrap(), StrategyState::default());
     let (mut rng, at) = (fastrand::Rng::with_seed(seed), Instant::now());
-    (0..times).map(|_| rule.order(members, &mut state, at, &mut rng)).collect()
+    (0..times).map(|_| next(rule, members, &mut state, at, &mut rng)).collect()
+}
+
+/// The order for one request, which then goes to the first one.
+fn next(
+    rule: &dyn Strategy,
+    members: &[MemberView],
+    state: &mut StrategyState,
+    now: Instant,
+    rng: &mut fastrand::Rng,
+) -> Vec<usize> {
+    let order = available_first(rule.order(members, state, now, rng), members);
+    if let Some(first) = order.first().filter(|first| members[**first].availability == Availability::Now) {
+        rule.took(members, state, *first, now);
+    }
+    order
 }
 
 #[test]
@@ -49,18 +64,94 @@ fn failover_goes_back_to_the_first_as_soon_as_it_is_available() {
 fn rotate_stays_where_it_works_and_late_failures_of_a_left_member_move_nobody() {
     let (rule, mut state) = (strategy("rotate").unwrap(), StrategyState::default());
     let (mut rng, at, members) = (fastrand::Rng::with_seed(0), Instant::now(), now(&[1, 1, 1]));
-    assert_eq!(rule.order(&members, &mut state, at, &mut rng), [0, 1, 2]);
+    assert_eq!(next(rule, &members, &mut state, at, &mut rng), [0, 1, 2]);
     rule.failed(&mut state, 0, at);
     rule.failed(&mut state, 0, at);
-    assert_eq!(rule.order(&members, &mut state, at, &mut rng), [1, 2, 0]);
+    assert_eq!(next(rule, &members, &mut state, at, &mut rng), [1, 2, 0]);
     // A late success of the one that was left does not bring it back.
     rule.succeeded(&mut state, 0, Duration::ZERO, at);
-    assert_eq!(rule.order(&members, &mut state, at, &mut rng), [1, 2, 0]);
+    assert_eq!(next(rule, &members, &mut state, at, &mut rng), [1, 2, 0]);
     rule.failed(&mut state, 1, at);
     rule.failed(&mut state, 2, at);
-    assert_eq!(rule.order(&members, &mut state, at, &mut rng), [0, 1, 2]);
+    assert_eq!(next(rule, &members, &mut state, at, &mut rng), [0, 1, 2]);
     rule.failed(&mut state, 0, at);
-    assert_eq!(rule.order(&members, &mut state, at, &mut rng), [1, 2, 0]);
+    assert_eq!(next(rule, &members, &mut state, at, &mut rng), [1, 2, 0]);
+}
+
+#[test]
+fn rotate_does_not_come_back_to_a_member_that_was_only_exhausted() {
+    let (rule, mut state) = (strategy("rotate").unwrap(), StrategyState::default());
+    let (mut rng, at, mut members) = (fastrand::Rng::with_seed(0), Instant::now(), now(&[1, 1, 1]));
+    members[0].availability = Availability::At(Some(5));
+    assert_eq!(next(rule, &members, &mut state, at, &mut rng), [1, 2, 0]);
+    members[0].availability = Availability::Now;
+    assert_eq!(next(rule, &members, &mut state, at, &mut rng), [1, 2, 0]);
+    // Nobody else is able: it stays.
+    for member in &mut members {
+        member.availability = Availability::At(None);
+    }
+    assert_eq!(next(rule, &members, &mut state, at, &mut rng), [1, 2, 0]);
+    // A request that it cannot serve moves nobody.
+    members = now(&[1, 1, 1]);
+    members[1].availability = Availability::Never;
+    assert_eq!(next(rule, &members, &mut state, at, &mut rng), [2, 0, 1]);
+    assert_eq!(next(rule, &now(&[1, 1, 1]), &mut state, at, &mut rng), [1, 2, 0]);
+}
+
+#[test]
+fn requests_that_start_together_do_not_all_wait_for_one_unmeasured_member() {
+    let (rule, mut state) = (strategy("least-latency").unwrap(), StrategyState::default());
+    let (mut rng, at, members) = (fastrand::Rng::with_seed(3), Instant::now(), now(&[1, 1, 1]));
+    let mut firsts: Vec<usize> = (0..30).map(|_| next(rule, &members, &mut state, at, &mut rng)[0]).collect();
+    firsts.sort_unstable();
+    for index in 0..3 {
+        let share = firsts.iter().filter(|first| **first == index).count();
+        assert!((8..=12).contains(&share), "{firsts:?}");
+    }
+    // One answers: who comes now does not wait for those that nobody knows yet.
+    rule.succeeded(&mut state, 1, Duration::from_millis(300), at);
+    let known = (0..100).filter(|_| next(rule, &members, &mut state, at, &mut rng)[0] == 1).count();
+    assert!(known > 85, "{known}");
+    // A trial that came to nothing is made again.
+    assert_ne!(rule.order(&members, &mut state, at + Duration::from_secs(11), &mut rng)[0], 1);
+}
+
+#[test]
+fn one_slow_answer_does_not_keep_a_member_out() {
+    let (rule, mut state) = (strategy("least-latency").unwrap(), StrategyState::default());
+    let (mut rng, at, members) = (fastrand::Rng::with_seed(3), Instant::now(), now(&[1, 1]));
+    next(rule, &members, &mut state, at, &mut rng);
+    rule.succeeded(&mut state, 0, Duration::from_secs(20), at);
+    let mut clock = at;
+    let mut back = None;
+    for step in 0..600 {
+        clock = at + Duration::from_secs(step);
+        // No luck needed: an order without exploring.
+        let mut calm = fastrand::Rng::with_seed(3);
+        let first = rule.order(&members, &mut state, clock, &mut calm)[0];
+        if first == 0 {
+            back = Some(step);
+            break;
+        }
+        rule.succeeded(&mut state, 1, Duration::from_millis(200), clock);
+    }
+    assert!(back.is_some_and(|step| (60..500).contains(&step)), "{back:?}");
+    // One good answer is enough by then.
+    rule.succeeded(&mut state, 0, Duration::from_millis(50), clock);
+    rule.succeeded(&mut state, 1, Duration::from_millis(900), clock);
+    rule.succeeded(&mut state, 1, Duration::from_millis(900), clock);
+    assert_eq!(rule.order(&members, &mut state, clock, &mut fastrand::Rng::with_seed(3))[0], 0);
+}
+
+#[test]
+fn an_order_that_is_not_used_spends_no_turn() {
+    let (rule, mut state) = (strategy("round-robin").unwrap(), StrategyState::default());
+    let (mut rng, at, members) = (fastrand::Rng::with_seed(0), Instant::now(), now(&[1, 1]));
+    assert_eq!(next(rule, &members, &mut state, at, &mut rng)[0], 0);
+    for _ in 0..3 {
+        assert_eq!(rule.order(&members, &mut state, at, &mut rng)[0], 1);
+    }
+    assert_eq!(next(rule, &members, &mut state, at, &mut rng)[0], 1);
 }
 
 #[test]
@@ -82,11 +173,11 @@ fn least_latency_takes_the_fastest_tries_others_now_and_then_and_a_fast_failure_
     let rule = strategy("least-latency").unwrap();
     let (mut state, mut rng, at) = (StrategyState::default(), fastrand::Rng::with_seed(3), Instant::now());
     let members = now(&[1, 1]);
-    assert_eq!(rule.order(&members, &mut state, at, &mut rng).len(), 2);
+    assert_eq!(next(rule, &members, &mut state, at, &mut rng).len(), 2);
     rule.succeeded(&mut state, 0, Duration::from_millis(900), at);
     rule.succeeded(&mut state, 1, Duration::from_millis(100), at);
     let firsts = |state: &mut StrategyState, rng: &mut fastrand::Rng| {
-        (0..2000).filter(|_| rule.order(&members, state, at, rng)[0] == 1).count()
+        (0..2000).filter(|_| next(rule, &members, state, at, rng)[0] == 1).count()
     };
     let fast = firsts(&mut state, &mut rng);
     assert!((1850..1950).contains(&fast), "{fast}");
