@@ -3,10 +3,13 @@
 
 mod choices;
 mod error_body;
+mod needs;
 mod plain;
 mod request;
 mod rewrite;
 mod stream;
+
+use std::sync::OnceLock;
 
 use bytes::Bytes;
 
@@ -15,6 +18,7 @@ pub use crate::wire::json::Member;
 use crate::wire::splice::{Edits, ObjectEdit};
 pub use crate::wire::usage::Usage;
 pub use error_body::{error_event, openai_error, upstream_message};
+pub use needs::Needs;
 pub use plain::{Plain, rewrite_plain};
 pub use request::read;
 pub use rewrite::Rewrite;
@@ -107,9 +111,16 @@ pub struct Request {
     pub body: Bytes,
     /// Its top-level members in the order written. No key that decides anything is there twice.
     pub members: Vec<Member>,
+    /// What it needs of a model, once somebody wanted to know.
+    needs: OnceLock<Needs>,
 }
 
 impl Request {
+    /// What it needs of a model beyond its task. Read from the body the first time; only who chooses among models asks.
+    pub fn needs(&self) -> &Needs {
+        self.needs.get_or_init(|| needs::read(self))
+    }
+
     /// The member with this key, if the client sent it.
     pub fn member(&self, key: &str) -> Option<&Member> {
         self.members.iter().find(|member| member.key == key)
@@ -135,7 +146,7 @@ impl Request {
         edits.object(top);
         let body = Bytes::from(edits.apply(&self.body));
         match json::scan_object(&body) {
-            Ok(members) => Request { body, members, ..self.clone() },
+            Ok(members) => Request { body, members, needs: OnceLock::new(), ..self.clone() },
             // Values that are no JSON are refused with the configuration, so this is never reached.
             Err(_) => self.clone(),
         }

@@ -4,6 +4,8 @@
 #[cfg(test)]
 mod tests;
 
+use std::sync::OnceLock;
+
 use bytes::Bytes;
 
 use super::{Endpoint, Member, Request, Task};
@@ -41,7 +43,8 @@ pub fn read(endpoint: &Endpoint, body: Bytes) -> Result<Request, ProxyError> {
         if endpoint.task == Task::Completion && reader.wants_fim() { Task::Fim } else { endpoint.task };
     let include_usage = reader.include_usage();
     let base64 = embedding && reader.raw("encoding_format").is_some_and(|raw| json::string_is(raw, "base64"));
-    Ok(Request { task, shape: endpoint.shape, model, stream, include_usage, base64, body, members })
+    let (shape, needs) = (endpoint.shape, OnceLock::new());
+    Ok(Request { task, shape, model, stream, include_usage, base64, body, members, needs })
 }
 
 fn invalid(message: impl Into<String>) -> ProxyError {

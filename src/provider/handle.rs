@@ -17,8 +17,9 @@ use tracing::{error, warn};
 use super::about::About;
 use super::actor::{Forward, Ping, ProviderActor, RefreshModels};
 use super::capacity::{Capacity, Size, Waiting};
+use super::fitness::misfit;
 use super::models::{FRESH, Lookup};
-use super::prepare::{check_capability, check_route};
+use super::prepare::{check_capability, missing_route};
 use super::supervisor::{Intensity, Observer, supervise};
 use super::vitals::{Health, Vitals};
 use crate::backend::lease::Generation;
@@ -236,11 +237,16 @@ impl Provider {
         }
     }
 
+    /// What its owner said when it was shut down for good.
+    fn obituary(&self) -> Option<String> {
+        let text = || format!("`{}` was shut down by its owner", self.about.id);
+        self.retired().then(|| self.vitals.remark().unwrap_or_else(text))
+    }
+
     /// What speaks against sending this call at all.
     fn objection(&self, call: &Call) -> Option<ProxyError> {
         let id = &*self.about.id;
-        if self.retired() {
-            let text = self.vitals.remark().unwrap_or_else(|| format!("`{id}` was shut down by its owner"));
+        if let Some(text) = self.obituary() {
             return Some(ProxyError::new(ErrorKind::ProviderRetired, text).at(id));
         }
         let models = self.vitals.models.load();
@@ -317,13 +323,17 @@ impl Backend for Provider {
 
     fn outlook(&self, call: &Call) -> Result<Outlook, String> {
         let model = self.offered(&call.model)?;
-        let asked = Call { model: Arc::clone(&model), ..call.clone() };
-        if let Some(objection) = self.objection(&asked) {
-            return Err(objection.message);
+        if let Some(text) = self.obituary() {
+            return Err(text);
         }
         let request = &call.request;
-        if let Err(error) = check_route(request, self.about.adapter, &self.about.facts) {
-            return Err(error.message);
+        if let Some(what) = missing_route(request, self.about.adapter, &self.about.facts) {
+            return Err(what.to_owned());
+        }
+        if let Some(reason) =
+            self.vitals.models.load().find(&model).and_then(|listed| misfit(request, listed))
+        {
+            return Err(reason);
         }
         let view = self.vitals.capacity.outlook(&model, Size::of(request))?;
         let availability = match (view.free && self.usable_or_unknown(), view.until) {

@@ -14,6 +14,7 @@ pub mod catalogue;
 mod codestral;
 mod fetch;
 mod fireworks;
+pub mod fitness;
 mod github;
 pub mod handle;
 pub mod headers;

@@ -49,7 +49,7 @@ pub fn prepare(
     remembered: &[String],
 ) -> Result<Prepared, ProxyError> {
     let Some(route) = route(request, adapter, facts) else {
-        return Err(no_route(request));
+        return Err(unsupported(request, no_route(request.task)));
     };
     let rules = Rules::new(request, upstream_model, route.shape, &facts.params, remembered);
     let mut changes = Changes::new(request);
@@ -69,17 +69,21 @@ pub fn prepare(
 /// # Errors
 /// [`ErrorKind::Unsupported`], and elsewhere it may work.
 pub fn check_capability(request: &Request, model: &Model) -> Result<(), ProxyError> {
+    shortcoming(request, model).map_or(Ok(()), |what| Err(unsupported(request, what)))
+}
+
+/// Why the model cannot do what the request wants done, as far as the upstream says, in words that follow its name.
+pub fn shortcoming(request: &Request, model: &Model) -> Option<&'static str> {
     let able = |task| model.capabilities.task(task) != Some(false);
     if able(request.task) || (is_plain_in_truth(request) && able(Task::Completion)) {
-        return Ok(());
+        return None;
     }
-    let what = match request.task {
+    Some(match request.task {
         Task::Chat => "cannot chat",
         Task::Completion => "cannot complete text",
         Task::Fim => "cannot fill in the middle",
         Task::Embedding => "cannot make embeddings",
-    };
-    Err(unsupported(request, what))
+    })
 }
 
 /// Refuses a task for which the upstream has no route, as [`prepare`] does, before anything is spent on the request.
@@ -87,7 +91,12 @@ pub fn check_capability(request: &Request, model: &Model) -> Result<(), ProxyErr
 /// # Errors
 /// [`ErrorKind::Unsupported`], and elsewhere it may work.
 pub fn check_route(request: &Request, adapter: &dyn Adapter, facts: &KindFacts) -> Result<(), ProxyError> {
-    route(request, adapter, facts).map(|_| ()).ok_or_else(|| no_route(request))
+    missing_route(request, adapter, facts).map_or(Ok(()), |what| Err(unsupported(request, what)))
+}
+
+/// That the upstream has no route for the request, in words that follow its name.
+pub fn missing_route(request: &Request, adapter: &dyn Adapter, facts: &KindFacts) -> Option<&'static str> {
+    route(request, adapter, facts).is_none().then(|| no_route(request.task))
 }
 
 /// Fill in the middle without a suffix is a plain completion, for an upstream that has only those.
@@ -102,16 +111,13 @@ fn is_plain_in_truth(request: &Request) -> bool {
     request.task == Task::Fim && request.value("suffix").is_none_or(json::is_empty)
 }
 
-fn no_route(request: &Request) -> ProxyError {
-    unsupported(
-        request,
-        match request.task {
-            Task::Chat => "has no chat endpoint",
-            Task::Completion => "has no text completion endpoint",
-            Task::Fim => "has no fill-in-the-middle endpoint",
-            Task::Embedding => "has no embeddings endpoint",
-        },
-    )
+fn no_route(task: Task) -> &'static str {
+    match task {
+        Task::Chat => "has no chat endpoint",
+        Task::Completion => "has no text completion endpoint",
+        Task::Fim => "has no fill-in-the-middle endpoint",
+        Task::Embedding => "has no embeddings endpoint",
+    }
 }
 
 fn unsupported(request: &Request, what: &str) -> ProxyError {

@@ -366,6 +366,103 @@ fn embeddings_do_not_move_to_another_model_unless_the_group_says_that_they_may()
     assert_eq!(embed("alike").status, 200);
 }
 
+/// An upstream whose list says of `m` what it can do, and that answers with its name.
+fn able(name: &'static str, facts: &str) -> Fake {
+    let list = format!(r#"{{"object":"list","data":[{{"id":"m","object":"model",{facts}}}]}}"#);
+    Fake::start(move |received| {
+        if received.path().ends_with("/models") {
+            Answer::json(200).body(list.clone())
+        } else {
+            says(name, received)
+        }
+    })
+    .expect("fake upstream starts")
+}
+
+const IMAGE: &str = r#"{"model":"g","messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"data:image/png;base64,AA"}}]}]}"#;
+const TOOLS: &str = r#"{"model":"g","tools":[{"type":"function","function":{"name":"f"}}],"messages":[{"role":"user","content":"hi"}]}"#;
+
+#[test]
+fn members_that_cannot_serve_the_request_are_not_asked_and_the_way_says_so() {
+    let small = able("a", r#""context_length":2000"#);
+    let blind = able("b", r#""capabilities":{"vision":false,"function_calling":false}"#);
+    let well = good("c");
+    let proxy = daemon(
+        &[&small, &blind, &well],
+        "[groups.g]\ntype = \"failover\"\nmembers = [\"a/m\", \"b/m\", \"c/m\"]\n",
+    );
+    let long =
+        format!(r#"{{"model":"g","messages":[{{"role":"user","content":"{}"}}]}}"#, "word ".repeat(3000));
+    let got = proxy.post(PATH, &long);
+    assert_eq!(content(&got), "b");
+    assert_eq!(got.header("x-demuxai-attempts"), Some("a/m skipped, b ok"));
+    assert_eq!(content(&proxy.post(PATH, TOOLS)), "a");
+    let large = r#"{"model":"g","max_tokens":4096,"tools":[{}],"messages":[{"role":"user","content":"hi"}]}"#;
+    let got = proxy.post(PATH, large);
+    assert_eq!(content(&got), "c");
+    assert_eq!(got.header("x-demuxai-attempts"), Some("a/m skipped, b/m skipped, c ok"));
+    assert_eq!((asked(&small), asked(&blind), asked(&well)), (1, 1, 1));
+    // Asked for by name, without a choice, it is the upstream's to say.
+    assert_eq!(proxy.post(PATH, &IMAGE.replace("\"g\"", "\"b/m\"")).status, 200);
+}
+
+#[test]
+fn when_nobody_can_serve_it_the_client_is_not_told_to_come_back() {
+    let blind = able("a", r#""capabilities":{"vision":false}"#);
+    let inner = able("b", r#""architecture":{"input_modalities":["text"],"output_modalities":["text"]}"#);
+    let proxy = daemon(
+        &[&blind, &inner],
+        "[groups.inner]\ntype = \"failover\"\nmembers = [\"b/m\"]\n\
+         [groups.g]\ntype = \"failover\"\nmembers = [\"a/m\", \"inner\"]\n",
+    );
+    let got = proxy.post(PATH, IMAGE);
+    assert_eq!(got.status, 400, "{}", got.text());
+    let wanted = "no member of `g` could answer: `a/m`: takes no images; `inner`: `b/m`: takes no images";
+    assert_eq!(got.error(), wanted);
+    assert_eq!((asked(&blind), asked(&inner)), (0, 0));
+}
+
+#[test]
+fn a_conversation_that_stays_spends_no_turn_of_the_others() {
+    let (one, other) = (good("a"), good("b"));
+    let proxy = daemon(
+        &[&one, &other],
+        "[groups.g]\ntype = \"round-robin\"\nsticky = {}\nmembers = [\"a/m\", \"b/m\"]\n",
+    );
+    let begin = |text: &str| {
+        let body = format!(r#"{{"model":"g","messages":[{{"role":"user","content":"{text}"}}]}}"#);
+        content(&proxy.post(PATH, &body))
+    };
+    assert_eq!(begin("one"), "a");
+    for _ in 0..3 {
+        assert_eq!(begin("one"), "a");
+    }
+    assert_eq!(begin("two"), "b");
+    assert_eq!(begin("two"), "b");
+    assert_eq!(begin("three"), "a");
+}
+
+#[test]
+fn a_request_that_comes_by_again_spends_no_second_turn() {
+    let shaky = |name: &'static str| {
+        let count = AtomicUsize::new(0);
+        upstream(move |received| {
+            if count.fetch_add(1, Ordering::Relaxed) == 0 {
+                return Answer::json(503)
+                    .body(r#"{"error":{"message":"busy","type":"x","code":null,"param":null}}"#);
+            }
+            says(name, received)
+        })
+    };
+    let (one, other) = (shaky("a"), shaky("b"));
+    let proxy = daemon(&[&one, &other], "[groups.g]\ntype = \"round-robin\"\nmembers = [\"a/m\", \"b/m\"]\n");
+    let got = ask(&proxy, "g");
+    let way = got.header("x-demuxai-attempts").expect("the way").to_owned();
+    assert!(way.starts_with("a/m upstream_status, b/m upstream_status, "), "{way}");
+    assert_eq!(content(&ask(&proxy, "g")), "b");
+    assert_eq!(content(&ask(&proxy, "g")), "a");
+}
+
 #[test]
 fn groups_are_listed_and_can_be_asked_for_by_id() {
     let well = good("a");

@@ -1,0 +1,134 @@
+//! What a request needs of a model beyond its task: tools, images, room for its prompt. Read only for requests that
+//! have a choice of models, and then once.
+
+use std::ops::Range;
+
+use super::{Request, Task};
+use crate::wire::json::{elements_of, is_empty, members_of, string_is};
+
+/// What a request needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Needs {
+    /// It offers tools or functions, or tells of calls of them.
+    pub tools: bool,
+    /// A message has an image.
+    pub vision: bool,
+    /// The bytes of its text as written, without images and other media, whose size says nothing of their tokens.
+    pub text_bytes: usize,
+}
+
+/// Fields that are text to the model besides the messages.
+const TEXT_FIELDS: [&str; 4] = ["prompt", "suffix", "tools", "functions"];
+
+/// Reads them. Embeddings have no text here: how much of a long input is used is the upstream's to say.
+pub(super) fn read(request: &Request) -> Needs {
+    let mut needs = Needs::default();
+    if request.task == Task::Embedding {
+        return needs;
+    }
+    for key in TEXT_FIELDS {
+        needs.text_bytes += request.value(key).map_or(0, <[u8]>::len);
+    }
+    needs.tools =
+        ["tools", "functions"].iter().any(|key| request.value(key).is_some_and(|raw| !is_empty(raw)));
+    if let Some(messages) = request.member("messages") {
+        for message in elements_of(&request.body, messages.value.clone()) {
+            needs.message(&request.body, message.range);
+        }
+    }
+    needs
+}
+
+// === impl Needs ===
+
+impl Needs {
+    fn message(&mut self, body: &[u8], message: Range<usize>) {
+        for field in members_of(body, message) {
+            match field.key_bytes().as_ref() {
+                b"role" => {
+                    self.tools |= string_is(field.raw, "tool") || string_is(field.raw, "function");
+                }
+                b"content" if field.raw.starts_with(b"[") => {
+                    for part in elements_of(body, field.range) {
+                        self.part(body, part.range);
+                    }
+                }
+                b"content" => self.text_bytes += field.raw.len(),
+                b"tool_calls" | b"function_call" if !is_empty(field.raw) => {
+                    self.tools = true;
+                    self.text_bytes += field.raw.len();
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn part(&mut self, body: &[u8], part: Range<usize>) {
+        for field in members_of(body, part) {
+            match field.key_bytes().as_ref() {
+                b"text" => self.text_bytes += field.raw.len(),
+                b"type" => {
+                    let kinds = ["image_url", "input_image", "image"];
+                    self.vision |= kinds.iter().any(|kind| string_is(field.raw, kind));
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::super::{CHAT_COMPLETIONS, COMPLETIONS, EMBEDDINGS, Endpoint, read as read_request};
+    use super::*;
+
+    fn needs(endpoint: &Endpoint, body: &str) -> Needs {
+        *read_request(endpoint, Bytes::from(body.to_owned())).unwrap().needs()
+    }
+
+    fn chat(more: &str) -> Needs {
+        needs(&CHAT_COMPLETIONS, &format!(r#"{{"model":"m",{more}}}"#))
+    }
+
+    #[test]
+    fn tools_are_not_overlooked_wherever_they_stand() {
+        assert!(
+            !chat(r#""messages":[{"role":"user","content":"a tool"}],"tools":[],"tool_choice":"none""#).tools
+        );
+        for body in [
+            r#""messages":[],"tools":[{"type":"function"}]"#,
+            r#""messages":[],"functions":[{"name":"f"}]"#,
+            r#""messages":[{"role":"user","content":"x"},{"role":"tool","content":"y"}]"#,
+            r#""messages":[{"role":"assistant","content":null,"tool_calls":[{"id":"1"}]}]"#,
+            r#""messages":[{"role":"\u0074ool","content":"y"}]"#,
+        ] {
+            assert!(chat(body).tools, "{body}");
+        }
+    }
+
+    #[test]
+    fn images_are_not_overlooked_and_do_not_count_as_text() {
+        let data = "A".repeat(10_000);
+        let body = format!(
+            r#""messages":[{{"role":"user","content":[{{"type":"text","text":"what?"}},{{"type":"image_url","image_url":{{"url":"data:image/png;base64,{data}"}}}}]}}]"#
+        );
+        assert_eq!(chat(&body), Needs { tools: false, vision: true, text_bytes: 7 });
+        assert!(
+            chat(r#""messages":[{"role":"user","content":[{"type":"input_image","file_id":"f"}]}]"#).vision
+        );
+        assert!(
+            !chat(r#""messages":[{"role":"user","content":[{"type":"text","text":"image_url"}]}]"#).vision
+        );
+    }
+
+    #[test]
+    fn all_that_is_text_to_the_model_counts_and_nothing_else() {
+        let known = chat(r#""messages":[{"role":"user","content":"1234"}],"tools":[{}],"user":"0123456789""#);
+        assert_eq!(known.text_bytes, 6 + 4);
+        let fim = needs(&COMPLETIONS, r#"{"model":"m","prompt":"abc","suffix":"d"}"#);
+        assert_eq!(fim.text_bytes, 5 + 3);
+        assert_eq!(needs(&EMBEDDINGS, r#"{"model":"m","input":"abc"}"#).text_bytes, 0);
+    }
+}
