@@ -52,6 +52,8 @@ pub enum ErrorKind {
     Truncated,
     /// The answer is not what the protocol promises: garbage, bad framing, too large (502).
     UpstreamProtocol,
+    /// The answer ended without any content, where a group takes that for a failure (502).
+    EmptyAnswer,
     /// The provider's actor is down or was replaced while it held the request (503).
     ProviderDown,
     /// A limit of the upstream account is used up, or it asked us to wait (429); nothing was sent.
@@ -86,6 +88,7 @@ impl ErrorKind {
             ErrorKind::Timeout => "timeout",
             ErrorKind::Truncated => "truncated",
             ErrorKind::UpstreamProtocol => "upstream_protocol",
+            ErrorKind::EmptyAnswer => "empty_answer",
             ErrorKind::ProviderDown => "provider_down",
             ErrorKind::QuotaExhausted => "quota_exhausted",
             ErrorKind::BreakerOpen => "breaker_open",
@@ -207,6 +210,7 @@ impl ProxyError {
             | ErrorKind::ProviderRetired
             | ErrorKind::UpstreamInBand
             | ErrorKind::Truncated
+            | ErrorKind::EmptyAnswer
             | ErrorKind::UpstreamProtocol => (Fault::Upstream, Retry::Elsewhere),
         };
         ProxyError {

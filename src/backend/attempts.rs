@@ -13,8 +13,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt;
+use futures_util::TryFutureExt;
 use futures_util::future::BoxFuture;
 
+use super::emptiness::refuse_empty;
 use super::group::{Group, Member};
 use super::race;
 use super::strategy::{Availability, MemberView, available_first};
@@ -237,7 +240,12 @@ impl Walk<'_> {
             event.emit(&self.group.metrics, &self.call.request_id);
         }
         let call = Call { round: Some(round.clone()), ..self.calls.get(index)?.clone() };
-        Some(member.backend.forward(call))
+        let answered = member.backend.forward(call);
+        Some(if self.group.fail_on.names_empty() {
+            answered.and_then(refuse_empty).boxed()
+        } else {
+            answered
+        })
     }
 
     /// Notes who answered, and completes the reply with the way it took.

@@ -11,6 +11,11 @@ impl FailOn {
             FailOn::These(words) => words.iter().any(|word| word.covers(error)),
         }
     }
+
+    /// Whether an answer without any content is a failure. Only where it is named: `any` failure is not any answer.
+    pub fn names_empty(&self) -> bool {
+        matches!(self, FailOn::These(words) if words.contains(&FailWord::Empty))
+    }
 }
 
 impl FailWord {
@@ -31,6 +36,8 @@ impl FailWord {
             FailWord::Protocol => {
                 matches!(error.kind, ErrorKind::UpstreamProtocol | ErrorKind::UpstreamInBand)
             }
+            FailWord::Empty => error.kind == ErrorKind::EmptyAnswer,
+            FailWord::Default => FailOn::Default.covers(error),
             FailWord::Any => true,
         }
     }
@@ -49,5 +56,8 @@ mod tests {
         assert!(!list.covers(&timeout));
         assert!(list.covers(&ProxyError::new(ErrorKind::Connect, "")));
         assert!(FailOn::These(vec![FailWord::Any]).covers(&invalid));
+        let added = FailOn::These(vec![FailWord::Default, FailWord::Empty]);
+        assert!(added.covers(&timeout) && !added.covers(&invalid) && added.names_empty());
+        assert!(!FailOn::Default.names_empty() && !FailOn::These(vec![FailWord::Any]).names_empty());
     }
 }

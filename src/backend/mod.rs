@@ -2,6 +2,7 @@
 //! A reply is handed over at the commit point (design §6): until then a failure may still go elsewhere.
 
 pub mod attempts;
+mod emptiness;
 pub mod fail_on;
 pub mod frames;
 pub mod group;
@@ -12,6 +13,7 @@ pub mod strategy;
 pub mod trail;
 pub mod waiter;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -157,6 +159,8 @@ pub enum ReplyBody {
 pub struct ReplyStream {
     /// Whole SSE events, then exactly one [`Frame::End`]. A channel that closes without it is an error, never an end.
     frames: FrameReceiver,
+    /// What was looked at already, and is still for the client.
+    ahead: VecDeque<Frame>,
     /// Ready when the arbiter that feeds the channel was given up.
     gone: BoxFuture<'static, ()>,
     /// Settles what is measured of the stream when it is dropped.
@@ -200,11 +204,14 @@ impl ReplyStream {
             // A sender that is dropped was given up, too.
             let _ = gone.wait_for(|given_up| *given_up).await;
         });
-        (ReplyStream { frames, gone, meter, patience, time_to_first_token }, sender)
+        (ReplyStream { frames, ahead: VecDeque::new(), gone, meter, patience, time_to_first_token }, sender)
     }
 
     /// The next frame. After [`Frame::End`] it must not be called again.
     pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Frame> {
+        if let Some(frame) = self.ahead.pop_front() {
+            return Poll::Ready(frame);
+        }
         let frame = match self.frames.poll_next(cx) {
             Poll::Ready(Some(frame)) => frame,
             Poll::Ready(None) if self.frames.stalled() => stalled(),
@@ -219,6 +226,13 @@ impl ReplyStream {
             Frame::End(end) => self.meter.ended(end.reason, end.usage),
         }
         Poll::Ready(frame)
+    }
+
+    /// Gives back frames that were only looked at, in their order; they come first again.
+    pub(super) fn put_back(&mut self, frames: Vec<Frame>) {
+        for frame in frames.into_iter().rev() {
+            self.ahead.push_front(frame);
+        }
     }
 }
 

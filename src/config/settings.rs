@@ -204,6 +204,10 @@ pub enum FailWord {
     Quota,
     /// An answer that makes no sense.
     Protocol,
+    /// An answer without any content.
+    Empty,
+    /// Whatever another upstream may do better: the default, for lists that only add to it.
+    Default,
     /// Any failure.
     Any,
 }

@@ -50,7 +50,8 @@ pub(crate) struct GroupSpec {
     /// Who answers: "provider/model", "provider", a group's id, "group/model", or a table that says more. Required.
     pub(crate) members: Vec<MemberSpec>,
     /// What makes a request go to the next member: statuses such as 429, "4xx", "5xx", and timeout, connect,
-    /// truncated, auth, quota, protocol, any. Default: all that another upstream may do better.
+    /// truncated, auth, quota, protocol, empty (an answer without content), default, any. Default: "default", all that
+    /// another upstream may do better.
     pub(crate) fail_on: Option<Vec<String>>,
     /// When no member has capacity: "reject", "wait" (30 s at most), or how long to wait. Default: "reject".
     pub(crate) on_exhausted: Option<String>,

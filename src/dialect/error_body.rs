@@ -162,6 +162,7 @@ fn error_type(error: &ProxyError) -> &'static str {
         | ErrorKind::Connect
         | ErrorKind::Timeout
         | ErrorKind::Truncated
+        | ErrorKind::EmptyAnswer
         | ErrorKind::UpstreamProtocol => "api_error",
     }
 }

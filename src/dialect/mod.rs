@@ -2,6 +2,7 @@
 //! Pure: bytes in, bytes out. Nothing here knows a provider, a clock or a socket.
 
 mod choices;
+mod content;
 mod error_body;
 mod needs;
 mod plain;
@@ -17,6 +18,7 @@ use crate::wire::json;
 pub use crate::wire::json::Member;
 use crate::wire::splice::{Edits, ObjectEdit};
 pub use crate::wire::usage::Usage;
+pub use content::{events_say_something, says_something};
 pub use error_body::{error_event, openai_error, upstream_message};
 pub use needs::Needs;
 pub use plain::{Plain, rewrite_plain};

@@ -34,6 +34,7 @@ pub fn status(error: &ProxyError) -> StatusCode {
         ErrorKind::UpstreamAuthentication
         | ErrorKind::Connect
         | ErrorKind::Truncated
+        | ErrorKind::EmptyAnswer
         | ErrorKind::UpstreamProtocol => StatusCode::BAD_GATEWAY,
         ErrorKind::Timeout => StatusCode::GATEWAY_TIMEOUT,
     }

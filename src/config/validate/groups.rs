@@ -182,6 +182,8 @@ fn fail_on(check: &mut Check<'_>, id: &str, written: Option<&Vec<String>>) -> Fa
         ("auth", FailWord::Auth),
         ("quota", FailWord::Quota),
         ("protocol", FailWord::Protocol),
+        ("empty", FailWord::Empty),
+        ("default", FailWord::Default),
         ("any", FailWord::Any),
         ("4xx", FailWord::Status(400, 499)),
         ("5xx", FailWord::Status(500, 599)),
