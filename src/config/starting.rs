@@ -3,6 +3,7 @@
 
 use std::fmt::Write;
 
+use super::settings::GroupKind;
 use super::{Found, Kind, discover};
 
 const HEAD: &str = r#"# demuxai: one OpenAI-compatible endpoint for the AI services that you use.
@@ -25,6 +26,14 @@ const OTHER: &str = r#"
 # type = "openai"
 # url = "http://localhost:8080"
 
+"#;
+
+const GROUPS: &str = r#"
+# A group: one model over several, here "coder". The next one is asked when the one before it fails or has nothing left.
+# Other types: TYPES.
+# [groups.coder]
+# type = "failover"
+# members = ["codestral/codestral-latest", "mistral/codestral-latest", "ollama/qwen2.5-coder:7b"]
 "#;
 
 /// A commented configuration that serves what was found.
@@ -54,6 +63,8 @@ pub fn starting_configuration(found: &[Found], kinds: &[Kind<'_>]) -> String {
     let is_other = |kind: &&Kind<'_>| kind.retired.is_none() && !shown(kind) && kind.name != "openai";
     let others: Vec<_> = kinds.iter().filter(is_other).map(|kind| kind.name).collect();
     put(&mut text, &format!("# Types besides these: {}.\n", others.join(", ")));
+    let types = GroupKind::ALL.iter().map(|(word, _)| *word).filter(|word| *word != "failover");
+    put(&mut text, &GROUPS.replace("TYPES", &types.collect::<Vec<_>>().join(", ")));
     text
 }
 

@@ -9,8 +9,10 @@ use super::edge::Edge;
 use super::gate;
 use super::respond::error_response;
 use crate::backend::Backend;
+use crate::backend::group::GroupBackend;
 use crate::config::settings::ClientKey;
 use crate::error::{ErrorKind, ProxyError};
+use crate::provider::Model;
 use crate::provider::listing::{EntryType, entry, list_body, provider_entry};
 use crate::provider::vitals::Health;
 
@@ -38,7 +40,7 @@ pub fn list(request: &HttpRequest, edge: &Edge, client: Option<&ClientKey>) -> H
         }
     }
     for group in table.groups().iter().filter(|group| may_use(client, group.id(), "")) {
-        entries.push(entry(group.id(), OWNER, &table.offer(group), kind));
+        entries.push(group_entry(group, &table.offer(group), kind));
     }
     let mut body = list_body(entries);
     if !notices.is_empty()
@@ -53,7 +55,7 @@ pub fn list(request: &HttpRequest, edge: &Edge, client: Option<&ClientKey>) -> H
 pub fn one(request: &HttpRequest, edge: &Edge, client: Option<&ClientKey>, id: &str) -> HttpResponse {
     let table = edge.routes.table();
     if let Some(group) = table.group(id).filter(|group| may_use(client, group.id(), "")) {
-        return json_response(&entry(group.id(), OWNER, &table.offer(group), entry_type(request)));
+        return json_response(&group_entry(group, &table.offer(group), entry_type(request)));
     }
     let found = table.find_listed(id);
     match found {
@@ -66,6 +68,16 @@ pub fn one(request: &HttpRequest, edge: &Edge, client: Option<&ClientKey>, id: &
             error_response(&ProxyError::new(ErrorKind::ModelNotFound, text).with_param("model"))
         }
     }
+}
+
+/// An entry like any other, with one field more: who answers.
+fn group_entry(group: &GroupBackend, offered: &Model, kind: EntryType) -> Value {
+    let mut entry = entry(group.id(), OWNER, offered, kind);
+    let members = group.group().members.iter().map(|member| Value::from(&*member.label));
+    if let Some(object) = entry.as_object_mut() {
+        object.insert("members".to_owned(), members.collect());
+    }
+    entry
 }
 
 fn may_use(client: Option<&ClientKey>, provider: &str, model: &str) -> bool {

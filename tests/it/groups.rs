@@ -464,6 +464,56 @@ fn a_request_that_comes_by_again_spends_no_second_turn() {
 }
 
 #[test]
+fn an_answer_without_a_word_is_no_answer_where_the_group_says_so() {
+    let silent = upstream(|received| {
+        if String::from_utf8_lossy(&received.body).contains("\"stream\":true") {
+            Answer::events()
+                .chunked()
+                .event(chunk("", "null"))
+                .event(chunk("", "\"stop\""))
+                .event("[DONE]")
+                .last_chunk()
+        } else {
+            Answer::json(200).body(words(""))
+        }
+    });
+    let well = good("b");
+    let group = |id: &str, fail_on: &str| {
+        format!("[groups.{id}]\ntype = \"failover\"\nmembers = [\"a/m\", \"b/m\"]\n{fail_on}")
+    };
+    let proxy = daemon(
+        &[&silent, &well],
+        &format!("{}{}", group("strict", "fail_on = [\"default\", \"empty\"]\n"), group("lax", "")),
+    );
+    let got = ask(&proxy, "strict");
+    assert_eq!(content(&got), "b");
+    assert_eq!(got.header("x-demuxai-attempts"), Some("a/m empty_answer, b ok"));
+    let streamed = stream(&proxy, "strict").text();
+    assert!(
+        streamed.contains("\"b\"") && streamed.matches("finish_reason\":\"stop").count() == 1,
+        "{streamed}"
+    );
+    assert!(streamed.ends_with("data: [DONE]\n\n"), "{streamed}");
+    assert_eq!(content(&ask(&proxy, "lax")), "");
+    assert!(stream(&proxy, "lax").text().ends_with("data: [DONE]\n\n"));
+    eventually("nothing is held on to", || proxy.status_of("a")["in_flight"].clone(), |count| *count == 0);
+}
+
+#[test]
+fn nobody_is_asked_twice_for_want_of_words_and_the_client_learns_of_it() {
+    let (one, other) =
+        (upstream(|_| Answer::json(200).body(words(""))), upstream(|_| Answer::json(200).body(words(""))));
+    let proxy = daemon(
+        &[&one, &other],
+        "[groups.g]\ntype = \"failover\"\nmembers = [\"a/m\", \"b/m\"]\nfail_on = [\"empty\"]\n",
+    );
+    let got = ask(&proxy, "g");
+    assert_eq!(got.status, 503, "{}", got.text());
+    assert!(got.error().contains("`a` answered without any content"), "{}", got.error());
+    assert_eq!((asked(&one), asked(&other)), (1, 1));
+}
+
+#[test]
 fn groups_are_listed_and_can_be_asked_for_by_id() {
     let well = good("a");
     let proxy =
@@ -472,5 +522,7 @@ fn groups_are_listed_and_can_be_asked_for_by_id() {
     let entry =
         list["data"].as_array().expect("data").iter().find(|entry| entry["id"] == "g").expect("listed");
     assert_eq!((&entry["owned_by"], &entry["description"]), (&"demuxai".into(), &"mine".into()));
+    assert_eq!(entry["members"], serde_json::json!(["a/m"]));
+    assert_eq!(proxy.get("/v1/models/g").json()["members"], entry["members"]);
     assert_eq!(proxy.get("/v1/models/g").json()["id"], "g");
 }

@@ -107,7 +107,7 @@ fn the_starting_configuration_of_nothing_loads_also_with_its_comments_taken_away
     let case = ALL_KEYS.iter().fold(Case::of(&all), |case, name| case.env(name, "k"));
     let config = case.env("DEMUXAI_IDE_KEY", "ide").config();
     assert_eq!(ids(&config), ["ollama", "ollama-cloud", "mistral", "codestral", "fireworks", "other"]);
-    assert_eq!(config.keys.len(), 1);
+    assert_eq!((config.keys.len(), config.groups.len()), (1, 1));
 }
 
 #[test]
