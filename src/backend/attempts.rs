@@ -20,6 +20,7 @@ use futures_util::future::BoxFuture;
 use super::emptiness::refuse_empty;
 use super::group::{Group, Member};
 use super::race;
+use super::resume::Resume;
 use super::strategy::{Availability, MemberView, available_first};
 use super::trail::Trail;
 use super::waiter::Waiter;
@@ -52,6 +53,8 @@ pub(super) struct Walk<'g> {
     began: Instant,
     /// Whom the next attempt comes after, and why.
     left: Option<(usize, &'static str)>,
+    /// Who answered in the end.
+    answered_by: usize,
 }
 
 /// How a member stands towards this request.
@@ -81,31 +84,73 @@ struct Pause {
 // === impl Walk ===
 
 /// Answers the call by the members of the group.
-pub(super) async fn walk(group: &Group, call: Call) -> Result<Reply, ProxyError> {
-    let mut walk = Walk {
-        group,
-        calls: group.members.iter().map(|member| member.call(&call, None)).collect(),
-        call,
-        preference: None,
-        stands: vec![Stand::default(); group.members.len()],
-        trail: Trail::default(),
-        attempts: 0,
-        began: Instant::now(),
-        left: None,
-    };
-    let Some(limit) = group.timeout else { return walk.rounds().await };
-    match tokio::time::timeout(limit, walk.rounds()).await {
-        Ok(outcome) => outcome,
-        Err(_) => {
-            let text = format!("group `{}` did not answer within {limit:?} (its `timeout`)", group.id);
-            let mut error = ProxyError::new(ErrorKind::Timeout, text);
-            error.attempts = walk.trail.into_hops();
-            Err(error)
+pub(super) async fn walk(group: &Arc<Group>, call: Call) -> Result<Reply, ProxyError> {
+    let mut walk = Walk::new(group, call);
+    let resume = walk.call.clone();
+    let (member, mut reply) = walk.answer().await?;
+    if let ReplyBody::Stream(stream) = &mut reply.body
+        && let Some(resume) = Resume::of(group, &resume, member)
+    {
+        stream.resumed_by(resume);
+    }
+    Ok(reply)
+}
+
+/// Finds a member that goes on with an answer that others broke off, the last of them for this reason.
+pub(super) async fn go_on(
+    group: &Arc<Group>,
+    call: Call,
+    broken: &[usize],
+    reason: &'static str,
+) -> Result<(usize, Reply), ProxyError> {
+    let mut walk = Walk::new(group, call);
+    for index in broken {
+        if let (Some(stand), Some(member)) = (walk.stands.get_mut(*index), group.members.get(*index)) {
+            stand.out = true;
+            walk.trail.skipped(&member.label, "broke off".to_owned());
+        }
+    }
+    walk.left = broken.last().map(|last| (*last, reason));
+    walk.answer().await
+}
+
+impl<'g> Walk<'g> {
+    fn new(group: &'g Group, call: Call) -> Self {
+        Walk {
+            group,
+            calls: group.members.iter().map(|member| member.call(&call, None)).collect(),
+            call,
+            preference: None,
+            stands: vec![Stand::default(); group.members.len()],
+            trail: Trail::default(),
+            attempts: 0,
+            began: Instant::now(),
+            left: None,
+            answered_by: 0,
         }
     }
 }
 
 impl Walk<'_> {
+    /// The answer, and which member it is from.
+    async fn answer(&mut self) -> Result<(usize, Reply), ProxyError> {
+        let group = self.group;
+        let outcome = match group.timeout {
+            None => self.rounds().await,
+            Some(limit) => match tokio::time::timeout(limit, self.rounds()).await {
+                Ok(outcome) => outcome,
+                Err(_) => {
+                    let text =
+                        format!("group `{}` did not answer within {limit:?} (its `timeout`)", group.id);
+                    let mut error = ProxyError::new(ErrorKind::Timeout, text);
+                    error.attempts = self.trail.hops().to_vec();
+                    Err(error)
+                }
+            },
+        };
+        outcome.map(|reply| (self.answered_by, reply))
+    }
+
     async fn rounds(&mut self) -> Result<Reply, ProxyError> {
         let outlooks = self.skip_those_that_cannot();
         if let Some(round) = self.call.round.clone() {
@@ -256,6 +301,7 @@ impl Walk<'_> {
             ReplyBody::Whole { .. } => reply.waited,
         };
         self.group.succeeded(&self.call, index, first, now);
+        self.answered_by = index;
         let mut hops = self.trail.hops().to_vec();
         hops.append(&mut reply.served.attempts);
         reply.served.attempts = hops;

@@ -42,6 +42,8 @@ pub struct Group {
     pub fail_on: FailOn,
     /// How long a request waits when every member is exhausted. `None`: it is rejected at once.
     pub wait: Option<Duration>,
+    /// Another member goes on with a stream that breaks off.
+    pub resume: bool,
     /// Members' embeddings are of one space, so that a request may move to another model.
     pub same_space: bool,
     /// Members are asked side by side.

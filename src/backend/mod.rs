@@ -8,28 +8,26 @@ pub mod frames;
 pub mod group;
 pub mod lease;
 mod race;
+mod resume;
 pub mod sticky;
 pub mod strategy;
+pub mod stream;
 pub mod trail;
 pub mod waiter;
 
-use std::collections::VecDeque;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::header::{HeaderName, HeaderValue};
-use tokio::sync::watch;
 
 use crate::dialect::{Request, Usage};
-use crate::error::{Attempt, ErrorKind, ProxyError};
-use crate::metrics::stream::StreamMeter;
+use crate::error::{Attempt, ProxyError};
 use crate::metrics::{EndReason, ModelMeters};
-use frames::{FrameReceiver, FrameSender};
 use lease::Lease;
 use strategy::Availability;
+pub use stream::ReplyStream;
 use waiter::Waiter;
 
 /// One client request on its way to a backend. Cheap to clone: a group gives a copy to each member it tries.
@@ -53,6 +51,8 @@ pub struct Call {
     pub session: Option<Arc<str>>,
     /// What groups changed in the request on the way, for `x-demuxai-edits`.
     pub edits: Arc<Vec<String>>,
+    /// What another backend had said of the answer when it broke off; this one is to go on from there.
+    pub so_far: Option<Arc<str>>,
     /// Which round of a group this call belongs to. `None`: nobody above retries it, so the backend that gets it
     /// probes and waits by itself.
     pub round: Option<Round>,
@@ -155,22 +155,6 @@ pub enum ReplyBody {
     Stream(ReplyStream),
 }
 
-/// The downstream end of a streamed answer, from its first semantic event on.
-pub struct ReplyStream {
-    /// Whole SSE events, then exactly one [`Frame::End`]. A channel that closes without it is an error, never an end.
-    frames: FrameReceiver,
-    /// What was looked at already, and is still for the client.
-    ahead: VecDeque<Frame>,
-    /// Ready when the arbiter that feeds the channel was given up.
-    gone: BoxFuture<'static, ()>,
-    /// Settles what is measured of the stream when it is dropped.
-    meter: StreamMeter,
-    /// A reader that takes nothing for this long is given up.
-    patience: Duration,
-    /// Request fully read → first semantic event.
-    pub time_to_first_token: Duration,
-}
-
 /// One step of a streamed answer.
 pub enum Frame {
     /// One or more whole SSE events, ready for the client.
@@ -187,79 +171,4 @@ pub struct StreamEnd {
     pub error: Option<ProxyError>,
     /// What it cost, as the upstream says.
     pub usage: Usage,
-}
-
-// === impl ReplyStream ===
-
-impl ReplyStream {
-    /// The two ends of a stream that has begun; the downstream one carries its meter.
-    pub(crate) fn channel(
-        meter: StreamMeter,
-        mut gone: watch::Receiver<bool>,
-        patience: Duration,
-    ) -> (Self, FrameSender) {
-        let (sender, frames) = frames::channel();
-        let time_to_first_token = meter.time_to_first_token();
-        let gone = Box::pin(async move {
-            // A sender that is dropped was given up, too.
-            let _ = gone.wait_for(|given_up| *given_up).await;
-        });
-        (ReplyStream { frames, ahead: VecDeque::new(), gone, meter, patience, time_to_first_token }, sender)
-    }
-
-    /// The next frame. After [`Frame::End`] it must not be called again.
-    pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Frame> {
-        if let Some(frame) = self.ahead.pop_front() {
-            return Poll::Ready(frame);
-        }
-        let frame = match self.frames.poll_next(cx) {
-            Poll::Ready(Some(frame)) => frame,
-            Poll::Ready(None) if self.frames.stalled() => stalled(),
-            Poll::Ready(None) => fell(),
-            Poll::Pending => match self.gone.as_mut().poll(cx) {
-                Poll::Ready(()) => fell(),
-                Poll::Pending => return Poll::Pending,
-            },
-        };
-        match &frame {
-            Frame::Data(_) => self.meter.event(),
-            Frame::End(end) => self.meter.ended(end.reason, end.usage),
-        }
-        Poll::Ready(frame)
-    }
-
-    /// Gives back frames that were only looked at, in their order; they come first again.
-    pub(super) fn put_back(&mut self, frames: Vec<Frame>) {
-        for frame in frames.into_iter().rev() {
-            self.ahead.push_front(frame);
-        }
-    }
-}
-
-impl Drop for ReplyStream {
-    fn drop(&mut self) {
-        // A client that takes nothing is not there to be told the end. Should the kernel be the first to give it up,
-        // its connection just goes; half of the time tells it from one that leaves of its own will.
-        let takes_nothing = || self.frames.waiting() && self.meter.quiet() >= self.patience / 2;
-        if !self.meter.has_ended() && (self.frames.stalled() || takes_nothing()) {
-            self.meter.ended(EndReason::StalledReader, Usage::default());
-        }
-    }
-}
-
-/// The end of a stream whose client took nothing for too long, and now does.
-fn stalled() -> Frame {
-    let error = ProxyError::new(ErrorKind::Timeout, "the client took nothing for too long (stalled_reader)");
-    let reason = EndReason::StalledReader;
-    Frame::End(Box::new(StreamEnd { reason, error: Some(error), usage: Usage::default() }))
-}
-
-/// The end of a stream whose provider fell without a word.
-fn fell() -> Frame {
-    let error = ProxyError::new(
-        ErrorKind::ProviderDown,
-        "the provider's actor was replaced while it held the stream",
-    );
-    let reason = EndReason::UpstreamError;
-    Frame::End(Box::new(StreamEnd { reason, error: Some(error), usage: Usage::default() }))
 }

@@ -66,11 +66,6 @@ impl Trail {
         &self.hops
     }
 
-    /// Takes the hops, for the answer that was had in the end.
-    pub(super) fn into_hops(self) -> Vec<Attempt> {
-        self.hops
-    }
-
     /// The error when nobody could answer: 429 if quota was the reason anywhere, with the soonest moment that frees;
     /// the request's own fault if all that tried it said so; else 503. It lists each one's reason.
     pub(super) fn exhausted(&self, group: &str) -> ProxyError {

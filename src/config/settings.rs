@@ -134,6 +134,8 @@ pub struct GroupConfig {
     pub attempts: usize,
     /// Longest time to the commit point; `None` = no bound beside the members' own.
     pub timeout: Option<Duration>,
+    /// Another member goes on with a stream that breaks off.
+    pub resume: bool,
     /// Embeddings may move to another model.
     pub same_space: bool,
     /// Conversations stay where they were answered.

@@ -60,6 +60,9 @@ pub(crate) struct GroupSpec {
     pub(crate) attempts: Option<u64>,
     /// Longest time to the first part of the answer, whoever is asked. Default: none.
     pub(crate) timeout: Option<Span>,
+    /// "continue": when a stream of plain text breaks off after its first word, another member goes on from there, if its
+    /// upstream can. Default: none, the stream ends with an error.
+    pub(crate) resume: Option<ResumeWord>,
     /// Embeddings of all members are of one space, so that a request may move to another model. Default: false.
     pub(crate) same_space: bool,
     /// Conversations stay where they were answered. Default: none.
@@ -104,6 +107,13 @@ pub(crate) struct StickySpec {
     pub(crate) by: Option<StickyWord>,
     /// How long after the last answer. Default: 30 min.
     pub(crate) keep: Option<Span>,
+}
+
+/// What happens to a stream that breaks off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum ResumeWord {
+    Continue,
 }
 
 /// What tells conversations apart.

@@ -3,6 +3,7 @@
 
 mod choices;
 mod content;
+mod continuation;
 mod error_body;
 mod needs;
 mod plain;
@@ -19,6 +20,7 @@ pub use crate::wire::json::Member;
 use crate::wire::splice::{Edits, ObjectEdit};
 pub use crate::wire::usage::Usage;
 pub use content::{events_say_something, says_something};
+pub use continuation::{Continuation, can_be_continued, plain_text};
 pub use error_body::{error_event, openai_error, upstream_message};
 pub use needs::Needs;
 pub use plain::{Plain, rewrite_plain};

@@ -236,7 +236,7 @@ fn take_role(given: &mut u128, index: u64) -> bool {
 }
 
 /// The edited payload as an event, with as many `data:` lines as it has lines.
-fn framed(edits: Edits<'_>, payload: &[u8]) -> Bytes {
+pub(super) fn framed(edits: Edits<'_>, payload: &[u8]) -> Bytes {
     if memchr::memchr(b'\n', payload).is_none() {
         return Bytes::from(edits.apply_between(b"data: ", payload, b"\n\n"));
     }

@@ -15,6 +15,7 @@ pub use policy::{AllowLists, Globs, ModelParams, ParamPolicy, PromptForm, ToolCa
 
 use super::capability::{CAPABILITY_WORDS, model_from_words};
 use super::model_list::usable_id;
+use super::prefix::PrefixFacts;
 use super::{Adapter, Model, Route};
 use crate::base_url::BaseUrl;
 use crate::dialect::{Shape, Task};
@@ -56,6 +57,8 @@ pub struct KindFacts {
     pub shared_limits: bool,
     /// Paths that differ from the adapter's.
     pub paths: Paths,
+    /// How it goes on with an answer that was begun, if it is known to be able to.
+    pub prefix: Option<PrefixFacts>,
     /// What may be sent.
     pub params: ParamPolicy,
     /// Models that are served, listed or not; they stand in for a list that cannot be had.

@@ -19,13 +19,15 @@ use super::actor::{Forward, Ping, ProviderActor, RefreshModels};
 use super::capacity::{Capacity, Size, Waiting};
 use super::fitness::misfit;
 use super::models::{FRESH, Lookup};
+use super::prefix::continued;
 use super::prepare::{check_capability, missing_route};
 use super::supervisor::{Intensity, Observer, supervise};
 use super::vitals::{Health, Vitals};
 use crate::backend::lease::Generation;
 use crate::backend::strategy::Availability;
 use crate::backend::waiter::Waiter;
-use crate::backend::{Backend, Call, Guesses, Outlook, Reply, Round};
+use crate::backend::{Backend, Call, Guesses, Outlook, Reply, ReplyBody, Round};
+use crate::dialect::Continuation;
 use crate::error::{ErrorKind, ProxyError};
 use crate::metrics::ModelMeters;
 use crate::metrics::events::AttemptEnded;
@@ -37,6 +39,9 @@ use crate::state::{Saved, State};
 pub const PING_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a request waits for a list that is fetched anew before it denies a model.
 const REFRESH_WAIT: Duration = Duration::from_secs(10);
+
+/// Of a kind of upstream that is not known to continue an answer that was begun, in words that follow its name.
+const CANNOT_GO_ON: &str = "is not known to go on with what another upstream began";
 
 /// One configured provider.
 pub struct Provider {
@@ -276,6 +281,28 @@ impl Provider {
         }
     }
 
+    /// Sends the call as one that goes on with what another upstream began.
+    fn go_on(&self, mut call: Call) -> BoxFuture<'static, Result<Reply, ProxyError>> {
+        let so_far = call.so_far.take().unwrap_or_default();
+        let facts = self.about.facts.prefix;
+        let asked = facts.and_then(|facts| Some((facts, continued(&call.request, &so_far, facts.form)?)));
+        let Some((facts, request)) = asked else {
+            let text = format!("`{}` {CANNOT_GO_ON}", self.about.id);
+            return ready(Err(ProxyError::new(ErrorKind::Unsupported, text))).boxed();
+        };
+        call.request = Arc::new(request);
+        let by = format!("{}/{}", self.about.id, call.model);
+        let sent = self.attempt(call);
+        async move {
+            let mut reply = sent.await?;
+            if let ReplyBody::Stream(stream) = &mut reply.body {
+                stream.continues(Continuation::new(&by, &so_far, facts.echo));
+            }
+            Ok(reply)
+        }
+        .boxed()
+    }
+
     /// Sends the call to an actor once.
     fn attempt(&self, call: Call) -> BoxFuture<'static, Result<Reply, ProxyError>> {
         if let Some(objection) = self.objection(&call) {
@@ -330,6 +357,9 @@ impl Backend for Provider {
         if let Some(what) = missing_route(request, self.about.adapter, &self.about.facts) {
             return Err(what.to_owned());
         }
+        if call.so_far.is_some() && self.about.facts.prefix.is_none() {
+            return Err(CANNOT_GO_ON.to_owned());
+        }
         if let Some(reason) =
             self.vitals.models.load().find(&model).and_then(|listed| misfit(request, listed))
         {
@@ -354,6 +384,7 @@ impl Backend for Provider {
         if call.round.is_some() {
             // A group's request means the model by whatever name it has here.
             return match this.offered(&call.model) {
+                Ok(model) if call.so_far.is_some() => this.go_on(Call { model, ..call }),
                 Ok(model) => this.attempt(Call { model, ..call }),
                 Err(reason) => {
                     let text = format!("`{}` {reason}", self.about.id);

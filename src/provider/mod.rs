@@ -27,6 +27,7 @@ mod ollama;
 mod ollama_cloud;
 pub mod openai;
 mod params;
+pub mod prefix;
 pub mod prepare;
 pub mod pump;
 pub mod registry;

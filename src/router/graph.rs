@@ -48,6 +48,7 @@ fn build(
         timeout: config.timeout,
         fail_on: config.fail_on.clone(),
         wait: config.wait,
+        resume: config.resume,
         same_space: config.same_space,
         racing: (config.kind == GroupKind::Race)
             .then_some(Racing { delay: config.delay, width: config.width }),

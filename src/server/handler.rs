@@ -101,6 +101,7 @@ async fn answer(
         client: record.client.as_deref().map(Arc::from),
         session: session(http),
         edits: Arc::default(),
+        so_far: None,
         round: None,
     };
     let mut pending = target.backend.forward(call);
@@ -213,6 +214,10 @@ fn respond(reply: Reply, mut record: Record, edge: &Edge) -> HttpResponse {
         ReplyBody::Stream(stream) => {
             record.time_to_first_token = Some(stream.time_to_first_token);
             stream_headers(&mut response);
+            if stream.may_be_continued() {
+                // Who went on is told in the stream; the head is gone by then.
+                response.insert_header(("x-demuxai-resume", HeaderValue::from_static("continue")));
+            }
             response.body(StreamBody::committed(stream, lease, record, edge.listener.keep_alive))
         }
     }

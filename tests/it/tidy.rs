@@ -124,6 +124,8 @@ fn pure_modules_are_pure() {
             || name == "src/upstream/refusal.rs"
             || name == "src/provider/usage.rs"
             || name == "src/provider/offer.rs"
+            || name == "src/provider/fitness.rs"
+            || name == "src/provider/prefix.rs"
             || name == "src/state/journal.rs"
             || name == "src/state/store.rs"
             || name == "src/provider/models.rs"

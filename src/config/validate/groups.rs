@@ -12,7 +12,7 @@ use super::super::report::did_you_mean;
 use super::super::settings::{
     FailOn, FailWord, GroupConfig, GroupKind, MemberConfig, StickyBy, StickyConfig,
 };
-use super::super::spec::{DescribedMember, GroupSpec, MemberSpec, Span, Spec, StickyWord};
+use super::super::spec::{DescribedMember, GroupSpec, MemberSpec, ResumeWord, Span, Spec, StickyWord};
 use super::{Check, nesting};
 
 /// Most members of a group.
@@ -80,6 +80,7 @@ fn one(check: &mut Check<'_>, id: &str, entry: &GroupSpec, known: &BTreeSet<&str
             .timeout
             .as_ref()
             .map(|written| check.span(&at("timeout"), Some(written), DAY, MILLISECOND, DAY)),
+        resume: entry.resume == Some(ResumeWord::Continue),
         same_space: entry.same_space,
         sticky,
         delay: check.span(&at("delay"), entry.delay.as_ref(), DELAY, Duration::ZERO, LONGEST_WAIT),
