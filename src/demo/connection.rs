@@ -68,7 +68,10 @@ pub(super) async fn serve(mut stream: TcpStream, number: u64, shared: Arc<Shared
         let received = shared.stamp(received);
         let open = shared.open(&received);
         let script = early.unwrap_or_else(|| shared.answer(&received));
-        match play(&mut stream, &mut inbox, &script, &shared).await {
+        let (script, pass) = shared.limited(&received, script);
+        let end = play(&mut stream, &mut inbox, &script, &shared).await;
+        drop(pass);
+        match end {
             End::Played if !last => open.complete(),
             End::Played | End::Close => {
                 open.complete();

@@ -83,6 +83,17 @@ pub mod ollama_cloud {
         )
     }
 
+    /// The week is used up: the session's text with another word (assumed).
+    pub fn weekly_limit() -> Script {
+        Answer::json(429).value(&json!({"error":
+            "you (demo) have reached your weekly usage limit, upgrade for higher limits: https://ollama.com/upgrade"}))
+    }
+
+    /// Too many at one time (docs.ollama.com names no text; assumed).
+    pub fn too_many_at_once() -> Script {
+        Answer::json(429).value(&json!({"error": "too many concurrent requests"}))
+    }
+
     /// The model needs a better plan (user reports, 2026-08).
     pub fn subscription_required() -> Script {
         CLOUD_SUBSCRIPTION.script()
@@ -101,28 +112,23 @@ pub mod github {
 
     /// The minute is used up (headers measured 2026-07-26; text as quoted 2026-01-25).
     pub fn user_by_minute() -> Script {
-        limit(
-            "UserByMinute",
-            "Rate limit of 24 per 60s exceeded for UserByMinute. Please wait 55 seconds before retrying.",
-            "55",
-        )
+        limit("UserByMinute", "24 per 60s", 55)
     }
 
     /// Too many at one time: retry at once (measured 2026-07-26).
     pub fn concurrent() -> Script {
-        limit(
-            "UserConcurrentRequests",
-            "Rate limit of 5 per 0s exceeded for UserConcurrentRequests. Please wait 0 seconds before retrying.",
-            "0",
-        )
+        limit("UserConcurrentRequests", "5 per 0s", 0)
     }
 
-    fn limit(kind: &'static str, message: &'static str, wait: &'static str) -> Script {
+    /// The limit of this kind, `24 per 60s`, is used up for so many seconds.
+    pub(in crate::demo) fn limit(kind: &'static str, rate: &str, wait: u64) -> Script {
+        let message =
+            format!("Rate limit of {rate} exceeded for {kind}. Please wait {wait} seconds before retrying.");
         Answer::new(429)
             .header("Content-Type", "application/json; charset=utf-8")
-            .header("Retry-After", wait)
+            .header("Retry-After", wait.to_string())
             .header("x-ratelimit-type", kind)
-            .header("x-ratelimit-timeremaining", wait)
+            .header("x-ratelimit-timeremaining", wait.to_string())
             .header("x-ratelimit-renewalperiod-requests", "60")
             .value(&json!({"error": {"code": "RateLimitReached", "message": message, "details": message}}))
     }
@@ -165,6 +171,17 @@ pub mod openai {
         OPENAI_LIMIT.script()
     }
 
+    /// A limit is used up: `requests per min (RPM): Limit 3, Used 3, Requested 1`, for so many seconds.
+    pub(in crate::demo) fn limit(what: &str, kind: &str, wait: f64) -> Script {
+        let message = format!(
+            "Rate limit reached for gpt-4.1-mini in organization org-demo on {what}. Please try again in {wait}s. Visit https://platform.openai.com/account/rate-limits to learn more."
+        );
+        Answer::json(429)
+            .header("retry-after", wait.ceil().to_string())
+            .header("retry-after-ms", (wait * 1000.0).ceil().to_string())
+            .value(&json!({"error": {"message": message, "type": kind, "param": null, "code": "rate_limit_exceeded"}}))
+    }
+
     /// Out of money, though the status is 429.
     pub fn insufficient_quota() -> Script {
         Answer::json(429).value(&json!({"error": {"message": "You exceeded your current quota, please check your plan and billing details.",
@@ -178,42 +195,42 @@ pub mod groq {
 
     /// Requests per minute, which no header shows.
     pub fn requests_per_minute() -> Script {
-        limit(
-            429,
-            "2",
-            "requests per minute (RPM): Limit 30, Used 30, Requested 1. Please try again in 2s",
-            "requests",
-        )
+        limit(2, "requests per minute (RPM): Limit 30, Used 30, Requested 1. Please try again in 2s", "requests")
     }
 
     /// Tokens per day.
     pub fn tokens_per_day() -> Script {
-        limit(
-            429,
-            "1060",
-            "tokens per day (TPD): Limit 200000, Used 199123, Requested 3331. Please try again in 17m39.9s",
-            "tokens",
-        )
+        let what =
+            "tokens per day (TPD): Limit 200000, Used 199123, Requested 3331. Please try again in 17m39.9s";
+        limit(1060, what, "tokens")
     }
 
     /// Larger than the whole bucket: never fits, though `retry-after` is there.
     pub fn too_large_413() -> Script {
-        let message = "Request too large for model `openai/gpt-oss-120b` in organization `org_demo` service tier `on_demand` on tokens per minute (TPM): Limit 6000, Requested 6791, please reduce your message size and try again.";
-        headers(413, "8")
+        too_large("tokens per minute (TPM): Limit 6000, Requested 6791")
+    }
+
+    /// Larger than this limit.
+    pub(in crate::demo) fn too_large(what: &str) -> Script {
+        let message = format!(
+            "Request too large for model `openai/gpt-oss-120b` in organization `org_demo` service tier `on_demand` on {what}, please reduce your message size and try again."
+        );
+        headers(413, 8)
             .value(&json!({"error": {"message": message, "type": "tokens", "code": "rate_limit_exceeded"}}))
     }
 
-    fn limit(status: u16, wait: &'static str, what: &str, kind: &str) -> Script {
+    /// This limit is used up for so many seconds.
+    pub(in crate::demo) fn limit(wait: u64, what: &str, kind: &str) -> Script {
         let message = format!(
             "Rate limit reached for model `openai/gpt-oss-120b` in organization `org_demo` service tier `on_demand` on {what}. Need more tokens? Upgrade to Dev Tier today at https://console.groq.com/settings/billing"
         );
-        headers(status, wait)
+        headers(429, wait)
             .value(&json!({"error": {"message": message, "type": kind, "code": "rate_limit_exceeded"}}))
     }
 
-    fn headers(status: u16, wait: &'static str) -> Answer {
+    fn headers(status: u16, wait: u64) -> Answer {
         Answer::json(status)
-            .header("retry-after", wait)
+            .header("retry-after", wait.to_string())
             .header("x-ratelimit-limit-requests", "1000")
             .header("x-ratelimit-limit-tokens", "8000")
             .header("x-ratelimit-remaining-requests", "999")
@@ -229,15 +246,25 @@ pub mod cerebras {
 
     /// The minute's tokens are used up.
     pub fn token_quota() -> Script {
-        Answer::json(429).header("retry-after", "57").value(&json!({
-            "message": "Tokens per minute limit exceeded - too many tokens processed.",
+        tokens("minute", 57)
+    }
+
+    /// The tokens of a window are used up.
+    pub(in crate::demo) fn tokens(window: &str, wait: u64) -> Script {
+        let message = format!("Tokens per {window} limit exceeded - too many tokens processed.");
+        Answer::json(429).header("retry-after", wait.to_string()).value(&json!({"message": message,
             "type": "too_many_tokens_error", "param": "quota", "code": "token_quota_exceeded"}))
     }
 
-    /// The requests of a window are used up.
+    /// The minute's requests are used up.
     pub fn request_quota() -> Script {
-        Answer::json(429).header("retry-after", "60").value(&json!({
-            "message": "Requests per minute limit exceeded - too many requests sent.",
+        requests("minute", 60)
+    }
+
+    /// The requests of a window are used up.
+    pub(in crate::demo) fn requests(window: &str, wait: u64) -> Script {
+        let message = format!("Requests per {window} limit exceeded - too many requests sent.");
+        Answer::json(429).header("retry-after", wait.to_string()).value(&json!({"message": message,
             "type": "too_many_requests_error", "param": "quota", "code": "request_quota_exceeded"}))
     }
 
@@ -256,15 +283,30 @@ pub mod openrouter {
 
     /// The day's free requests are used up; the reset is in epoch milliseconds, in header and body.
     pub fn free_models_per_day() -> Script {
-        let reset = "1795392000000";
+        per_day(50, 1_795_392_000_000)
+    }
+
+    /// The day's free requests, so many, are used up until that moment.
+    pub(in crate::demo) fn per_day(limit: u64, reset: i64) -> Script {
+        let text = "free-models-per-day. Add 10 credits to unlock 1000 free model requests per day";
+        refused(text, limit, reset)
+    }
+
+    /// The minute's free requests are used up (user reports, 2025 on).
+    pub(in crate::demo) fn per_minute(limit: u64, reset: i64) -> Script {
+        refused("free-models-per-min. ", limit, reset)
+    }
+
+    fn refused(text: &str, limit: u64, reset: i64) -> Script {
+        let (limit, reset) = (limit.to_string(), reset.to_string());
+        let body = json!({"error": {"code": 429, "message": format!("Rate limit exceeded: {text}"),
+            "metadata": {"headers": {"X-RateLimit-Limit": limit, "X-RateLimit-Remaining": "0", "X-RateLimit-Reset": reset},
+                "provider_name": null}}, "user_id": "user_demo"});
         Answer::json(429)
-            .header("X-RateLimit-Limit", "50")
+            .header("X-RateLimit-Limit", limit)
             .header("X-RateLimit-Remaining", "0")
             .header("X-RateLimit-Reset", reset)
-            .value(&json!({"error": {"code": 429,
-                "message": "Rate limit exceeded: free-models-per-day. Add 10 credits to unlock 1000 free model requests per day",
-                "metadata": {"headers": {"X-RateLimit-Limit": "50", "X-RateLimit-Remaining": "0", "X-RateLimit-Reset": reset},
-                    "provider_name": null}}, "user_id": "user_demo"}))
+            .value(&body)
     }
 
     /// The upstream behind OpenRouter is limited.
@@ -325,7 +367,8 @@ pub mod gemini {
         )
     }
 
-    fn quota(id: &str, value: &str, delay: &str) -> Script {
+    /// The quota of this id and value is used up; it says to wait that long.
+    pub(in crate::demo) fn quota(id: &str, value: &str, delay: &str) -> Script {
         error(
             429,
             &json!({"code": 429,

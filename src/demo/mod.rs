@@ -18,6 +18,7 @@
 //! # }
 //! ```
 
+pub mod allowance;
 mod codestral;
 mod connection;
 pub mod faults;
@@ -35,6 +36,7 @@ pub mod script;
 pub mod server;
 mod shared;
 pub mod transcript;
+pub mod turnstile;
 pub mod upstream;
 mod vectors;
 
@@ -45,6 +47,7 @@ pub use request::Received;
 pub use script::{Answer, EventStream, Script, Step};
 pub use server::{Counts, Fake, Limits, Options, WaitTimeout};
 pub use transcript::{Transcript, TranscriptError};
+pub use turnstile::Turnstile;
 pub use upstream::{Setup, Upstream};
 
 /// A fake upstream of each provider type that ships with its own adapter.

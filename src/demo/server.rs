@@ -18,6 +18,7 @@ use super::connection::serve;
 use super::request::Received;
 use super::script::Script;
 use super::shared::{EarlyHandler, Handler, OpenConnection, Shared};
+use super::turnstile::Turnstile;
 
 pub use super::shared::{Counts, Limits};
 
@@ -203,6 +204,7 @@ impl std::fmt::Debug for Fake {
 pub struct Options {
     handler: Handler,
     early: Option<EarlyHandler>,
+    turnstile: Option<Arc<Turnstile>>,
     address: SocketAddr,
     limits: Limits,
 }
@@ -213,6 +215,7 @@ impl Options {
         Options {
             handler: Arc::new(handler),
             early: None,
+            turnstile: None,
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
             limits: Limits::default(),
         }
@@ -221,6 +224,13 @@ impl Options {
     /// A handler that may answer before the body is read; the connection is closed after such an answer.
     pub fn early(mut self, early: impl Fn(&Received) -> Option<Script> + Send + Sync + 'static) -> Options {
         self.early = Some(Arc::new(early));
+        self
+    }
+
+    /// True limits: what is over them is refused in the provider's own words, whatever the handler would answer. A fake
+    /// that comes back with the same one goes on where it was.
+    pub fn turnstile(mut self, turnstile: Arc<Turnstile>) -> Options {
+        self.turnstile = Some(turnstile);
         self
     }
 
@@ -237,7 +247,7 @@ impl Options {
     }
 
     fn shared(self) -> Arc<Shared> {
-        Arc::new(Shared::new(self.handler, self.early, self.limits))
+        Arc::new(Shared::new(self.handler, self.early, self.turnstile, self.limits))
     }
 }
 

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 
 use super::request::Received;
 use super::script::Script;
+use super::turnstile::{Pass, Turn, Turnstile};
 
 /// Decides what is done with a request.
 pub type Handler = Arc<dyn Fn(&Received) -> Script + Send + Sync>;
@@ -63,12 +64,17 @@ pub struct Counts {
     pub malformed: u64,
     /// Clients that left in the middle of a request.
     pub cut_uploads: u64,
+    /// Requests that the true limits let through, where there are any.
+    pub served: u64,
+    /// Requests that they refused.
+    pub limited: u64,
 }
 
 /// What the connections and the owner of a fake share.
 pub(super) struct Shared {
     handler: Handler,
     early: Option<EarlyHandler>,
+    turnstile: Option<Arc<Turnstile>>,
     pub limits: Limits,
     pub counts: watch::Sender<Counts>,
     pub gates: watch::Sender<BTreeSet<Cow<'static, str>>>,
@@ -87,10 +93,16 @@ pub(super) struct Log {
 
 impl Shared {
     /// The state of a fake that has seen nothing yet.
-    pub fn new(handler: Handler, early: Option<EarlyHandler>, limits: Limits) -> Shared {
+    pub fn new(
+        handler: Handler,
+        early: Option<EarlyHandler>,
+        turnstile: Option<Arc<Turnstile>>,
+        limits: Limits,
+    ) -> Shared {
         Shared {
             handler,
             early,
+            turnstile,
             limits,
             counts: watch::Sender::new(Counts::default()),
             gates: watch::Sender::new(BTreeSet::new()),
@@ -109,6 +121,22 @@ impl Shared {
     /// What to do with a request of which only the head is here.
     pub fn answer_early(&self, received: &Received) -> Option<Script> {
         self.early.as_ref().and_then(|early| early(received))
+    }
+
+    /// The answer that the true limits make of this one; what holds a place there, to be dropped when it is over.
+    pub fn limited(&self, received: &Received, script: Script) -> (Script, Option<Pass>) {
+        let Some(turnstile) = &self.turnstile else { return (script, None) };
+        match turnstile.turn(received, script) {
+            Turn::Free(script) => (script, None),
+            Turn::Passed(script, pass) => {
+                self.count(|counts| counts.served += 1);
+                (script, Some(pass))
+            }
+            Turn::Refused(script) => {
+                self.count(|counts| counts.limited += 1);
+                (script, None)
+            }
+        }
     }
 
     /// Changes the counts and tells who waits for them.

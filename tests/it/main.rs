@@ -37,4 +37,5 @@ mod support;
 mod tidy;
 mod timeouts;
 mod transcripts;
+mod uninterrupted;
 mod usage;
