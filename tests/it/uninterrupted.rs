@@ -85,7 +85,7 @@ fn tiers() -> Vec<Tier> {
             more: "",
             form: Form::Nvidia,
             frankness: Frankness::Nothing,
-            limits: vec![requests(20, Window::Aligned(MINUTE))],
+            limits: vec![requests(20, Window::Rolling(MINUTE))],
         },
     ]
 }

@@ -1,0 +1,281 @@
+//! One account as the daemon has it: ledger, estimator, breaker, the queue of those who wait for a place, just as
+//! `provider/capacity.rs` puts them together; and beside it the truth about the same account.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use demuxai::demo::allowance::{Allowance, Unit};
+use demuxai::quota::{
+    Actual, Breaker, Cause, Charge, Estimator, Gate, Ledger, Limit, Mode, Moment, Need, Refusal, Source,
+    Statement,
+};
+
+/// How long a request waits for a place, and how many may (the configuration's defaults).
+const MAX_WAIT: i64 = 30_000;
+const MAX_QUEUE: usize = 100;
+
+/// One account.
+pub struct Account {
+    limits: Vec<Limit>,
+    pub ledger: Ledger,
+    estimator: Estimator,
+    sizes: BTreeMap<String, String>,
+    breaker: Breaker,
+    pub queue: VecDeque<Place>,
+    open: usize,
+    pub truth: Allowance,
+    /// The truth, had the failures that capacity could have avoided been served.
+    pub shadow: Allowance,
+    /// Requests that were sent and are not at the upstream yet: model and prompt.
+    pub on_the_way: Vec<(usize, &'static str, u64)>,
+    /// What the user allowed.
+    pub ceiling: Option<Allowance>,
+    pub tally: Tally,
+}
+
+/// What happened at one account.
+#[derive(Default, Clone)]
+pub struct Tally {
+    pub served: u64,
+    pub refused: u64,
+    /// Sent although the user's own limits were used up.
+    pub above: u64,
+    /// Failed requests that it could have served.
+    pub missed: u64,
+    /// Refusals by the limit that was hit.
+    pub hit: BTreeMap<String, u64>,
+}
+
+/// One who waits for a place.
+pub struct Place {
+    pub walk: usize,
+    pub model: &'static str,
+    pub bytes: usize,
+    pub max_tokens: Option<u64>,
+}
+
+/// What is asked for.
+#[derive(Clone, Copy)]
+pub struct Ask {
+    pub model: &'static str,
+    pub bytes: usize,
+    pub max_tokens: Option<u64>,
+    pub walk: usize,
+    pub mode: Mode,
+    /// It may wait for a place.
+    pub waits: bool,
+}
+
+/// What an admitted request holds.
+pub struct Seat {
+    pub charge: Charge,
+    pub probes_health: bool,
+}
+
+/// Why nothing was admitted, as the failover loop is told.
+#[derive(Clone, Copy)]
+pub struct Denied {
+    /// It never fits: no denial, but the request's own fault.
+    pub never: bool,
+    pub full: Option<i64>,
+    pub probe: bool,
+    /// In how many milliseconds it may be admitted.
+    pub wait: Option<i64>,
+}
+
+/// Whether a member could take a request, for the strategy.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Outlook {
+    Now,
+    Later,
+    Never,
+}
+
+// === impl Account ===
+
+impl Account {
+    pub fn new(limits: Vec<Limit>, truth: Allowance, ceiling: Option<Allowance>) -> Self {
+        Account {
+            ledger: Ledger::new(limits.clone()),
+            limits,
+            estimator: Estimator::new(),
+            sizes: BTreeMap::new(),
+            breaker: Breaker::new(),
+            queue: VecDeque::new(),
+            open: 0,
+            shadow: truth.clone(),
+            on_the_way: Vec::new(),
+            truth,
+            ceiling,
+            tally: Tally::default(),
+        }
+    }
+
+    /// `kill -9` and a start: what was on disk is all that is left.
+    pub fn restart(&mut self, now: i64) {
+        let mut kept = self.ledger.rows();
+        kept.extend(std::mem::take(&mut self.sizes));
+        let rows: Vec<(&str, &str)> = kept.iter().map(|(key, json)| (key.as_str(), json.as_str())).collect();
+        self.ledger = Ledger::new(self.limits.clone());
+        self.ledger.restore(&rows, Moment(now));
+        self.estimator = Estimator::new();
+        self.estimator.restore(&rows);
+        self.breaker = Breaker::new();
+        self.queue.clear();
+        self.open = 0;
+    }
+
+    pub fn outlook(&self, model: &str, bytes: usize, max_tokens: Option<u64>, now: i64) -> Outlook {
+        let (input_tokens, output_tokens) = self.estimator.estimate(model, bytes, max_tokens);
+        let need = Need { model, input_tokens, output_tokens };
+        let shut = matches!(self.breaker.check(Moment(now)), Gate::Shut { .. });
+        match self.ledger.check(&need, Moment(now)) {
+            Err(denial) if denial.cause == Cause::NeverFits => Outlook::Never,
+            Ok(()) if !shut => Outlook::Now,
+            _ => Outlook::Later,
+        }
+    }
+
+    pub fn admit(&mut self, ask: &Ask, now: i64) -> Result<Seat, Denied> {
+        let gate = if ask.mode == Mode::Keep { self.breaker.admit(Moment(now)) } else { Gate::Pass };
+        if let Gate::Shut { until } = gate {
+            return Err(Denied { never: false, full: None, probe: false, wait: Some(until.0 - now) });
+        }
+        let behind = self.open > 0 && self.queue.front().is_some_and(|first| first.walk != ask.walk);
+        let admitted = if behind {
+            Err((Cause::Full, None, false))
+        } else {
+            self.charge(ask, now).map_err(|denial| (denial.cause, denial.until, denial.probe))
+        };
+        match admitted {
+            Ok(charge) => {
+                self.open += 1;
+                Ok(Seat { charge, probes_health: gate == Gate::Probe })
+            }
+            Err((cause, until, probe)) => {
+                if gate == Gate::Probe {
+                    self.breaker.dropped(Moment(now));
+                }
+                let full = (cause == Cause::Full && (!ask.waits || self.join(ask))).then_some(MAX_WAIT);
+                let wait = until.map(|until| (until.0 - now).max(0));
+                let wait = wait.or((cause == Cause::Full).then_some(1_000));
+                Err(Denied { never: cause == Cause::NeverFits, full, probe, wait })
+            }
+        }
+    }
+
+    fn charge(&mut self, ask: &Ask, now: i64) -> Result<Charge, demuxai::quota::Denial> {
+        let (input_tokens, output_tokens) = self.estimator.estimate(ask.model, ask.bytes, ask.max_tokens);
+        let need = Need { model: ask.model, input_tokens, output_tokens };
+        self.ledger.admit(&need, ask.mode, Moment(now))
+    }
+
+    fn join(&mut self, ask: &Ask) -> bool {
+        if self.queue.iter().any(|place| place.walk == ask.walk && place.model == ask.model) {
+            return true;
+        }
+        if self.queue.len() >= MAX_QUEUE {
+            return false;
+        }
+        let Ask { model, bytes, max_tokens, walk, .. } = *ask;
+        self.queue.push_back(Place { walk, model, bytes, max_tokens });
+        true
+    }
+
+    /// A place for the one that waits longest, if there is one.
+    pub fn hand_over(&mut self, now: i64) -> Option<(usize, &'static str, Seat)> {
+        let place = self.queue.front()?;
+        let Place { walk, model, bytes, max_tokens } = *place;
+        let ask = Ask { model, bytes, max_tokens, walk, mode: Mode::Keep, waits: false };
+        let charge = self.charge(&ask, now).ok()?;
+        self.open += 1;
+        self.queue.pop_front();
+        Some((walk, model, Seat { charge, probes_health: false }))
+    }
+
+    /// The head of a good answer is here.
+    pub fn succeeded(&mut self, seat: &Seat, statements: &[Statement], model: &str, now: i64) -> Vec<String> {
+        if seat.probes_health {
+            self.breaker.succeeded();
+        }
+        let mut changes = Vec::new();
+        changes.extend(self.ledger.succeeded(&seat.charge, model, Moment(now)));
+        for statement in statements {
+            let charge = Some(&seat.charge);
+            changes.extend(self.ledger.state(statement, Source::Header, model, charge, Moment(now)));
+        }
+        changes.into_iter().map(|change| change.what).collect()
+    }
+
+    /// The upstream refused, and said this.
+    pub fn refused(
+        &mut self,
+        refusal: Option<&Refusal>,
+        sick: bool,
+        statements: &[Statement],
+        (model, bytes): (&str, usize),
+        now: i64,
+    ) -> Vec<String> {
+        let mut changes = Vec::new();
+        for statement in statements {
+            changes.extend(self.ledger.state(statement, Source::Header, model, None, Moment(now)));
+        }
+        if let Some(refusal) = refusal {
+            let size = Some(self.estimator.estimate(model, bytes, None).0);
+            changes.extend(self.ledger.refuse(refusal, model, size, Moment(now)));
+        } else if sick {
+            self.breaker.failed(Moment(now));
+        }
+        changes.into_iter().map(|change| change.what).collect()
+    }
+
+    /// The answer was complete.
+    pub fn completed(&mut self) {
+        self.breaker.succeeded();
+    }
+
+    /// The request is over, with this usage, or without any.
+    pub fn settle(&mut self, seat: Seat, model: &str, bytes: usize, usage: Option<(u64, u64)>, now: i64) {
+        self.open = self.open.saturating_sub(1);
+        if seat.probes_health {
+            self.breaker.dropped(Moment(now));
+        }
+        let (input, output) = usage.unzip();
+        self.estimator.learn(model, bytes, input, output);
+        self.sizes.extend(self.estimator.dirty());
+        self.ledger.settle(seat.charge, Actual { input_tokens: input, output_tokens: output }, Moment(now));
+    }
+
+    /// A place that was handed over is not needed.
+    pub fn give_back(&mut self, seat: Seat, now: i64) {
+        self.open = self.open.saturating_sub(1);
+        self.ledger.refund(seat.charge, Moment(now));
+    }
+
+    /// Whether a request that nobody serves now could have been, by the true limits and the user's own; then it counts as
+    /// served for the next such question.
+    pub fn could_serve(&mut self, model: &str, (input, output): (u64, u64), now: i64) -> bool {
+        let below = |ceiling: &mut Allowance| ceiling.check(now, model, input).is_none();
+        if self.shadow.check(now, model, input).is_some() || !self.ceiling.as_mut().is_none_or(below) {
+            return false;
+        }
+        let mut soon = self.shadow.clone();
+        for (_, model, input) in &self.on_the_way {
+            soon.count(now, model, *input);
+        }
+        if soon.check(now, model, input).is_some() {
+            return false;
+        }
+        self.shadow.count(now, model, input);
+        self.shadow.done(now, model, output);
+        true
+    }
+
+    /// Judges a request that goes out now by the user's own limits on requests.
+    pub fn judge(&mut self, model: &str, input: u64, now: i64) {
+        let Some(ceiling) = &mut self.ceiling else { return };
+        let over = ceiling.check(now, model, input);
+        let counts = |unit| matches!(unit, Unit::Requests | Unit::Concurrent);
+        self.tally.above += u64::from(over.is_some_and(|over| counts(over.standing.limit.unit)));
+        ceiling.count(now, model, input);
+    }
+}
