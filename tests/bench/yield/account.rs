@@ -37,6 +37,8 @@ pub struct Account {
 pub struct Tally {
     pub served: u64,
     pub refused: u64,
+    /// Of these, requests that exceeded a guess knowingly.
+    pub probes: u64,
     /// Sent although the user's own limits were used up.
     pub above: u64,
     /// Failed requests that it could have served.
@@ -69,6 +71,8 @@ pub struct Ask {
 pub struct Seat {
     pub charge: Charge,
     pub probes_health: bool,
+    /// It exceeds a guess.
+    pub probes_guess: bool,
 }
 
 /// Why nothing was admitted, as the failover loop is told.
@@ -141,6 +145,7 @@ impl Account {
             return Err(Denied { never: false, full: None, probe: false, wait: Some(until.0 - now) });
         }
         let behind = self.open > 0 && self.queue.front().is_some_and(|first| first.walk != ask.walk);
+        let probes_guess = self.outlook(ask.model, ask.bytes, ask.max_tokens, now) != Outlook::Now;
         let admitted = if behind {
             Err((Cause::Full, None, false))
         } else {
@@ -149,7 +154,7 @@ impl Account {
         match admitted {
             Ok(charge) => {
                 self.open += 1;
-                Ok(Seat { charge, probes_health: gate == Gate::Probe })
+                Ok(Seat { charge, probes_health: gate == Gate::Probe, probes_guess })
             }
             Err((cause, until, probe)) => {
                 if gate == Gate::Probe {
@@ -189,7 +194,7 @@ impl Account {
         let charge = self.charge(&ask, now).ok()?;
         self.open += 1;
         self.queue.pop_front();
-        Some((walk, model, Seat { charge, probes_health: false }))
+        Some((walk, model, Seat { charge, probes_health: false, probes_guess: false }))
     }
 
     /// The head of a good answer is here.

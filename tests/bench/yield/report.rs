@@ -72,8 +72,8 @@ impl Line<'_> {
         for ((tier, best), got) in world.tiers.iter().zip(&self.oracle.tiers).zip(&self.system.tiers) {
             let _ = writeln!(
                 text,
-                "    {:<14} oracle {:>6}  served {:>6}  refused {:>5}  missed {:>5}  above {:>4}  {:?}",
-                tier.id, best.served, got.served, got.refused, got.missed, got.above, got.hit
+                "    {:<14} oracle {:>6}  served {:>6}  refused {:>5} ({:>4} probes)  missed {:>5}  above {:>4}  {:?}",
+                tier.id, best.served, got.served, got.refused, got.probes, got.missed, got.above, got.hit
             );
         }
         text

@@ -278,11 +278,14 @@ impl Simulation<'_> {
             }
             Admission::Refused(refused) => {
                 account.tally.refused += 1;
+                let probe = self.flights[number].seat.as_ref().is_some_and(|seat| seat.probes_guess);
+                account.tally.probes += u64::from(probe);
                 let limit = &refused.standing.limit;
                 let hit = format!("{} {:?} of {:?}", limit.amount, limit.unit, limit.window);
                 if self.trace {
                     let id = of_tier.id;
-                    println!("{} refused: {id} {model} {hit}", (now - BEGIN) as f64 / 1000.0);
+                    let kind = if probe { "probe" } else { "in good faith" };
+                    println!("{} refused: {id} {model} {hit} ({kind})", (now - BEGIN) as f64 / 1000.0);
                 }
                 *account.tally.hit.entry(hit).or_default() += 1;
                 let no = no(&refusal(of_tier.form, frankness, &refused, &standings, now));
