@@ -47,20 +47,26 @@ pub struct Tally {
     pub hit: BTreeMap<String, u64>,
 }
 
+/// What is known of a request's size before it is sent.
+#[derive(Clone, Copy)]
+pub struct Size {
+    pub bytes: usize,
+    pub max_tokens: Option<u64>,
+    pub stream: bool,
+}
+
 /// One who waits for a place.
 pub struct Place {
     pub walk: usize,
     pub model: &'static str,
-    pub bytes: usize,
-    pub max_tokens: Option<u64>,
+    pub size: Size,
 }
 
 /// What is asked for.
 #[derive(Clone, Copy)]
 pub struct Ask {
     pub model: &'static str,
-    pub bytes: usize,
-    pub max_tokens: Option<u64>,
+    pub size: Size,
     pub walk: usize,
     pub mode: Mode,
     /// It may wait for a place.
@@ -128,9 +134,15 @@ impl Account {
         self.open = 0;
     }
 
-    pub fn outlook(&self, model: &str, bytes: usize, max_tokens: Option<u64>, now: i64) -> Outlook {
+    /// What a request of this size takes, as far as one can tell.
+    fn need<'m>(&self, model: &'m str, size: Size) -> Need<'m> {
+        let Size { bytes, max_tokens, stream } = size;
         let (input_tokens, output_tokens) = self.estimator.estimate(model, bytes, max_tokens);
-        let need = Need { model, input_tokens, output_tokens };
+        Need { model, input_tokens, output_tokens, most_output: max_tokens, stream }
+    }
+
+    pub fn outlook(&self, model: &str, size: Size, now: i64) -> Outlook {
+        let need = self.need(model, size);
         let shut = matches!(self.breaker.check(Moment(now)), Gate::Shut { .. });
         match self.ledger.check(&need, Moment(now)) {
             Err(denial) if denial.cause == Cause::NeverFits => Outlook::Never,
@@ -145,7 +157,7 @@ impl Account {
             return Err(Denied { never: false, full: None, probe: false, wait: Some(until.0 - now) });
         }
         let behind = self.open > 0 && self.queue.front().is_some_and(|first| first.walk != ask.walk);
-        let probes_guess = self.outlook(ask.model, ask.bytes, ask.max_tokens, now) != Outlook::Now;
+        let probes_guess = self.outlook(ask.model, ask.size, now) != Outlook::Now;
         let admitted = if behind {
             Err((Cause::Full, None, false))
         } else {
@@ -169,8 +181,7 @@ impl Account {
     }
 
     fn charge(&mut self, ask: &Ask, now: i64) -> Result<Charge, demuxai::quota::Denial> {
-        let (input_tokens, output_tokens) = self.estimator.estimate(ask.model, ask.bytes, ask.max_tokens);
-        let need = Need { model: ask.model, input_tokens, output_tokens };
+        let need = self.need(ask.model, ask.size);
         self.ledger.admit(&need, ask.mode, Moment(now))
     }
 
@@ -181,16 +192,16 @@ impl Account {
         if self.queue.len() >= MAX_QUEUE {
             return false;
         }
-        let Ask { model, bytes, max_tokens, walk, .. } = *ask;
-        self.queue.push_back(Place { walk, model, bytes, max_tokens });
+        let Ask { model, size, walk, .. } = *ask;
+        self.queue.push_back(Place { walk, model, size });
         true
     }
 
     /// A place for the one that waits longest, if there is one.
     pub fn hand_over(&mut self, now: i64) -> Option<(usize, &'static str, Seat)> {
         let place = self.queue.front()?;
-        let Place { walk, model, bytes, max_tokens } = *place;
-        let ask = Ask { model, bytes, max_tokens, walk, mode: Mode::Keep, waits: false };
+        let Place { walk, model, size } = *place;
+        let ask = Ask { model, size, walk, mode: Mode::Keep, waits: false };
         let charge = self.charge(&ask, now).ok()?;
         self.open += 1;
         self.queue.pop_front();
@@ -217,7 +228,8 @@ impl Account {
         refusal: Option<&Refusal>,
         sick: bool,
         statements: &[Statement],
-        (model, bytes): (&str, usize),
+        seat: &Seat,
+        (model, size): (&str, Size),
         now: i64,
     ) -> Vec<String> {
         let mut changes = Vec::new();
@@ -225,8 +237,8 @@ impl Account {
             changes.extend(self.ledger.state(statement, Source::Header, model, None, Moment(now)));
         }
         if let Some(refusal) = refusal {
-            let size = Some(self.estimator.estimate(model, bytes, None).0);
-            changes.extend(self.ledger.refuse(refusal, model, size, Moment(now)));
+            let size = Some(self.need(model, size).input_tokens);
+            changes.extend(self.ledger.refuse(refusal, model, size, Some(&seat.charge), Moment(now)));
         } else if sick {
             self.breaker.failed(Moment(now));
         }
@@ -238,7 +250,7 @@ impl Account {
         self.breaker.succeeded();
     }
 
-    /// The request is over, with this usage, or without any.
+    /// The request is over, with this usage, or refused.
     pub fn settle(&mut self, seat: Seat, model: &str, bytes: usize, usage: Option<(u64, u64)>, now: i64) {
         self.open = self.open.saturating_sub(1);
         if seat.probes_health {
@@ -247,7 +259,8 @@ impl Account {
         let (input, output) = usage.unzip();
         self.estimator.learn(model, bytes, input, output);
         self.sizes.extend(self.estimator.dirty());
-        self.ledger.settle(seat.charge, Actual { input_tokens: input, output_tokens: output }, Moment(now));
+        let actual = Actual { input_tokens: input.or(Some(0)), output_tokens: output.or(Some(0)) };
+        self.ledger.settle(seat.charge, actual, Moment(now));
     }
 
     /// A place that was handed over is not needed.

@@ -344,7 +344,7 @@ impl Simulation<'_> {
         let account = &mut self.accounts[tier];
         let sick = error.counts_against_upstream();
         let changes =
-            account.refused(error.refusal.as_deref(), sick, &stated, (model, asked.bytes), self.now);
+            account.refused(error.refusal.as_deref(), sick, &stated, &seat, (model, asked.size()), self.now);
         account.settle(seat, model, asked.bytes, None, self.now);
         self.say(tier, &changes);
         self.hand_over(tier);

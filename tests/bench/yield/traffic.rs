@@ -3,6 +3,8 @@
 
 use fastrand::Rng;
 
+use crate::account::Size;
+
 /// The groups of `tiers.rs`.
 const CHAT: usize = 0;
 const AGENTS: usize = 1;
@@ -23,6 +25,13 @@ pub struct Request {
     pub output: u64,
     pub max_tokens: Option<u64>,
     pub stream: bool,
+}
+
+impl Request {
+    /// What the daemon knows of its size.
+    pub fn size(&self) -> Size {
+        Size { bytes: self.bytes, max_tokens: self.max_tokens, stream: self.stream }
+    }
 }
 
 /// All requests of so many days, in order.

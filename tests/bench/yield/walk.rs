@@ -90,7 +90,7 @@ impl Walk {
     /// Leaves out those that cannot serve it at all, and begins the first round.
     pub fn begin(&mut self, group: &Group, request: &Request, accounts: &[Account], now: i64) {
         for (stand, (tier, model)) in self.stands.iter_mut().zip(&group.members) {
-            let outlook = accounts[*tier].outlook(model, request.bytes, request.max_tokens, now);
+            let outlook = accounts[*tier].outlook(model, request.size(), now);
             stand.out = outlook == Outlook::Never;
         }
         self.round(group, request, accounts, now);
@@ -100,7 +100,7 @@ impl Walk {
         let mut order: Vec<(Outlook, usize)> = Vec::new();
         for (index, (tier, model)) in group.members.iter().enumerate() {
             if self.may_ask(index, now) {
-                let outlook = accounts[*tier].outlook(model, request.bytes, request.max_tokens, now);
+                let outlook = accounts[*tier].outlook(model, request.size(), now);
                 order.push((outlook, index));
             }
         }
@@ -134,8 +134,8 @@ impl Walk {
                     let (_, _, seat) = self.given.swap_remove(held);
                     return Step::Ask(index, seat);
                 }
-                let Request { bytes, max_tokens, .. } = *request;
-                let ask = Ask { model, bytes, max_tokens, walk: number, mode: self.mode, waits: self.waits };
+                let size = request.size();
+                let ask = Ask { model, size, walk: number, mode: self.mode, waits: self.waits };
                 match accounts[tier].admit(&ask, now) {
                     Ok(seat) => return Step::Ask(index, seat),
                     Err(denied) => self.denied(index, denied, now),
