@@ -116,6 +116,25 @@ fn limits_keep_what_the_file_says() {
 }
 
 #[test]
+fn guesses_about_gemini_are_for_its_models_with_and_without_their_prefix() {
+    let gemini = Catalogue::builtin().facts("gemini").unwrap();
+    for (name, amounts) in [
+        ("gemini-3.5-flash", [5, 20]),
+        ("gemini-3.1-flash-lite", [15, 500]),
+        ("gemini-2.5-flash-lite", [10, 20]),
+        ("gemma-3-27b-it", [30, 14_400]),
+    ] {
+        for model in [name.to_owned(), format!("models/{name}")] {
+            let matches = |glob: &str| globset::Glob::new(glob).unwrap().compile_matcher().is_match(&model);
+            let its = gemini.limits.iter().filter(|guess| guess.limit.models.as_deref().is_some_and(matches));
+            let requests = its.filter(|guess| guess.limit.unit == "requests");
+            let found: Vec<u64> = requests.map(|guess| guess.limit.amount).collect();
+            assert_eq!(found, amounts, "{model}");
+        }
+    }
+}
+
+#[test]
 fn limits_that_make_no_sense_are_refused() {
     let source = "source_date = \"2026-01-01\", certainty = \"recalled\"";
     for (limit, part) in [
