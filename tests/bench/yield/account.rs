@@ -29,6 +29,8 @@ pub struct Account {
     pub on_the_way: Vec<(usize, &'static str, u64)>,
     /// What the user allowed.
     pub ceiling: Option<Allowance>,
+    /// The same, had those failures been served.
+    spare: Option<Allowance>,
     pub tally: Tally,
 }
 
@@ -115,6 +117,7 @@ impl Account {
             shadow: truth.clone(),
             on_the_way: Vec::new(),
             truth,
+            spare: ceiling.clone(),
             ceiling,
             tally: Tally::default(),
         }
@@ -269,11 +272,18 @@ impl Account {
         self.ledger.refund(seat.charge, Moment(now));
     }
 
+    /// A request that went out is over, whoever still knows of it.
+    pub fn ended(&mut self, model: &str, output: u64, now: i64) {
+        for allowed in self.ceiling.iter_mut().chain(&mut self.spare) {
+            allowed.done(now, model, output);
+        }
+    }
+
     /// Whether a request that nobody serves now could have been, by the true limits and the user's own; then it counts as
     /// served for the next such question.
     pub fn could_serve(&mut self, model: &str, (input, output): (u64, u64), now: i64) -> bool {
         let below = |ceiling: &mut Allowance| ceiling.check(now, model, input).is_none();
-        if self.shadow.check(now, model, input).is_some() || !self.ceiling.as_mut().is_none_or(below) {
+        if self.shadow.check(now, model, input).is_some() || !self.spare.as_mut().is_none_or(below) {
             return false;
         }
         let mut soon = self.shadow.clone();
@@ -283,8 +293,10 @@ impl Account {
         if soon.check(now, model, input).is_some() {
             return false;
         }
-        self.shadow.count(now, model, input);
-        self.shadow.done(now, model, output);
+        for allowed in self.spare.iter_mut().chain([&mut self.shadow]) {
+            allowed.count(now, model, input);
+            allowed.done(now, model, output);
+        }
         true
     }
 
@@ -295,5 +307,8 @@ impl Account {
         let counts = |unit| matches!(unit, Unit::Requests | Unit::Concurrent);
         self.tally.above += u64::from(over.is_some_and(|over| counts(over.standing.limit.unit)));
         ceiling.count(now, model, input);
+        if let Some(spare) = &mut self.spare {
+            spare.count(now, model, input);
+        }
     }
 }

@@ -322,6 +322,8 @@ impl Simulation<'_> {
     fn complete(&mut self, number: usize) {
         let flight = &mut self.flights[number];
         let (tier, model, walk) = (flight.tier, flight.model, flight.walk);
+        let output = self.requests[self.walks[walk].request].output;
+        self.accounts[tier].ended(model, output, self.now);
         let Some(seat) = flight.seat.take().filter(|_| flight.life == self.life) else { return };
         let asked = &self.requests[self.walks[walk].request];
         self.result.served += 1;
@@ -338,6 +340,7 @@ impl Simulation<'_> {
         let stated = self.statements(self.flights[number].tier, &no.headers);
         let flight = &mut self.flights[number];
         let (tier, model, walk, member) = (flight.tier, flight.model, flight.walk, flight.member);
+        self.accounts[tier].ended(model, 0, self.now);
         let Some(seat) = flight.seat.take().filter(|_| flight.life == self.life) else { return };
         let asked = &self.requests[self.walks[walk].request];
         let error = classify(no.status, &no.headers, &no.body, true, clock(self.now));
