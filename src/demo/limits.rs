@@ -195,7 +195,11 @@ pub mod groq {
 
     /// Requests per minute, which no header shows.
     pub fn requests_per_minute() -> Script {
-        limit(2, "requests per minute (RPM): Limit 30, Used 30, Requested 1. Please try again in 2s", "requests")
+        limit(
+            2,
+            "requests per minute (RPM): Limit 30, Used 30, Requested 1. Please try again in 2s",
+            "requests",
+        )
     }
 
     /// Tokens per day.

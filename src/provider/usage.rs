@@ -115,7 +115,10 @@ mod tests {
         SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_845_600)
     }
 
-    fn brief(body: &str) -> Vec<(&'static str, Unit, Option<u64>, Option<u64>, Option<u64>)> {
+    /// Model, unit, amount, what is left, and in how many seconds it is whole again.
+    type Brief = (&'static str, Unit, Option<u64>, Option<u64>, Option<u64>);
+
+    fn brief(body: &str) -> Vec<Brief> {
         let found = read(body.as_bytes(), now());
         let brief = found.into_iter().map(|Usage { model, statement }| {
             let wait = statement.resets_in.map(|wait| wait.as_secs());

@@ -469,7 +469,7 @@ impl Rule {
     /// What was taken for a window turned out to refill continuously.
     fn refills(&mut self, now: i64) {
         for state in self.states.values_mut() {
-            state.count = state.count.into_bucket(&self.limit, state.amount, now);
+            state.count = state.count.as_bucket(&self.limit, state.amount, now);
             state.dirty = true;
         }
         self.limit.window = Window::Bucket;

@@ -258,7 +258,7 @@ impl Count {
     }
 
     /// The same count in a bucket.
-    pub(super) fn into_bucket(&self, limit: &Limit, amount: u64, now: i64) -> Count {
+    pub(super) fn as_bucket(&self, limit: &Limit, amount: u64, now: i64) -> Count {
         Count::Bucket { used: precise(self.used(limit, amount, now)), at: now }
     }
 }

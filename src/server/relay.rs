@@ -43,7 +43,7 @@ enum State {
     /// The status line is out, but no backend has reached its commit point yet.
     Waiting(LocalBoxFuture<'static, Result<Reply, ProxyError>>),
     Streaming {
-        stream: ReplyStream,
+        stream: Box<ReplyStream>,
         _lease: Lease,
     },
     /// The error event is handed over; it must be flushed before the connection is cut.
@@ -83,7 +83,7 @@ impl MessageBody for WholeBody {
 impl StreamBody {
     /// A stream whose commit point is passed.
     pub fn committed(stream: ReplyStream, lease: Lease, record: Record, keep_alive: Duration) -> Self {
-        Self::new(State::Streaming { stream, _lease: lease }, record, keep_alive)
+        Self::new(State::Streaming { stream: Box::new(stream), _lease: lease }, record, keep_alive)
     }
 
     /// A stream that is started only to keep the client alive while the backend still works on it.
@@ -134,7 +134,7 @@ impl StreamBody {
         match body {
             ReplyBody::Stream(stream) => {
                 self.record.time_to_first_token = Some(stream.time_to_first_token);
-                self.state = State::Streaming { stream, _lease: lease };
+                self.state = State::Streaming { stream: Box::new(stream), _lease: lease };
             }
             // A backend answers a request for a stream with a stream; anything else is our own fault.
             ReplyBody::Whole { .. } => {

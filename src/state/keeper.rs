@@ -31,6 +31,9 @@ pub(super) struct Pace {
     pub(super) longest_pause: Duration,
 }
 
+/// A provider and who has its rows.
+type Owner = (Arc<str>, Weak<dyn Source>);
+
 /// How things stand.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Condition {
@@ -47,7 +50,7 @@ pub(super) struct Keeper {
     pub(super) crew: Crew,
     journal: Mutex<Journal>,
     /// Who has rows, and the provider that they belong to.
-    sources: Mutex<Vec<(Arc<str>, Weak<dyn Source>)>>,
+    sources: Mutex<Vec<Owner>>,
     /// A source has rows that changed since it was last asked.
     stale: AtomicBool,
     /// Something changed.
@@ -139,9 +142,7 @@ impl Keeper {
         }
         let sources: Vec<(Arc<str>, Arc<dyn Source>)> = {
             let sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
-            let living = |(provider, source): &(Arc<str>, Weak<dyn Source>)| {
-                Some((Arc::clone(provider), source.upgrade()?))
-            };
+            let living = |(provider, source): &Owner| Some((Arc::clone(provider), source.upgrade()?));
             sources.iter().filter_map(living).collect()
         };
         for (provider, source) in sources {

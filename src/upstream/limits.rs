@@ -118,7 +118,7 @@ pub(super) fn read(
         stated.iter_mut().for_each(|statement| statement.period = Some(period));
     }
     name_the_window(&mut refusal, &stated);
-    if words.violations().iter().any(|violation| is_longer_than_an_hour(violation)) {
+    if words.violations().iter().any(is_longer_than_an_hour) {
         // The delay that comes with a day's violation is a minute's all the same (Gemini, four repositories).
         refusal.retry_after = told;
     }

@@ -517,7 +517,7 @@ fn nobody_is_asked_twice_for_want_of_words_and_the_client_learns_of_it() {
 fn broken_off(events: &'static [&'static str], kind: &str, goes_on: &Fake, group: &str) -> Proxy {
     let breaks = upstream(move |_| {
         let script = Answer::events().chunked();
-        events.iter().fold(script, |script, event| script.event((*event).to_owned())).last_chunk()
+        events.iter().fold(script, |script, event| script.event(*event)).last_chunk()
     });
     let text = format!(
         "{}{}[groups.g]\ntype = \"failover\"\nmembers = [\"a/m\", \"b/m\"]\n{group}\n[state]\npath = \"none\"\n",

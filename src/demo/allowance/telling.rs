@@ -58,7 +58,9 @@ pub fn success(
         return Vec::new();
     }
     let find = |unit: Unit, length: i64| {
-        standings.iter().find(|standing| standing.limit.unit == unit && standing.limit.window.length() == length)
+        standings
+            .iter()
+            .find(|standing| standing.limit.unit == unit && standing.limit.window.length() == length)
     };
     let mut headers = Vec::new();
     match form {
@@ -249,7 +251,9 @@ fn edit_head(bytes: &[u8], headers: &[(String, String)]) -> Vec<u8> {
     let head = String::from_utf8_lossy(head);
     let about_limits = |line: &str| {
         let line = line.to_ascii_lowercase();
-        line.starts_with("x-ratelimit") || line.starts_with("retry-after") || line.starts_with("x-should-retry")
+        line.starts_with("x-ratelimit")
+            || line.starts_with("retry-after")
+            || line.starts_with("x-should-retry")
     };
     let kept = head.split("\r\n").filter(|line| !about_limits(line)).map(Cow::Borrowed);
     let added = headers.iter().map(|(name, value)| Cow::Owned(format!("{name}: {value}")));

@@ -159,7 +159,10 @@ fn refusals_say_in_each_form_what_the_limit_is_and_no_more() {
         let mute = refused(form, Frankness::Bodies, limit.clone()).to_lowercase();
         let (head, _) = mute.split_once("\r\n\r\n").unwrap();
         assert!(!head.contains("ratelimit") && !head.contains("retry"), "{mute}");
-        assert!(refused(form, Frankness::Nothing, limit).ends_with(r#"{"status":429,"title":"Too Many Requests"}"#));
+        assert!(
+            refused(form, Frankness::Nothing, limit)
+                .ends_with(r#"{"status":429,"title":"Too Many Requests"}"#)
+        );
     }
 }
 

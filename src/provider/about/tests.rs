@@ -133,6 +133,10 @@ fn table() -> Vec<Row> {
             "§0.2 five-hour window, metered in GPU time; §7 per account";
         "ollama-cloud" ollama_cloud::hourly_limit() => Some((HOUR, None, account, None)),
             "§2.2 429 of 2025-12";
+        "ollama-cloud" ollama_cloud::weekly_limit() => Some((Window(Some(Period::Millis(7 * 86_400_000))), None, account, None)),
+            "§0.2 weekly window beside the five-hour one";
+        "ollama-cloud" ollama_cloud::too_many_at_once() => Some((Concurrency, None, account, None)),
+            "§0.2 a plan bounds the requests at one time";
         "ollama-cloud" ollama_cloud::subscription_required() => Some((NoAllowance, None, model, None)),
             "§1.3 403 on one model: bench that model";
         "github" github::user_by_model_by_day() => Some((DAY, Some(Requests), model, Some(5631.0))),

@@ -10,8 +10,11 @@ fn stated(message: &str, told: Option<u64>) -> Vec<Statement> {
     statements(&Words::read(&Bytes::from(body)), told.map(Duration::from_secs))
 }
 
+/// Unit, window, whether it is for the model alone, amount, and what is left.
+type Brief = (Unit, Option<Period>, bool, Option<u64>, Option<u64>);
+
 /// What it says of amounts, in short.
-fn brief(message: &str) -> Option<(Unit, Option<Period>, bool, Option<u64>, Option<u64>)> {
+fn brief(message: &str) -> Option<Brief> {
     let mut found = stated(message, None);
     assert!(found.len() < 2, "{found:?}");
     found.pop().map(|one| (one.unit, one.period, one.per_model, one.amount, one.remaining))

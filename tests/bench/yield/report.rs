@@ -41,10 +41,7 @@ impl Line<'_> {
         let tokens = share(system.tokens, oracle.tokens);
         let refusals = per_thousand(system);
         let holds = scenario.target.is_none_or(|target| {
-            requests >= target.share
-                && refusals <= target.refusals
-                && system.missed == 0
-                && system.above == 0
+            requests >= target.share && refusals <= target.refusals && system.missed == 0 && system.above == 0
         });
         let verdict = match scenario.target {
             None => "",

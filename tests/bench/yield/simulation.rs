@@ -9,7 +9,7 @@ use demuxai::demo::Script;
 use demuxai::demo::allowance::{Admission, Allowance, refusal, success};
 use demuxai::error::Retry;
 use demuxai::quota::Statement;
-use demuxai::upstream::{classify, statements};
+use demuxai::upstream::{Respondent, classify, statements};
 use fastrand::Rng;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 
@@ -337,24 +337,28 @@ impl Simulation<'_> {
 
     /// The answer of an upstream that refused.
     fn no(&mut self, number: usize, no: &No) {
-        let stated = self.statements(self.flights[number].tier, &no.headers);
         let flight = &mut self.flights[number];
         let (tier, model, walk, member) = (flight.tier, flight.model, flight.walk, flight.member);
         self.accounts[tier].ended(model, 0, self.now);
         let Some(seat) = flight.seat.take().filter(|_| flight.life == self.life) else { return };
         let asked = &self.requests[self.walks[walk].request];
-        let error = classify(no.status, &no.headers, &no.body, true, clock(self.now));
+        let world = &self.world.tiers[tier];
+        let who = Respondent { sent_key: true, rate_headers: world.rate_form, shared: world.shared };
+        let error = classify(no.status, &no.headers, &no.body, who, clock(self.now));
+        let stated = &error.statements;
         let account = &mut self.accounts[tier];
         let sick = error.counts_against_upstream();
         let changes =
-            account.refused(error.refusal.as_deref(), sick, &stated, &seat, (model, asked.size()), self.now);
+            account.refused(error.refusal.as_deref(), sick, stated, &seat, (model, asked.size()), self.now);
         account.settle(seat, model, asked.bytes, None, self.now);
         self.say(tier, &changes);
         self.hand_over(tier);
         let failure = Failure {
             here: error.retry == Retry::Here,
             fatal: error.retry == Retry::No,
-            retry_after: error.retry_after.map(|wait| i64::try_from(wait.as_millis()).unwrap_or(i64::MAX / 4)),
+            retry_after: error
+                .retry_after
+                .map(|wait| i64::try_from(wait.as_millis()).unwrap_or(i64::MAX / 4)),
         };
         if failure.fatal {
             return self.give_up(walk);

@@ -21,6 +21,8 @@ pub struct Tier {
     pub id: &'static str,
     pub form: Form,
     pub rate_form: RateForm,
+    /// What it refuses without saying whom is for all models.
+    pub shared: bool,
     pub models: Vec<&'static str>,
     written: Vec<Written>,
     /// Milliseconds to the first token and for each one.
@@ -126,7 +128,16 @@ fn tier(id: &'static str, form: Form, models: Vec<&'static str>, (first, each): 
         })
         .collect();
     written.extend(lacking(id));
-    Ok(Tier { id, form, rate_form: facts.rate_headers, models, written, first, each })
+    Ok(Tier {
+        id,
+        form,
+        rate_form: facts.rate_headers,
+        shared: facts.shared_limits,
+        models,
+        written,
+        first,
+        each,
+    })
 }
 
 /// What the catalogue does not say of a tier: GitHub Models as it was, and Ollama Cloud's windows, as requests.
