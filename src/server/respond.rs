@@ -40,10 +40,10 @@ pub fn status(error: &ProxyError) -> StatusCode {
     }
 }
 
-/// The upstream's own status, if it is one that an error answer can have. A 400 that is no fault of the request would
-/// keep the client from trying again.
+/// The upstream's own status, if it is one that an error answer can have. A 400 that tells of a sick upstream would keep
+/// the client from trying again.
 fn upstream_status(error: &ProxyError) -> StatusCode {
-    let misleads = |code: &u16| *code == 400 && error.fault == Fault::Upstream;
+    let misleads = |code: &u16| *code == 400 && error.fault == Fault::Upstream && error.refusal.is_none();
     let code = error.upstream.as_ref().map(|answer| answer.status);
     let code = code.filter(|code| (400..600).contains(code) && !misleads(code));
     code.and_then(|code| StatusCode::from_u16(code).ok()).unwrap_or(StatusCode::BAD_GATEWAY)
