@@ -114,7 +114,7 @@ impl Keeper {
         let mut journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
         change(&mut journal);
         let waiting = journal.waiting();
-        self.meters.waiting(waiting);
+        self.meters.waiting(waiting + self.unseen());
         drop(journal);
         if waiting > 0 {
             self.changed.notify_one();
@@ -131,6 +131,7 @@ impl Keeper {
     /// A source has changed rows. Costs next to nothing: they are fetched when there is time.
     pub(super) fn touched(&self) {
         if !self.stale.load(Ordering::Relaxed) && !self.stale.swap(true, Ordering::Release) {
+            self.meters.waiting(self.journal().0);
             self.changed.notify_one();
         }
     }
@@ -158,12 +159,18 @@ impl Keeper {
                 }
             });
         }
+        self.meters.waiting(self.journal().0);
     }
 
     /// How many rows wait, and how many were given up.
     pub(super) fn journal(&self) -> (usize, u64) {
         let journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
-        (journal.waiting(), journal.lost())
+        (journal.waiting() + self.unseen(), journal.lost())
+    }
+
+    /// What a source has is not counted before it is fetched; that there is something is known.
+    fn unseen(&self) -> usize {
+        usize::from(self.stale.load(Ordering::Relaxed))
     }
 
     /// How things stand.
