@@ -86,10 +86,9 @@ struct Pause {
 /// Answers the call by the members of the group.
 pub(super) async fn walk(group: &Arc<Group>, call: Call) -> Result<Reply, ProxyError> {
     let mut walk = Walk::new(group, call);
-    let resume = walk.call.clone();
     let (member, mut reply) = walk.answer().await?;
     if let ReplyBody::Stream(stream) = &mut reply.body
-        && let Some(resume) = Resume::of(group, &resume, member)
+        && let Some(resume) = Resume::of(group, &walk.call, member)
     {
         stream.resumed_by(resume);
     }

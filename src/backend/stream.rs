@@ -23,7 +23,7 @@ pub struct ReplyStream {
     /// What is ready for the client.
     ahead: VecDeque<Frame>,
     /// What makes this answer follow the one that it continues.
-    continuation: Option<Continuation>,
+    continuation: Option<Box<Continuation>>,
     /// Who goes on when it breaks off.
     resume: Option<Box<Resume>>,
     /// The admissions of those that went on; the first one's is the reply's.
@@ -144,7 +144,7 @@ impl ReplyStream {
 
     /// This answer continues another one.
     pub(crate) fn continues(&mut self, continuation: Continuation) {
-        self.continuation = Some(continuation);
+        self.continuation = Some(Box::new(continuation));
     }
 
     /// Another backend goes on when it breaks off. The first one to say so, the innermost group, counts.
