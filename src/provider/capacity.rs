@@ -6,7 +6,7 @@ mod denied;
 mod queue;
 mod seat;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 
@@ -21,7 +21,7 @@ use crate::quota::{
     BlockView, Breaker, BreakerView, Cause, Change, Charge, Denial, Estimator, Gate, Ledger, Limit,
     LimitView, Mode, Moment, Need, Source, Statement,
 };
-use crate::state::{Row, Source as RowSource, State};
+use crate::state::{Row, Source as RowSource, Spent, State, UsageId, hour_of};
 use denied::{Patience, denied, shut};
 use queue::Queue;
 use seat::Seat;
@@ -50,6 +50,8 @@ struct Inner {
     queue: Queue,
     open: HashMap<u64, Open>,
     next: u64,
+    /// What was used and is not in the history yet, by hour and model.
+    spent: BTreeMap<(i64, Arc<str>), Spent>,
     /// When what was learned of sizes was last written down: it changes with every answer and is worth little.
     sizes_written: Moment,
 }
@@ -119,6 +121,7 @@ impl Capacity {
             queue: Queue::default(),
             open: HashMap::new(),
             next: 0,
+            spent: BTreeMap::new(),
             sizes_written: now,
         };
         let capacity = Arc::new(Capacity { id, waiting, state, inner: Mutex::new(inner) });
@@ -289,6 +292,11 @@ impl Capacity {
         keys.len()
     }
 
+    fn named(&self, spent: BTreeMap<(i64, Arc<str>), Spent>) -> Vec<(UsageId, Spent)> {
+        let named = |((hour, model), spent)| (UsageId { hour, provider: Arc::clone(&self.id), model }, spent);
+        spent.into_iter().map(named).collect()
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         // Nothing in there can be half-changed by a panic that would matter more than going on.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
@@ -353,6 +361,19 @@ impl Inner {
         Need { model, input_tokens, output_tokens, most_output: max_tokens, stream }
     }
 
+    /// Notes for the history what a request used. Whoever makes up model names shares one row.
+    fn spend(&mut self, model: &Arc<str>, spent: Spent, now: Moment) {
+        let full = self.spent.len() >= MOST_SPENT;
+        let hour = hour_of(now);
+        match self.spent.get_mut(&(hour, Arc::clone(model))) {
+            Some(known) => known.add(spent),
+            None => {
+                let model = if full { Arc::from("other") } else { Arc::clone(model) };
+                self.spent.entry((hour, model)).or_default().add(spent);
+            }
+        }
+    }
+
     /// The rows that changed; what was learned of sizes only now and then, or when it is the last time.
     fn changed_rows(&mut self, last: bool) -> Vec<Row> {
         let mut rows = self.ledger.dirty();
@@ -369,18 +390,28 @@ impl RowSource for Capacity {
     fn changed_rows(&self) -> Vec<Row> {
         self.lock().changed_rows(false)
     }
+
+    fn spent(&self) -> Vec<(UsageId, Spent)> {
+        let spent = std::mem::take(&mut self.lock().spent);
+        self.named(spent)
+    }
 }
 
 impl Drop for Capacity {
     fn drop(&mut self) {
         let inner = self.inner.get_mut().unwrap_or_else(PoisonError::into_inner);
-        let rows = inner.changed_rows(true);
+        let (rows, spent) = (inner.changed_rows(true), std::mem::take(&mut inner.spent));
         if !rows.is_empty() {
             self.state.save(&self.id, rows);
+        }
+        if !spent.is_empty() {
+            self.state.count_all(self.named(spent));
         }
     }
 }
 
+/// No more rows of history wait to be fetched.
+const MOST_SPENT: usize = 1_000;
 /// Milliseconds between two times that what was learned of sizes is written down.
 const SIZES_EVERY: u64 = 10_000;
 /// How an account stands towards a request.

@@ -147,12 +147,13 @@ impl Keeper {
             sources.iter().filter_map(living).collect()
         };
         for (provider, source) in sources {
-            let rows = source.changed_rows();
-            if rows.is_empty() {
+            let (rows, used) = (source.changed_rows(), source.spent());
+            if rows.is_empty() && used.is_empty() {
                 continue;
             }
             let at = now();
             self.change(|journal| {
+                used.into_iter().for_each(|(id, spent)| journal.count(id, spent));
                 for row in rows {
                     let id = RowId { provider: Arc::clone(&provider), key: Arc::from(row.key) };
                     journal.save(id, &row.json, at);

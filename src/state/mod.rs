@@ -48,6 +48,9 @@ pub struct Row {
 pub trait Source: Send + Sync {
     /// The rows that changed since the last call.
     fn changed_rows(&self) -> Vec<Row>;
+
+    /// What was used since the last call, by hour, provider and model.
+    fn spent(&self) -> Vec<(UsageId, Spent)>;
 }
 
 /// How things stand, for people.
@@ -91,6 +94,11 @@ impl State {
     /// Keeps nothing.
     pub fn nowhere() -> State {
         State(None)
+    }
+
+    /// Whether anything is kept, on disk or while that is in trouble.
+    pub fn is_kept(&self) -> bool {
+        self.0.is_some()
     }
 
     fn on(shelf: Arc<dyn Shelf>, file: PathBuf, pace: Pace, metrics: &Metrics) -> (State, Saved) {
@@ -144,9 +152,14 @@ impl State {
 
     /// Adds to the history what was used at this moment.
     pub fn count_usage(&self, at: Moment, provider: &str, model: &str, spent: Spent) {
-        let Some(keeper) = &self.0 else { return };
         let id = UsageId { hour: hour_of(at), provider: Arc::from(provider), model: Arc::from(model) };
-        keeper.change(|journal| journal.count(id, spent));
+        self.count_all(vec![(id, spent)]);
+    }
+
+    /// Adds to the history what was used.
+    pub fn count_all(&self, used: Vec<(UsageId, Spent)>) {
+        let Some(keeper) = &self.0 else { return };
+        keeper.change(|journal| used.into_iter().for_each(|(id, spent)| journal.count(id, spent)));
     }
 
     /// What was used, by hour, provider and model, the oldest hour first; what was counted within the last tenth of a

@@ -5,7 +5,11 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use demuxai::config::settings::StateConfig;
 use demuxai::demo::{Answer, Fake, Received, Script};
+use demuxai::metrics::Metrics;
+use demuxai::quota::Moment;
+use demuxai::state::{Asked, State};
 use serde_json::Value;
 
 use crate::support::program::{Phoenix, Program};
@@ -141,7 +145,7 @@ fn without_a_key_for_changes_nobody_makes_any() {
 fn status_and_quota_speak_to_the_running_daemon() {
     let fake = good();
     let table = provider("up", "openai", &fake.url());
-    let text = format!("{table}limits = [{{ requests = 9, per = \"hour\" }}]\n[admin]\nkey = \"changes\"\n");
+    let text = format!("{table}limits = [{{ requests = 9, per = \"hour\" }}]\n");
     let phoenix = Phoenix::start(&text);
     phoenix.program().until_ready();
     let url = format!("http://{}", phoenix.program().address());
@@ -154,6 +158,9 @@ fn status_and_quota_speak_to_the_running_daemon() {
     let json: Value =
         serde_json::from_str(&phoenix.ask(&["status", "--json", "--url", &url]).stdout).expect("JSON");
     assert_eq!(json["providers"][0]["limits"][0]["used"], 1);
+    // No key is configured: the token beside the state will do, and only that.
+    let refused = client::post(phoenix.program().address(), "/demuxai/quota/reset", "");
+    assert_eq!(refused.status, 401);
     let reset = phoenix.ask(&["quota", "--url", &url, "reset", "up"]);
     assert_eq!(
         (reset.code, reset.stdout.trim()),
@@ -181,6 +188,25 @@ fn what_was_spent_is_spent_after_kill_9() {
     };
     eventually("it is on disk", || written(phoenix.program()), |written| *written);
     phoenix.kill();
+    let history = actix_rt::System::new().block_on(async {
+        let config = StateConfig { file: Some(phoenix.state_file()), homeless: false };
+        let (state, _) = State::open(&config, &Metrics::new().expect("metrics"));
+        let everything = Asked { from: Moment(0), until: Moment(i64::MAX), provider: None };
+        let rows = state.history(everything).await.expect("a history");
+        state.drain(Duration::from_secs(5)).await;
+        rows
+    });
+    let told: Vec<_> = history
+        .iter()
+        .map(|row| (&*row.id.provider, &*row.id.model, row.spent.requests, row.spent.output_tokens))
+        .collect();
+    let sum: u64 = told.iter().map(|(.., requests, _)| requests).sum();
+    assert!(
+        told.iter()
+            .all(|(provider, model, requests, output)| (*provider, *model, 5 * requests)
+                == ("up", "m", *output))
+    );
+    assert_eq!(sum, 2, "{told:?}");
     phoenix.rise();
     phoenix.program().until_ready();
     let answers: Vec<u16> =

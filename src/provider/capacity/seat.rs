@@ -7,6 +7,7 @@ use super::{Ask, Capacity, Size, moment};
 use crate::backend::lease::{Generation, Hold};
 use crate::dialect::Usage;
 use crate::quota::{Actual, Charge, Refusal, Source, Statement};
+use crate::state::Spent;
 
 /// One admitted request.
 pub(super) struct Seat {
@@ -135,9 +136,9 @@ impl Hold for Seat {
         if self.released.swap(true, Ordering::Relaxed) {
             return;
         }
-        let (charge, usage, refused) = {
+        let (charge, usage, refused, answered) = {
             let mut held = self.held();
-            (held.charge.take(), held.usage, held.refused)
+            (held.charge.take(), held.usage, held.refused, held.answered)
         };
         let now = moment();
         let somebody_waits = {
@@ -148,7 +149,19 @@ impl Hold for Seat {
                 inner.breaker.dropped(now);
             }
             if let Some(charge) = charge {
-                if self.sent.load(Ordering::Relaxed) > 0 {
+                let sent = self.sent.load(Ordering::Relaxed);
+                if sent > 0 {
+                    if self.capacity.state.is_kept() {
+                        let spent = Spent {
+                            requests: u64::from(sent),
+                            input_tokens: usage.input.unwrap_or(0),
+                            output_tokens: usage.output.unwrap_or(0),
+                            reasoning: usage.reasoning.unwrap_or(0),
+                            cached: usage.cached.unwrap_or(0),
+                            errors: u64::from(!answered),
+                        };
+                        inner.spend(&self.model, spent, now);
+                    }
                     inner.estimator.learn(&self.model, self.size.bytes, usage.input, usage.output);
                     let actual = if refused {
                         Actual { input_tokens: Some(0), output_tokens: Some(0) }
