@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::quota::Period;
+
 use super::spec::{Size, Span};
 
 /// What a length of time may look like, for messages.
@@ -97,13 +99,7 @@ pub(crate) fn size(written: &Size) -> Result<u64, String> {
 
 /// Whether a text names the window of a limit: a word, or a length of 1 second to 366 days.
 pub(crate) fn is_window(text: &str) -> bool {
-    if ["second", "minute", "hour", "day", "week", "month"].contains(&text) {
-        return true;
-    }
-    let begins_with_number = text.starts_with(|c: char| c.is_ascii_digit());
-    let has_unit = text.ends_with(|c: char| c.is_ascii_alphabetic());
-    let bounds = Duration::from_secs(1)..=Duration::from_secs(366 * 86_400);
-    begins_with_number && has_unit && matches!(from_text(text), Some(Ok(length)) if bounds.contains(&length))
+    matches!(Period::read(text), Some(Period::Millis(_) | Period::Month))
 }
 
 #[cfg(test)]

@@ -139,8 +139,14 @@ impl Unit {
 // === impl Period ===
 
 const SECOND: u64 = 1000;
-const NAMED: [(&str, u64); 4] =
-    [("minute", 60 * SECOND), ("hour", 3600 * SECOND), ("day", 86_400 * SECOND), ("week", 604_800 * SECOND)];
+const LONGEST: u64 = 366 * 86_400 * SECOND;
+const NAMED: [(&str, u64); 5] = [
+    ("second", SECOND),
+    ("minute", 60 * SECOND),
+    ("hour", 3600 * SECOND),
+    ("day", 86_400 * SECOND),
+    ("week", 604_800 * SECOND),
+];
 
 impl Period {
     /// A minute.
@@ -148,7 +154,8 @@ impl Period {
     /// A day of 24 hours.
     pub const DAY: Period = Period::Millis(86_400 * SECOND);
 
-    /// Reads `minute`, `hour`, `day`, `week`, `month`, `request`, or a length such as `5h`.
+    /// Reads `second`, `minute`, `hour`, `day`, `week`, `month`, `request`, or a length from a second to 366 days such
+    /// as `5h`, `1d12h` or `1.5h`.
     pub fn read(text: &str) -> Option<Period> {
         if let Some((_, length)) = NAMED.iter().find(|(name, _)| *name == text) {
             return Some(Period::Millis(*length));
@@ -158,10 +165,7 @@ impl Period {
             "request" => return Some(Period::Request),
             _ => {}
         }
-        let units = [("s", SECOND), ("m", 60 * SECOND), ("h", 3600 * SECOND), ("d", 86_400 * SECOND)];
-        let (number, unit) = units.iter().find_map(|(end, unit)| Some((text.strip_suffix(end)?, *unit)))?;
-        let length = number.trim().parse::<u64>().ok()?.checked_mul(unit)?;
-        (length > 0 && length <= 400 * 86_400 * SECOND).then_some(Period::Millis(length))
+        length(text).filter(|length| (SECOND..=LONGEST).contains(length)).map(Period::Millis)
     }
 
     /// The word for it: `minute`, `5h`.
@@ -176,6 +180,27 @@ impl Period {
             },
         }
     }
+}
+
+/// A length of time in milliseconds: numbers, each with its unit.
+fn length(text: &str) -> Option<u64> {
+    let units = [("s", SECOND), ("m", 60 * SECOND), ("h", 3600 * SECOND), ("d", 86_400 * SECOND)];
+    let (mut rest, mut sum) = (text.trim(), 0.0);
+    while !rest.is_empty() {
+        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let (number, tail) = rest.split_at_checked(end)?;
+        let number = number.parse::<f64>().ok()?;
+        let (unit, scale) = units.iter().find(|(unit, _)| tail.trim_start().starts_with(unit))?;
+        sum += number * std::time::Duration::from_millis(*scale).as_secs_f64() * 1000.0;
+        rest = tail.trim_start().strip_prefix(unit)?.trim_start();
+    }
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "never negative, and saturates"
+    )]
+    let millis = sum.round() as u64;
+    (!text.trim().is_empty()).then_some(millis)
 }
 
 // === impl Limit ===
