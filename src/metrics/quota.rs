@@ -1,12 +1,28 @@
 //! What is left of each limit, shown when somebody looks: gauges that are set anew with each scrape.
 
-use prometheus::{GaugeVec, Opts, Registry};
+use prometheus::{GaugeVec, IntCounterVec, IntGaugeVec, Opts, Registry};
 
 use super::registered;
-use crate::quota::{BlockView, LimitView};
+use crate::quota::{BlockView, BreakerView, LimitView};
 
 /// No more series of one family than this; a provider with more models than anybody looks at shows the first ones.
 const MOST: usize = 2_000;
+
+/// What one upstream account looks like now.
+pub struct AccountView<'a> {
+    /// The provider's id.
+    pub provider: &'a str,
+    /// Its limits.
+    pub limits: Vec<LimitView>,
+    /// What is not asked for a while.
+    pub blocks: Vec<BlockView>,
+    /// Its breaker.
+    pub breaker: BreakerView,
+    /// Requests that wait for a place.
+    pub waiting: usize,
+    /// How often what is known of its limits changed.
+    pub changes: u64,
+}
 
 /// The gauges.
 pub struct QuotaGauges {
@@ -15,6 +31,8 @@ pub struct QuotaGauges {
     remaining: GaugeVec,
     reset: GaugeVec,
     cooldown: GaugeVec,
+    waiting: IntGaugeVec,
+    changes: IntCounterVec,
 }
 
 const LABELS: [&str; 5] = ["provider", "scope", "window", "unit", "source"];
@@ -38,15 +56,39 @@ impl QuotaGauges {
                 "Until when a scope of an upstream account is not asked.",
                 &["provider", "scope", "reason"],
             )?,
+            waiting: registered(
+                registry,
+                IntGaugeVec::new(
+                    Opts::new("demuxai_queue_waiting", "Requests that wait for a place at a provider."),
+                    &["provider"],
+                )?,
+            )?,
+            changes: registered(
+                registry,
+                IntCounterVec::new(
+                    Opts::new(
+                        "demuxai_limit_changes_total",
+                        "How often what is known of a provider's limits changed: stated, learned, raised, put off.",
+                    ),
+                    &["provider"],
+                )?,
+            )?,
         })
     }
 
     /// Shows these; what is not among them is shown no more.
-    pub fn show<'a>(&self, providers: impl Iterator<Item = (&'a str, Vec<LimitView>, Vec<BlockView>)>) {
+    pub fn show<'a>(&self, accounts: impl Iterator<Item = AccountView<'a>>) {
         for family in [&self.limit, &self.used, &self.remaining, &self.reset, &self.cooldown] {
             family.reset();
         }
-        for (provider, limits, blocks) in providers {
+        self.waiting.reset();
+        self.changes.reset();
+        for AccountView { provider, limits, blocks, breaker, waiting, changes } in accounts {
+            self.waiting.with_label_values(&[provider]).set(i64::try_from(waiting).unwrap_or(i64::MAX));
+            self.changes.with_label_values(&[provider]).inc_by(changes);
+            if let Some(until) = breaker.until {
+                self.cooldown.with_label_values(&[provider, "account", "breaker"]).set(seconds(until.0));
+            }
             for view in limits.iter().take(MOST) {
                 let scope = view.model.as_deref().unwrap_or(&view.scope);
                 let source = format!("{:?}", view.source).to_lowercase();

@@ -7,6 +7,7 @@ mod queue;
 mod seat;
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 
@@ -40,6 +41,8 @@ pub struct Capacity {
     id: Arc<str>,
     waiting: Waiting,
     state: State,
+    /// How often what is known of its limits changed.
+    changes: AtomicU64,
     inner: Mutex<Inner>,
 }
 
@@ -124,7 +127,8 @@ impl Capacity {
             spent: BTreeMap::new(),
             sizes_written: now,
         };
-        let capacity = Arc::new(Capacity { id, waiting, state, inner: Mutex::new(inner) });
+        let capacity =
+            Arc::new(Capacity { id, waiting, state, changes: AtomicU64::new(0), inner: Mutex::new(inner) });
         let source: Weak<dyn RowSource> = Arc::<Capacity>::downgrade(&capacity);
         capacity.state.watch(&capacity.id, source);
         capacity
@@ -280,6 +284,7 @@ impl Capacity {
             blocks: inner.ledger.blocks(now),
             breaker: inner.breaker.view(now),
             waiting: inner.queue.len(),
+            changes: self.changes.load(Ordering::Relaxed),
         }
     }
 
@@ -304,6 +309,7 @@ impl Capacity {
 
     fn tell(&self, change: Option<Change>, model: &str) {
         if let Some(change) = change {
+            self.changes.fetch_add(1, Ordering::Relaxed);
             info!(provider = &*self.id, model, change = change.what, "limits changed");
         }
     }
@@ -438,6 +444,8 @@ pub struct Picture {
     pub breaker: BreakerView,
     /// Requests that wait for a place.
     pub waiting: usize,
+    /// How often what is known of its limits changed.
+    pub changes: u64,
 }
 
 /// Wall-clock time: the windows of upstreams follow it.

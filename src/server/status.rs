@@ -10,6 +10,8 @@ use super::edge::Edge;
 use super::respond::error_response;
 use crate::backend::Backend;
 use crate::error::{ErrorKind, ProxyError};
+use crate::metrics::quota::AccountView;
+use crate::provider::capacity::Picture;
 use crate::provider::handle::Provider;
 use crate::quota::{BlockView, LimitView};
 use crate::router::table::Table;
@@ -39,9 +41,11 @@ fn not_ready(text: &'static str) -> HttpResponse {
 pub async fn metrics(edge: &Edge) -> HttpResponse {
     let metrics = std::sync::Arc::clone(&edge.metrics);
     let table = edge.routes.table();
-    let pictures =
-        table.providers().iter().map(|provider| (provider.id(), provider.vitals().capacity.picture()));
-    metrics.quota().show(pictures.map(|(id, picture)| (id, picture.limits, picture.blocks)));
+    let accounts = table.providers().iter().map(|provider| {
+        let Picture { limits, blocks, breaker, waiting, changes } = provider.vitals().capacity.picture();
+        AccountView { provider: provider.id(), limits, blocks, breaker, waiting, changes }
+    });
+    metrics.quota().show(accounts);
     match web::block(move || metrics.encode()).await {
         Ok(Ok(text)) => HttpResponse::Ok()
             .insert_header((

@@ -119,6 +119,8 @@ fn a_wait_that_was_asked_for_is_kept_shown_and_forgotten_on_demand() {
     assert_eq!(proxy.status_of("up")["put_off"][0]["reason"], "window");
     let cooldown = "demuxai_cooldown_until_timestamp_seconds{provider=\"up\",reason=\"window\",scope=\"m\"}";
     assert!(proxy.find_metric(cooldown).is_some_and(|until| until > 1.7e9));
+    assert_eq!(proxy.find_metric("demuxai_limit_changes_total{provider=\"up\"}"), Some(1.0));
+    assert_eq!(proxy.find_metric("demuxai_queue_waiting{provider=\"up\"}"), Some(0.0));
     let reset = |key: &str| {
         let headers = [("authorization", key)];
         client::open(proxy.address, "POST", "/demuxai/quota/reset?provider=up&model=m", &headers, b"")
