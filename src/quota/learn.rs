@@ -7,7 +7,7 @@ use globset::Glob as Pattern;
 
 use super::Moment;
 use super::admission::Charge;
-use super::ledger::{Block, Evidence, LONGEST, Ledger, Rule, State, state_of};
+use super::ledger::{Block, Evidence, IN_TRANSIT, LONGEST, Ledger, Rule, State, state_of};
 use super::limit::{Glob, Limit, Period, Scope, Source, Unit, Window};
 use super::said::{Refusal, RefusalClass, Statement};
 use super::window::DAY;
@@ -66,13 +66,19 @@ impl Ledger {
             if state.probe != Some(charge.sequence) {
                 continue;
             }
+            state.probe = None;
+            // Requests are counted as they come, so that those before it passed as well; tokens when they are known.
+            let exceeded = if rule.limit.unit == Unit::Requests { used } else { served };
+            if rule.limit.unit != Unit::Concurrent && exceeded <= state.amount {
+                // By now it exceeds nothing, and teaches nothing.
+                continue;
+            }
             // Each further success takes a larger step, so that a guess far too low is left behind soon.
             let step = (state.amount / 10).max(1).saturating_mul(1 << evidence.successes.min(3));
             evidence.successes = evidence.successes.saturating_add(1);
             evidence.refusals = 0;
             let raised = state.amount.max(used).saturating_add(step);
             change = told(format!("{} raised to {raised}", rule.limit.named(state.amount)));
-            state.probe = None;
             state.amount = raised;
             state.source = Source::Learned;
             state.since = Some(now);
@@ -233,6 +239,11 @@ impl Ledger {
             let most = if period == Some(Period::MINUTE) { HOUR } else { LONGEST };
             return now.saturating_add(asked.clamp(SECOND / 4, most));
         }
+        if strikes < 2
+            && let Some(frees) = self.used_up_until(period, model, now)
+        {
+            return frees.max(now.saturating_add(SECOND / 4));
+        }
         let of_rule = self.applying(model).filter(|(rule, _)| Some(rule.limit.period) == period).find_map(
             |(rule, key)| {
                 let state = rule.states.get(key)?;
@@ -255,6 +266,21 @@ impl Ledger {
             return (now / MINUTE + 1) * MINUTE;
         }
         now.saturating_add((MINUTE << strikes).min(HOUR))
+    }
+
+    /// When there is room again under the limits of this window that are as good as used up by our own count.
+    fn used_up_until(&self, period: Option<Period>, model: &str, now: i64) -> Option<i64> {
+        let window = period.unwrap_or(Period::MINUTE);
+        let meant = |rule: &Rule| {
+            rule.limit.period == window && !matches!(rule.limit.unit, Unit::Concurrent | Unit::Percent)
+        };
+        let full = self.applying(model).filter(|(rule, _)| meant(rule)).filter_map(|(rule, key)| {
+            let state = rule.states.get(key)?;
+            let used = state.count.used(&rule.limit, state.amount, now);
+            let is_full = used.saturating_mul(10) >= state.amount.saturating_mul(9);
+            is_full.then(|| state.count.frees_at(&rule.limit, state.amount, 1, now))?
+        });
+        full.max().map(|frees| frees.saturating_add(IN_TRANSIT))
     }
 
     /// A guess that was too high becomes what was served. Without a unit it is the one that was used up most.
@@ -338,7 +364,8 @@ impl Ledger {
 
     /// Where no limit of the minute is known, what was served in the last one is the first guess.
     fn learn_minute(&mut self, scope: &str, model: &str, now: i64) -> Option<Change> {
-        let served = self.minute.get(scope)?.total(now).saturating_sub(1);
+        let counted = self.minute.get(scope)?;
+        let (served, when) = (counted.total(now).saturating_sub(1), counted.seconds(now));
         let known = |ledger: &Ledger| {
             ledger
                 .applying(model)
@@ -362,7 +389,9 @@ impl Ledger {
         let key = rule.limit.key_for(model)?.to_owned();
         let limit = &rule.limit;
         let state = state_of(&mut rule.states, limit, &key, now);
-        state.count.add(limit, served, served, now);
+        for (at, n) in when {
+            state.count.add(limit, served, n, at);
+        }
         state.evidence.refused(limit, now);
         state.since = Some(now);
         state.dirty = true;

@@ -18,6 +18,9 @@ use super::window::Count;
 pub(super) const MOST_MODELS: usize = 2_000;
 /// A clock that goes back by less than this has not been set, only read on another core.
 const STEADY: i64 = 5_000;
+/// What is sent now is counted at the upstream a little later, so that it leaves its window there later, too: so much
+/// longer it counts here. Within that, a request may take its time on the way.
+pub(super) const IN_TRANSIT: i64 = 250;
 /// Nothing is put off for longer than this, whatever an upstream says.
 pub(super) const LONGEST: i64 = 32 * super::window::DAY;
 
@@ -321,7 +324,8 @@ impl Ledger {
                 }
                 continue;
             }
-            let used = known.map_or(0, |state| state.count.used(limit, amount, now));
+            let arrived = now.saturating_sub(IN_TRANSIT);
+            let used = known.map_or(0, |state| state.count.used(limit, amount, arrived));
             let over = if limit.unit == Unit::Percent {
                 used >= amount
             } else {
@@ -340,8 +344,9 @@ impl Ledger {
                 met(Cause::NeverFits, None, &name, probing);
             } else {
                 let least = if limit.unit == Unit::Percent { 1 } else { n };
-                let until = known.and_then(|state| state.count.frees_at(limit, amount, least, now));
-                met(Cause::Window, until.or(Some(now)), &name, probing);
+                let frees = known.and_then(|state| state.count.frees_at(limit, amount, least, arrived));
+                let until = frees.map_or(now, |frees| frees.saturating_add(IN_TRANSIT));
+                met(Cause::Window, Some(until), &name, probing);
             }
         }
         found

@@ -40,11 +40,22 @@ impl Minute {
 
     /// How many there were within the last minute.
     pub(super) fn total(&self, now: i64) -> u64 {
+        self.seconds(now).iter().map(|(_, count)| count).sum()
+    }
+
+    /// When they were, by the second, the oldest first; each at the second's end, or now.
+    pub(super) fn seconds(&self, now: i64) -> Vec<(i64, u64)> {
         let second = now.div_euclid(1000);
         let since = second.saturating_sub(SECONDS as i64);
-        let counted = (0..SECONDS as i64).map(|back| self.second.saturating_sub(back));
+        let counted = (0..SECONDS as i64).rev().map(|back| self.second.saturating_sub(back));
         let within = counted.filter(|counted| *counted > since && *counted <= second.max(self.second));
-        within.filter_map(|counted| self.counts.get(place(counted))).map(|count| u64::from(*count)).sum()
+        within
+            .filter_map(|counted| Some((counted, *self.counts.get(place(counted))?)))
+            .filter(|(_, count)| *count > 0)
+            .map(|(counted, count)| {
+                (counted.saturating_mul(1000).saturating_add(999).min(now), u64::from(count))
+            })
+            .collect()
     }
 }
 

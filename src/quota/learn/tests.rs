@@ -101,7 +101,7 @@ fn a_refusal_fixes_a_guess_that_was_too_high_for_the_windows_that_come() {
     assert_eq!(spend(&mut ledger, "m", 11, 0), 11);
     ledger.refuse(&refusal(RefusalClass::Window(Some(Period::MINUTE)), None), "m", None, None, Moment(10));
     assert_eq!(ledger.check(&need("m"), Moment(59_000)).unwrap_err().cause, Cause::Cooldown);
-    assert_eq!(spend(&mut ledger, "m", 100, 60_000), 10);
+    assert_eq!(spend(&mut ledger, "m", 100, 60_000 + IN_TRANSIT), 10);
 }
 
 #[test]
@@ -133,7 +133,7 @@ fn a_days_refusal_is_not_tried_again_each_minute_whatever_short_wait_comes_with_
     ledger.refuse(&refusal(RefusalClass::Window(Some(Period::DAY)), Some(38)), "m", None, None, Moment(noon));
     let until = ledger.check(&need("m"), Moment(noon)).unwrap_err().until.unwrap();
     let midnight = "2026-07-19T07:00:00Z".parse::<jiff::Timestamp>().unwrap().as_millisecond();
-    assert_eq!(until, Moment(midnight));
+    assert_eq!(until, Moment(midnight + IN_TRANSIT));
 }
 
 #[test]
@@ -357,7 +357,7 @@ fn no_stated_reset_parks_a_minute_for_a_month() {
         Statement { resets_in: Some(Duration::from_secs(30 * 24 * 3600)), ..stated(Period::MINUTE, 10, 0) };
     ledger.state(&said, Source::Header, "m", None, Moment(0));
     assert!(ledger.check(&need("m"), Moment(59_999)).is_err());
-    assert!(ledger.check(&need("m"), Moment(60_000)).is_ok());
+    assert!(ledger.check(&need("m"), Moment(60_000 + IN_TRANSIT)).is_ok());
 }
 
 #[test]

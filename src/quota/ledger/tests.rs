@@ -28,11 +28,12 @@ fn the_denial_names_the_limit_that_binds_longest_and_when_it_frees() {
     let denial = ledger.check(&need(1, 1), Moment(1000)).unwrap_err();
     assert_eq!(
         (denial.cause, denial.until, &*denial.limit),
-        (Cause::Window, Some(Moment(MINUTE)), "1 requests per minute")
+        (Cause::Window, Some(Moment(MINUTE + IN_TRANSIT)), "1 requests per minute")
     );
-    assert!(admitted(&mut ledger, Mode::Keep, MINUTE).is_some());
-    let denial = ledger.check(&need(1, 1), Moment(MINUTE + 1)).unwrap_err();
-    assert_eq!((denial.until, &*denial.limit), (Some(Moment(60 * MINUTE)), "2 requests per hour"));
+    assert!(admitted(&mut ledger, Mode::Keep, MINUTE + IN_TRANSIT).is_some());
+    let denial = ledger.check(&need(1, 1), Moment(MINUTE + IN_TRANSIT + 1)).unwrap_err();
+    let hour = Some(Moment(60 * MINUTE + IN_TRANSIT));
+    assert_eq!((denial.until, &*denial.limit), (hour, "2 requests per hour"));
 }
 
 #[test]
@@ -74,7 +75,7 @@ fn a_hard_limit_holds_even_if_the_answer_is_as_long_as_it_may_be() {
     // One that may be longer than the whole limit goes when all of it is free, or it would never go.
     let endless = Need { most_output: Some(100_000), ..need(50, 50) };
     assert_eq!(ledger.check(&endless, Moment(6)).unwrap_err().cause, Cause::Window);
-    assert!(ledger.check(&endless, Moment(MINUTE + 10)).is_ok());
+    assert!(ledger.check(&endless, Moment(MINUTE + 10 + IN_TRANSIT)).is_ok());
 }
 
 #[test]
@@ -84,8 +85,8 @@ fn a_clock_that_runs_ahead_and_is_set_back_frees_nothing() {
     assert!(admitted(&mut ledger, Mode::Keep, 30 * MINUTE).is_some());
     assert!(admitted(&mut ledger, Mode::Keep, MINUTE).is_some(), "set back");
     assert_eq!(ledger.views(Moment(MINUTE + 1))[0].used, 3);
-    assert!(admitted(&mut ledger, Mode::Keep, 60 * MINUTE).is_some(), "the first has left");
-    assert!(admitted(&mut ledger, Mode::Keep, 60 * MINUTE + 1).is_none());
+    assert!(admitted(&mut ledger, Mode::Keep, 60 * MINUTE + IN_TRANSIT).is_some(), "the first has left");
+    assert!(admitted(&mut ledger, Mode::Keep, 60 * MINUTE + IN_TRANSIT + 1).is_none());
 }
 
 #[test]
