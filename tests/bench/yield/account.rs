@@ -213,16 +213,30 @@ impl Account {
 
     /// The head of a good answer is here.
     pub fn succeeded(&mut self, seat: &Seat, statements: &[Statement], model: &str, now: i64) -> Vec<String> {
+        let mut changes = self.stated(statements, Some(&seat.charge), model, now);
         if seat.probes_health {
             self.breaker.succeeded();
         }
-        let mut changes = Vec::new();
-        changes.extend(self.ledger.succeeded(&seat.charge, model, Moment(now)));
-        for statement in statements {
-            let charge = Some(&seat.charge);
-            changes.extend(self.ledger.state(statement, Source::Header, model, charge, Moment(now)));
+        if let Some(change) = self.ledger.succeeded(&seat.charge, model, Moment(now)) {
+            changes.push(change.what);
+            // What is drawn from a success gives way to what the upstream stated.
+            let amounts = statements.iter().filter(|statement| statement.amount.is_some());
+            let amounts: Vec<Statement> =
+                amounts.map(|statement| Statement { remaining: None, ..statement.clone() }).collect();
+            changes.extend(self.stated(&amounts, None, model, now));
         }
-        changes.into_iter().map(|change| change.what).collect()
+        changes
+    }
+
+    fn stated(
+        &mut self,
+        statements: &[Statement],
+        charge: Option<&Charge>,
+        model: &str,
+        now: i64,
+    ) -> Vec<String> {
+        let note = |statement| self.ledger.state(statement, Source::Header, model, charge, Moment(now));
+        statements.iter().filter_map(note).map(|change| change.what).collect()
     }
 
     /// The upstream refused, and said this.
@@ -235,17 +249,15 @@ impl Account {
         (model, size): (&str, Size),
         now: i64,
     ) -> Vec<String> {
-        let mut changes = Vec::new();
-        for statement in statements {
-            changes.extend(self.ledger.state(statement, Source::Header, model, None, Moment(now)));
-        }
+        let mut changes = self.stated(statements, Some(&seat.charge), model, now);
         if let Some(refusal) = refusal {
             let size = Some(self.need(model, size).input_tokens);
-            changes.extend(self.ledger.refuse(refusal, model, size, Some(&seat.charge), Moment(now)));
+            let change = self.ledger.refuse(refusal, model, size, Some(&seat.charge), Moment(now));
+            changes.extend(change.map(|change| change.what));
         } else if sick {
             self.breaker.failed(Moment(now));
         }
-        changes.into_iter().map(|change| change.what).collect()
+        changes
     }
 
     /// The answer was complete.
