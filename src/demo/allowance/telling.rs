@@ -157,9 +157,11 @@ fn told(form: Form, refused: &Refused, standings: &[Standing], now: i64) -> Scri
             with_headers(limits::groq::limit(whole_seconds, &what, kind), &headers)
         }
         Form::Openai => {
-            let (kind, name) = if limit.unit.is_tokens() { ("tokens", "TPM") } else { ("requests", "RPM") };
+            let (kind, letter) = if limit.unit.is_tokens() { ("tokens", 'T') } else { ("requests", 'R') };
+            let per =
+                if window == "minute" { format!("min ({letter}PM)") } else { format!("day ({letter}PD)") };
             let what = format!(
-                "{kind} per min ({name}): Limit {}, Used {used}, Requested {}",
+                "{kind} per {per}: Limit {}, Used {used}, Requested {}",
                 limit.amount, refused.requested
             );
             let mut headers = success(form, Frankness::Real, standings, false);

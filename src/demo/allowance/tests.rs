@@ -142,6 +142,7 @@ fn refusals_say_in_each_form_what_the_limit_is_and_no_more() {
         (Form::Mistral, minute(), vec!["x-ratelimit-limit-req-minute: 7\r\n", "\"1300\""]),
         (Form::Groq, tokens(), vec!["(TPM): Limit 75, Used 70, Requested 10", "retry-after: 4\r\n"]),
         (Form::Openai, minute(), vec!["x-ratelimit-limit-requests: 7\r\n", "retry-after-ms: 60000"]),
+        (Form::Openai, day(), vec!["requests per day (RPD): Limit 70, Used 70, Requested 1"]),
         (Form::Github, minute(), vec!["7 per 60s exceeded for UserByMinute", "Retry-After: 60\r\n"]),
         (Form::Github, day(), vec!["70 per 86400s exceeded for UserByModelByDay", "Retry-After: 43170\r\n"]),
         (Form::Cerebras, tokens(), vec!["Tokens per minute", "retry-after: 60\r\n"]),

@@ -79,7 +79,7 @@ fn run(options: &Options) -> Outcome<bool> {
     let requests = traffic::requests(options.days);
     println!("{}", report::heading(options.days, requests.len()));
     let naive = naive::run(&world, &requests);
-    let mut oracles: Vec<(f64, simulation::Result)> = Vec::new();
+    let mut oracles: Vec<(f64, simulation::Totals)> = Vec::new();
     let mut holds = true;
     let wanted = |scenario: &&Scenario| {
         options.only.as_ref().is_none_or(|only| scenario.name.starts_with(only.as_str()))

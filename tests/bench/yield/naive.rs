@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use demuxai::demo::allowance::{Admission, Allowance};
 
-use crate::simulation::Result;
+use crate::simulation::Totals;
 use crate::tiers::World;
 use crate::traffic::Request;
 
@@ -17,11 +17,11 @@ enum Event {
 }
 
 /// What is served of these requests.
-pub fn run(world: &World, requests: &[Request]) -> Result {
+pub fn run(world: &World, requests: &[Request]) -> Totals {
     let truth = |tier: &crate::tiers::Tier| Allowance::new(tier.truth(1.0).unwrap_or_default());
     let mut accounts: Vec<Allowance> = world.tiers.iter().map(truth).collect();
     let mut shadows = accounts.clone();
-    let mut result = Result { tiers: vec![Default::default(); world.tiers.len()], ..Result::default() };
+    let mut result = Totals { tiers: vec![Default::default(); world.tiers.len()], ..Totals::default() };
     let mut turns = vec![0; world.groups.len()];
     let mut events: BTreeMap<(i64, usize), Event> = BTreeMap::new();
     let mut next = 0;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use demuxai::demo::allowance::Allowance;
 
-use crate::simulation::Result;
+use crate::simulation::Totals;
 use crate::tiers::World;
 use crate::traffic::Request;
 
@@ -15,10 +15,10 @@ enum Event {
 }
 
 /// What can be served of these requests with this share of the true limits.
-pub fn run(world: &World, requests: &[Request], share: f64) -> Result {
+pub fn run(world: &World, requests: &[Request], share: f64) -> Totals {
     let truth = |tier: &crate::tiers::Tier| Allowance::new(tier.truth(share).unwrap_or_default());
     let mut accounts: Vec<Allowance> = world.tiers.iter().map(truth).collect();
-    let mut result = Result { tiers: vec![Default::default(); world.tiers.len()], ..Result::default() };
+    let mut result = Totals { tiers: vec![Default::default(); world.tiers.len()], ..Totals::default() };
     let mut events: BTreeMap<(i64, u64), Event> = BTreeMap::new();
     let mut next = 0;
     let mut at = |events: &mut BTreeMap<(i64, u64), Event>, at: i64, event: Event| {

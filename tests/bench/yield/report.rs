@@ -3,15 +3,15 @@
 use std::fmt::Write;
 
 use crate::scenario::Scenario;
-use crate::simulation::Result;
+use crate::simulation::Totals;
 use crate::tiers::World;
 
 /// One scenario and what came of it.
 pub struct Line<'a> {
     pub scenario: &'a Scenario,
-    pub oracle: &'a Result,
-    pub system: &'a Result,
-    pub naive: &'a Result,
+    pub oracle: &'a Totals,
+    pub system: &'a Totals,
+    pub naive: &'a Totals,
 }
 
 /// What the columns are.
@@ -29,7 +29,7 @@ fn share(part: u64, whole: u64) -> f64 {
     if whole == 0 { 100.0 } else { part as f64 * 100.0 / whole as f64 }
 }
 
-fn per_thousand(result: &Result) -> f64 {
+fn per_thousand(result: &Totals) -> f64 {
     share(result.refused, result.served.max(1)) * 10.0
 }
 

@@ -22,7 +22,7 @@ use crate::walk::{Failure, Step, Walk};
 
 /// What came of a run.
 #[derive(Default)]
-pub struct Result {
+pub struct Totals {
     pub served: u64,
     pub tokens: u64,
     pub failed: u64,
@@ -74,7 +74,7 @@ struct Simulation<'w> {
     now: i64,
     life: u32,
     rng: Rng,
-    result: Result,
+    result: Totals,
     trace: bool,
 }
 
@@ -85,7 +85,7 @@ pub fn run(
     scenario: &Scenario,
     days: u32,
     trace: bool,
-) -> Outcome<Result> {
+) -> Outcome<Totals> {
     let mut accounts = Vec::new();
     for tier in &world.tiers {
         let truth = Allowance::new(tier.truth(1.0)?);
@@ -104,7 +104,7 @@ pub fn run(
         now: BEGIN,
         life: 0,
         rng: Rng::with_seed(1),
-        result: Result::default(),
+        result: Totals::default(),
         trace,
     };
     let length = DAY * i64::from(days);
