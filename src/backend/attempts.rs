@@ -350,7 +350,8 @@ impl Walk<'_> {
 
     /// What is worth waiting for after a round in which nobody answered.
     fn pause(&self, now: Instant) -> Option<Pause> {
-        let patient_until = self.group.wait.map(|wait| self.began + wait);
+        // What frees in a moment is worth that moment, even where a group does not wait.
+        let patient_until = self.began + self.group.wait.unwrap_or_default().max(LONGEST_BACKOFF);
         let mut pause: Option<Pause> = None;
         let mut earlier = |until: Instant, woken: bool| {
             let known = pause.take();
@@ -365,7 +366,7 @@ impl Walk<'_> {
                 }
             }
             if let Some(at) = stand.at {
-                let worth = stand.retry || patient_until.is_some_and(|until| at <= until);
+                let worth = stand.retry || at <= patient_until;
                 if worth {
                     earlier(at.max(now + SHORTEST_WAIT), false);
                 }

@@ -363,8 +363,8 @@ impl Inner {
     /// What a request of this size takes, as far as one can tell.
     fn need<'m>(&self, model: &'m str, size: Size) -> Need<'m> {
         let Size { bytes, max_tokens, stream } = size;
-        let (input_tokens, output_tokens) = self.estimator.estimate(model, bytes, max_tokens);
-        Need { model, input_tokens, output_tokens, most_output: max_tokens, stream }
+        let (input_tokens, output_tokens, off) = self.estimator.estimate(model, bytes, max_tokens);
+        Need { model, input_tokens, output_tokens, off, most_output: max_tokens, stream }
     }
 
     /// Notes for the history what a request used. Whoever makes up model names shares one row.

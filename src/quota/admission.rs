@@ -13,6 +13,8 @@ pub struct Need<'a> {
     pub input_tokens: u64,
     /// Tokens in the answer.
     pub output_tokens: u64,
+    /// By how many tokens the two may be wrong together, as a rule.
+    pub off: u64,
     /// The most tokens that the answer can have, where the request bounds it.
     pub most_output: Option<u64>,
     /// The answer comes piece by piece: its head tells nothing of its length.
@@ -37,6 +39,8 @@ pub struct Actual {
     pub input_tokens: Option<u64>,
     /// Tokens in the answer.
     pub output_tokens: Option<u64>,
+    /// It was refused for reasons of quota: upstreams do not count that.
+    pub refused: bool,
 }
 
 /// What is in the way.
@@ -105,6 +109,16 @@ impl Need<'_> {
         }
     }
 
+    /// The square of what its share of a unit may be wrong by. Errors of several requests make up for one another in
+    /// part: their squares add up.
+    #[expect(clippy::cast_precision_loss, reason = "an estimate's error")]
+    pub(super) fn spread(&self, unit: Unit) -> f64 {
+        match unit {
+            Unit::Tokens | Unit::InputTokens | Unit::OutputTokens => (self.off as f64).powi(2),
+            Unit::Requests | Unit::Concurrent | Unit::Percent => 0.0,
+        }
+    }
+
     /// How much of a unit it reserves under a limit that must never be exceeded: the longest answer that it allows,
     /// if there is one, but no more than the whole limit, which has to be free then.
     pub(super) fn at_most(&self, unit: Unit, amount: u64) -> u64 {
@@ -124,7 +138,7 @@ impl Charge {
         let output = actual.output_tokens.unwrap_or(self.output_tokens);
         match part.unit {
             Unit::Concurrent | Unit::Percent => 0,
-            Unit::Requests => 1,
+            Unit::Requests => u64::from(!actual.refused),
             Unit::InputTokens if actual.input_tokens.is_some() => input,
             Unit::OutputTokens if actual.output_tokens.is_some() => output,
             Unit::Tokens if actual.output_tokens.is_some() => input.saturating_add(output),
@@ -132,12 +146,16 @@ impl Charge {
             Unit::InputTokens | Unit::OutputTokens | Unit::Tokens => part.n,
         }
     }
+}
 
-    /// What of a part is the answer's.
-    pub(super) fn output_of(&self, part: &Part) -> u64 {
-        match part.unit {
-            Unit::OutputTokens => part.n,
-            Unit::Tokens => part.n.saturating_sub(self.input_tokens),
+// === impl Part ===
+
+impl Part {
+    /// What of it is the answer's, where the prompt is of so many tokens.
+    pub(super) fn output(&self, input_tokens: u64) -> u64 {
+        match self.unit {
+            Unit::OutputTokens => self.n,
+            Unit::Tokens => self.n.saturating_sub(input_tokens),
             Unit::Requests | Unit::Concurrent | Unit::InputTokens | Unit::Percent => 0,
         }
     }

@@ -1,5 +1,6 @@
-//! One admission, several requests: a request that is sent once more, because a field of it was refused or its connection
-//! was dead, counts at the upstream each time. Pure.
+//! When and how often an admitted request is really sent. One that waited after its admission counts from its sending
+//! on, as it does at the upstream; one that is sent once more, because a field of it was refused or its connection was
+//! dead, counts each time. Pure.
 
 use super::Moment;
 use super::admission::Charge;
@@ -8,7 +9,27 @@ use super::limit::Unit;
 
 // === impl Ledger ===
 
+/// What is sent within this time of its admission need not be counted anew.
+const AT_ONCE: i64 = 20;
+
 impl Ledger {
+    /// The request of this charge is sent now. If it was admitted a while ago, it counts from now on.
+    pub fn departs(&mut self, charge: &mut Charge, now: Moment) {
+        let now = self.heed(now);
+        if now.saturating_sub(charge.at) <= AT_ONCE {
+            return;
+        }
+        for part in charge.parts.iter().filter(|part| part.unit != Unit::Concurrent) {
+            let Some(rule) = self.rules.iter_mut().find(|rule| rule.id == part.rule) else { continue };
+            let Some(state) = rule.states.get_mut(&part.key) else { continue };
+            state.count.take_back(&rule.limit, state.amount, charge.at.min(now), part.n, now);
+            state.count.add(&rule.limit, state.amount, part.n, now);
+            state.out.iter_mut().filter(|out| out.sequence == charge.sequence).for_each(|out| out.at = now);
+            state.dirty = true;
+        }
+        charge.at = now;
+    }
+
     /// The request of this charge is sent once more. What was sent before stays counted; it took no tokens, as it was
     /// not answered, so that what is reserved of them holds for the next one.
     pub fn again(&mut self, charge: &Charge, model: &str, now: Moment) {
@@ -45,13 +66,42 @@ mod tests {
     }
 
     #[test]
+    fn a_request_that_waited_after_its_admission_does_not_leave_its_window_early() {
+        let (mut ledger, now) = (ledger(1), Moment(0));
+        let need = Need {
+            model: "m",
+            input_tokens: 10,
+            output_tokens: 20,
+            off: 0,
+            most_output: None,
+            stream: false,
+        };
+        let mut charge = ledger.admit(&need, Mode::Keep, now).unwrap();
+        ledger.departs(&mut charge, Moment(600_000));
+        ledger.settle(
+            charge,
+            Actual { input_tokens: Some(4), output_tokens: Some(6), refused: false },
+            Moment(700_000),
+        );
+        assert_eq!(used(&ledger, Moment(4_199_999)), [1, 10]);
+        assert_eq!(used(&ledger, Moment(4_200_000)), [0, 0]);
+    }
+
+    #[test]
     fn a_second_request_on_one_charge_does_not_go_uncounted() {
         let (mut ledger, now) = (ledger(3), Moment(1_000_000));
-        let need = Need { model: "m", input_tokens: 10, output_tokens: 20, most_output: None, stream: false };
+        let need = Need {
+            model: "m",
+            input_tokens: 10,
+            output_tokens: 20,
+            off: 0,
+            most_output: None,
+            stream: false,
+        };
         let charge = ledger.admit(&need, Mode::Keep, now).unwrap();
         ledger.again(&charge, "m", Moment(now.0 + 5));
         assert_eq!(used(&ledger, now), [2, 30]);
-        let actual = Actual { input_tokens: Some(4), output_tokens: Some(6) };
+        let actual = Actual { input_tokens: Some(4), output_tokens: Some(6), refused: false };
         ledger.settle(charge, actual, Moment(now.0 + 10));
         assert_eq!(used(&ledger, Moment(now.0 + 10)), [2, 10]);
         assert!(ledger.admit(&need, Mode::Keep, Moment(now.0 + 20)).is_ok());
@@ -62,7 +112,8 @@ mod tests {
     fn what_the_upstream_counted_is_not_counted_again() {
         let limit = Limit::parse("requests", 9, Some("hour"), None, false, None, None, Source::Catalogue);
         let (mut ledger, now) = (Ledger::new(vec![limit.unwrap()]), Moment(1_000_000));
-        let need = Need { model: "m", input_tokens: 0, output_tokens: 0, most_output: None, stream: false };
+        let need =
+            Need { model: "m", input_tokens: 0, output_tokens: 0, off: 0, most_output: None, stream: false };
         let charge = ledger.admit(&need, Mode::Keep, now).unwrap();
         ledger.again(&charge, "m", now);
         let statement = Statement {

@@ -12,7 +12,7 @@ const BYTES_PER_TOKEN: f64 = 4.0;
 /// Tokens in an answer, before anything is known.
 const ANSWER: f64 = 500.0;
 /// How much the newest report weighs.
-const WEIGHT: f64 = 0.2;
+const WEIGHT: f64 = 0.05;
 /// No real tokenizer is outside of these.
 const LEAST_BYTES: f64 = 0.5;
 const MOST_BYTES: f64 = 50.0;
@@ -27,6 +27,11 @@ pub struct Estimator {
 struct Sizes {
     bytes_per_token: f64,
     answer: f64,
+    /// How far reports are from these, on average.
+    #[serde(default)]
+    bytes_off: f64,
+    #[serde(default)]
+    answer_off: f64,
     #[serde(skip)]
     dirty: bool,
 }
@@ -39,18 +44,22 @@ impl Estimator {
         Estimator::default()
     }
 
-    /// Tokens in prompt and answer of a request with a body of so many bytes.
+    /// Tokens in prompt and answer of a request with a body of so many bytes, and by how many tokens that may be wrong.
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
         clippy::cast_precision_loss,
         reason = "an estimate, bounded on both sides"
     )]
-    pub fn estimate(&self, model: &str, bytes: usize, max_tokens: Option<u64>) -> (u64, u64) {
+    pub fn estimate(&self, model: &str, bytes: usize, max_tokens: Option<u64>) -> (u64, u64, u64) {
         let sizes = self.models.get(model).copied().unwrap_or_default();
-        let input = (bytes as f64 / sizes.bytes_per_token).ceil().max(1.0) as u64;
+        let (length, ratio) = (bytes as f64, sizes.bytes_per_token);
+        let input = (length / ratio).ceil().max(1.0) as u64;
         let answer = sizes.answer.ceil().max(1.0) as u64;
-        (input, max_tokens.map_or(answer, |most| answer.min(most)))
+        let input_off = length / (ratio - sizes.bytes_off).max(LEAST_BYTES) - length / ratio;
+        let answer_off = max_tokens.map_or(sizes.answer_off, |most| sizes.answer_off.min(most as f64));
+        let off = input_off.max(0.0).hypot(answer_off) as u64;
+        (input, max_tokens.map_or(answer, |most| answer.min(most)), off)
     }
 
     /// Learns from what an upstream reported.
@@ -70,9 +79,13 @@ impl Estimator {
         };
         if let Some(tokens) = input.filter(|tokens| *tokens > 0 && bytes > 0) {
             let ratio = (bytes as f64 / tokens as f64).clamp(LEAST_BYTES, MOST_BYTES);
+            let off = (ratio - sizes.bytes_per_token).abs();
+            sizes.bytes_off += (if first { 0.0 } else { off } - sizes.bytes_off) * WEIGHT;
             sizes.bytes_per_token += (ratio - sizes.bytes_per_token) * weight;
         }
         if let Some(tokens) = output {
+            let off = (tokens as f64 - sizes.answer).abs();
+            sizes.answer_off += (if first { 0.0 } else { off } - sizes.answer_off) * WEIGHT;
             sizes.answer += (tokens as f64 - sizes.answer) * weight;
         }
         sizes.dirty = true;
@@ -96,6 +109,8 @@ impl Estimator {
                 && let Ok(sizes) = serde_json::from_str::<Sizes>(json)
                 && (LEAST_BYTES..=MOST_BYTES).contains(&sizes.bytes_per_token)
                 && (0.0..1e9).contains(&sizes.answer)
+                && (0.0..MOST_BYTES).contains(&sizes.bytes_off)
+                && (0.0..1e9).contains(&sizes.answer_off)
                 && self.models.len() < MOST
             {
                 self.models.insert(model.to_owned(), sizes);
@@ -106,7 +121,13 @@ impl Estimator {
 
 impl Default for Sizes {
     fn default() -> Self {
-        Sizes { bytes_per_token: BYTES_PER_TOKEN, answer: ANSWER, dirty: false }
+        Sizes {
+            bytes_per_token: BYTES_PER_TOKEN,
+            answer: ANSWER,
+            bytes_off: 0.0,
+            answer_off: 0.0,
+            dirty: false,
+        }
     }
 }
 
@@ -117,19 +138,31 @@ mod tests {
     #[test]
     fn an_estimate_comes_close_to_what_is_reported_and_survives_a_restart() {
         let mut sizes = Estimator::new();
-        assert_eq!(sizes.estimate("m", 400, None), (100, 500));
+        assert_eq!(sizes.estimate("m", 400, None), (100, 500, 0));
         for _ in 0..30 {
             sizes.learn("m", 300, Some(100), Some(40));
         }
-        assert_eq!(sizes.estimate("m", 300, None), (100, 40));
-        assert_eq!(sizes.estimate("m", 300, Some(10)), (100, 10));
+        assert_eq!(sizes.estimate("m", 300, None), (100, 40, 0));
+        assert_eq!(sizes.estimate("m", 300, Some(10)), (100, 10, 0));
         let rows = sizes.dirty();
         assert!(sizes.dirty().is_empty());
         let mut after = Estimator::new();
         let borrowed: Vec<(&str, &str)> =
             rows.iter().map(|(key, json)| (key.as_str(), json.as_str())).collect();
         after.restore(&borrowed);
-        assert_eq!(after.estimate("m", 300, None), (100, 40));
+        assert_eq!(after.estimate("m", 300, None), (100, 40, 0));
+    }
+
+    #[test]
+    fn how_uneven_answers_are_is_known() {
+        let mut sizes = Estimator::new();
+        for round in 0..200 {
+            sizes.learn("m", 400, Some(100), Some(if round % 2 == 0 { 100 } else { 300 }));
+        }
+        let (input, output, off) = sizes.estimate("m", 400, None);
+        assert_eq!(input, 100);
+        assert!((170..=230).contains(&output) && (80..=120).contains(&off), "{output} ± {off}");
+        assert!(sizes.estimate("m", 400, Some(50)).2 <= 50);
     }
 
     #[test]
@@ -138,9 +171,9 @@ mod tests {
         sizes.learn("m", 0, Some(u64::MAX), None);
         sizes.learn("m", 10, Some(0), Some(0));
         sizes.learn("m", usize::MAX, Some(1), Some(u64::MAX));
-        let (input, output) = sizes.estimate("m", 1000, Some(7));
+        let (input, output, _) = sizes.estimate("m", 1000, Some(7));
         assert!(input >= 20 && output <= 7);
         sizes.restore(&[("size:x", "{}"), ("size:y", r#"{"bytes_per_token":0,"answer":1}"#)]);
-        assert_eq!(sizes.estimate("y", 400, None), (100, 500));
+        assert_eq!(sizes.estimate("y", 400, None), (100, 500, 0));
     }
 }

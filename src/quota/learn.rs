@@ -7,7 +7,7 @@ use globset::Glob as Pattern;
 
 use super::Moment;
 use super::admission::Charge;
-use super::ledger::{Block, Evidence, IN_TRANSIT, LONGEST, Ledger, Rule, State, state_of};
+use super::ledger::{Block, Evidence, IN_TRANSIT, LONGEST, Ledger, Out, Rule, State, state_of};
 use super::limit::{Glob, Limit, Period, Scope, Source, Unit, Window};
 use super::said::{Refusal, RefusalClass, Statement};
 use super::window::DAY;
@@ -17,8 +17,6 @@ const MINUTE: i64 = 60 * SECOND;
 const HOUR: i64 = 60 * MINUTE;
 /// No more limits of its own are taken from one upstream.
 pub(super) const MOST_STATED: usize = 64;
-/// No more open requests than this are remembered as counted by the upstream.
-const MOST_COUNTED: usize = 1_000;
 /// No more scopes are put off at once.
 pub(super) const MOST_BLOCKS: usize = 2_000;
 /// A limit that was refused is not exceeded again for so long at least.
@@ -58,7 +56,9 @@ impl Ledger {
             let Some(rule) = self.rules.iter_mut().find(|rule| rule.id == part.rule) else { continue };
             let Some(state) = rule.states.get_mut(&part.key) else { continue };
             let used = state.count.used(&rule.limit, state.amount, now);
-            let served = used.saturating_sub(state.open.saturating_sub(part.n));
+            let others =
+                state.out.iter().filter(|out| out.sequence != charge.sequence).map(|out| out.left).sum();
+            let served = used.saturating_sub(others);
             let evidence = &mut state.evidence;
             if rule.limit.unit != Unit::Concurrent && served > evidence.best {
                 (evidence.best, evidence.doubts) = (served, 0);
@@ -134,26 +134,33 @@ impl Ledger {
         } else {
             state.source = source;
         }
-        let own = charge.and_then(|charge| {
-            let part = charge.parts.iter().find(|part| part.rule == rule.id && part.key == key)?;
-            // The head of a stream comes before its answer is counted.
-            Some((part.n, if charge.stream { charge.output_of(part) } else { 0 }))
-        });
-        // What is out and not in the upstream's count yet.
-        let (own, coming) = own.unwrap_or_default();
-        let others = state.open.saturating_sub(own).saturating_add(coming);
-        let counted = state.amount.saturating_sub(remaining).saturating_add(others);
+        // What is out and not in the upstream's count yet: all of what may still be on its way, and the answers of those
+        // that arrived. The head of a stream comes before its answer is counted.
+        // What is stated is what was so when the request came, however long its answer took: those that were sent before
+        // had come, those after it had not.
+        let came_before = |out: &Out| match charge {
+            Some(charge) => out.sequence < charge.sequence && out.at <= charge.at,
+            None => out.at <= now.saturating_sub(IN_TRANSIT),
+        };
+        let left = |out: &Out| match charge {
+            // A place is held until the request is over, whatever is said.
+            Some(charge) if limit.unit == Unit::Concurrent && charge.sequence == out.sequence => (0, false),
+            Some(charge) if charge.sequence == out.sequence => {
+                (if charge.stream { out.output } else { 0 }, true)
+            }
+            _ if limit.unit != Unit::Concurrent && came_before(out) => (out.output, true),
+            _ => (out.n, false),
+        };
+        let coming: u64 = state.out.iter().map(|out| left(out).0).sum();
+        let counted = state.amount.saturating_sub(remaining).saturating_add(coming);
         // Answers overtake each other: only a request sent after the last word may lower the count.
         let newer = charge.is_none_or(|charge| charge.sequence > state.stated);
         if counted >= known || newer {
+            for out in state.out.iter_mut().filter(|_| limit.unit != Unit::Concurrent) {
+                (out.left, out.counted) = left(out);
+            }
             state.count.set(limit, state.amount, counted, ends, now);
             state.stated = sequence;
-            if let Some(charge) = charge.filter(|_| limit.unit != Unit::Concurrent) {
-                if state.counted.len() >= MOST_COUNTED {
-                    state.counted.pop_front();
-                }
-                state.counted.push_back(charge.sequence);
-            }
         }
         change
     }
@@ -197,9 +204,13 @@ impl Ledger {
             }
             RefusalClass::TooLarge => self.learn_ceiling(model, size?, now),
             RefusalClass::Window(period) => {
-                // What names no window is most likely the shortest.
-                let window = period.unwrap_or(Period::MINUTE);
-                let fixed = self.fix(refusal.unit, Some(window), model, charge, now);
+                // What names no window is the one that was exceeded knowingly, else most likely the shortest.
+                let exceeded = charge.and_then(|charge| self.exceeded_by(charge));
+                let (unit, window) = match (refusal.unit, period, exceeded) {
+                    (None, None, Some((unit, window))) => (Some(unit), window),
+                    (unit, period, _) => (unit, period.unwrap_or(Period::MINUTE)),
+                };
+                let fixed = self.fix(unit, Some(window), model, charge, now);
                 let learned = if fixed.is_none() && window == Period::MINUTE {
                     self.learn_minute(scope, model, now)
                 } else {
@@ -328,16 +339,27 @@ impl Ledger {
         change
     }
 
+    /// The guess that the request of this charge exceeded as a probe.
+    fn exceeded_by(&self, charge: &Charge) -> Option<(Unit, Period)> {
+        charge.parts.iter().find_map(|part| {
+            let rule = self.rules.iter().find(|rule| rule.id == part.rule)?;
+            let state = rule.states.get(&part.key)?;
+            (state.probe == Some(charge.sequence)).then_some((rule.limit.unit, rule.limit.period))
+        })
+    }
+
     /// The unit whose guess for this window is used up most.
     fn most_used(&self, period: Option<Period>, model: &str, now: i64) -> Option<Unit> {
         let shares = self.applying(model).filter_map(|(rule, key)| {
             let state = rule.states.get(key).filter(|state| state.source.is_guess() && state.amount > 0)?;
             let same = period.is_none_or(|period| rule.limit.period == period);
             let used = state.count.used(&rule.limit, state.amount, now);
+            // Where as much went well before, it was more likely another.
+            let beyond = used > state.evidence.best;
             let share = u128::from(used) * 1_000_000 / u128::from(state.amount);
-            (same && rule.limit.unit != Unit::Concurrent).then_some((share, rule.limit.unit))
+            (same && rule.limit.unit != Unit::Concurrent).then_some((beyond, share, rule.limit.unit))
         });
-        shares.max_by_key(|(share, _)| *share).map(|(_, unit)| unit)
+        shares.max_by_key(|(beyond, share, _)| (*beyond, *share)).map(|(.., unit)| unit)
     }
 
     /// Where no limit on requests at the same time is known, those that were out are the first guess.

@@ -5,7 +5,7 @@
 //! else has capacity; when nobody has, one request at a time may exceed a guess ([`Mode::Probe`]); its success raises
 //! the guess, a refusal fixes it. What the upstream states replaces a guess at once (`learn.rs`).
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 
 use super::Moment;
 use super::admission::{Actual, Cause, Charge, Denial, Mode, Need, Part};
@@ -21,6 +21,10 @@ const STEADY: i64 = 5_000;
 /// What is sent now is counted at the upstream a little later, so that it leaves its window there later, too: so much
 /// longer it counts here. Within that, a request may take its time on the way.
 pub(super) const IN_TRANSIT: i64 = 250;
+/// While one request finds out whether a pause is really over, the others come again after this.
+const TRY: i64 = 250;
+/// So many times the usual error of all that is out is kept free.
+const SAFETY: f64 = 1.5;
 /// Nothing is put off for longer than this, whatever an upstream says.
 pub(super) const LONGEST: i64 = 32 * super::window::DAY;
 
@@ -55,17 +59,33 @@ pub(super) struct State {
     pub(super) source: Source,
     /// When the amount was learned or stated.
     pub(super) since: Option<i64>,
-    /// Reserved by requests that are out.
-    pub(super) open: u64,
+    /// Requests that are out.
+    pub(super) out: Vec<Out>,
     /// The request that exceeds the guess now.
     pub(super) probe: Option<u64>,
     /// Requests up to this one were out when the upstream last stated something.
     pub(super) stated: u64,
-    /// Open requests that the upstream's last word has in its count, the oldest first.
-    pub(super) counted: VecDeque<u64>,
     pub(super) asked: i64,
     pub(super) dirty: bool,
     pub(super) evidence: Evidence,
+}
+
+/// A request that is out, as far as it concerns one limit.
+#[derive(Debug, Clone)]
+pub(super) struct Out {
+    pub(super) sequence: u64,
+    /// When it was sent.
+    pub(super) at: i64,
+    /// What it reserved.
+    pub(super) n: u64,
+    /// What of that is its answer's.
+    pub(super) output: u64,
+    /// What of it is in our count and not in the upstream's, as far as that has told of its own.
+    pub(super) left: u64,
+    /// The upstream's last word has it in its count.
+    pub(super) counted: bool,
+    /// The square of what `n` may be wrong by.
+    pub(super) spread: f64,
 }
 
 /// What refusals and successes say about a guess.
@@ -155,7 +175,9 @@ impl Ledger {
         self.sequence += 1;
         let sequence = self.sequence;
         for scope in ["", need.model] {
-            if let Some(block) = self.blocks.get_mut(scope).filter(|block| block.until > now) {
+            if let Some(block) =
+                self.blocks.get_mut(scope).filter(|block| block.until > now || block.strikes > 0)
+            {
                 block.probe = Some(sequence);
             }
         }
@@ -173,13 +195,22 @@ impl Ledger {
             let state = state_of(&mut rule.states, limit, key, now);
             let n = if hard { need.at_most(limit.unit, state.amount) } else { need.of(limit.unit) };
             state.count.add(limit, state.amount, n, now);
-            state.open = state.open.saturating_add(n);
+            let part = Part { rule: rule.id, key: key.to_owned(), n, unit: limit.unit };
+            state.out.push(Out {
+                sequence,
+                at: now,
+                n,
+                output: part.output(need.input_tokens),
+                left: n,
+                counted: false,
+                spread: need.spread(limit.unit),
+            });
             state.asked = now;
             state.dirty = true;
             if exceeded.contains(&rule.id) {
                 state.probe = Some(sequence);
             }
-            parts.push(Part { rule: rule.id, key: key.to_owned(), n, unit: limit.unit });
+            parts.push(part);
         }
         if !minute_known {
             self.count_minute(need.model, now);
@@ -228,20 +259,19 @@ impl Ledger {
     fn close(&mut self, part: &Part, charge: &Charge, actual: Option<Actual>, now: i64) {
         let Some(rule) = self.rules.iter_mut().find(|rule| rule.id == part.rule) else { return };
         let Some(state) = rule.states.get_mut(&part.key) else { return };
-        state.open = state.open.saturating_sub(part.n);
         state.dirty = true;
         if state.probe == Some(charge.sequence) {
             state.probe = None;
         }
-        let place = state.counted.iter().position(|sequence| *sequence == charge.sequence);
-        let counted = place.and_then(|place| state.counted.remove(place)).is_some();
-        let (reserved, used) = if counted {
+        let place = state.out.iter().position(|out| out.sequence == charge.sequence);
+        let out = place.map(|place| state.out.swap_remove(place));
+        let (reserved, used) = match out.filter(|out| out.counted) {
             // The upstream's own count has it, but for what of the answer came after its word.
-            let reserved = if charge.stream { charge.output_of(part) } else { 0 };
-            let output = actual.and_then(|actual| actual.output_tokens);
-            (reserved, output.filter(|_| reserved > 0).unwrap_or(reserved))
-        } else {
-            (part.n, actual.map_or(0, |actual| charge.used(part, actual)))
+            Some(Out { left, .. }) => {
+                let output = actual.and_then(|actual| actual.output_tokens);
+                (left, output.filter(|_| left > 0).unwrap_or(left))
+            }
+            None => (part.n, actual.map_or(0, |actual| charge.used(part, actual))),
         };
         if used > reserved {
             state.count.add(&rule.limit, state.amount, used - reserved, now);
@@ -307,6 +337,8 @@ impl Ledger {
             if let Some(block) = self.blocks.get(scope).filter(|block| block.until > now) {
                 let guess = (mode == Mode::Alone && block.guess).then_some((0, block.probe.is_none()));
                 met(block.cause(), Some(block.until), &|| "its own word".to_owned(), guess);
+            } else if mode != Mode::Alone && self.blocks.get(scope).is_some_and(Block::is_tried) {
+                met(Cause::Cooldown, Some(now.saturating_add(TRY)), &|| "its own word".to_owned(), None);
             }
         }
         for (rule, key) in self.applying(need.model) {
@@ -317,6 +349,9 @@ impl Ledger {
             let guess = source.is_guess();
             let likely = need.of(limit.unit);
             let n = if source == Source::Configured { need.at_most(limit.unit, amount) } else { likely };
+            let out: f64 = known.map_or(0.0, |state| state.out.iter().map(|out| out.spread).sum());
+            // No request is held up for ever by what it might be wrong by.
+            let n = n.max(n.saturating_add(safety(out + need.spread(limit.unit))).min(amount));
             let name = || limit.named(amount);
             if limit.period == Period::Request {
                 if likely > amount {
@@ -398,6 +433,12 @@ struct Found {
     guesses: Vec<u32>,
 }
 
+/// What is kept free for errors of estimates, of this sum of squares.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "never negative, and saturates")]
+fn safety(spread: f64) -> u64 {
+    (SAFETY * spread.sqrt()) as u64
+}
+
 /// How long a denial lasts, for comparison.
 fn rank(denial: &Denial) -> (u8, i64) {
     match (denial.cause, denial.until) {
@@ -416,7 +457,8 @@ pub(super) fn state_of<'s>(
     now: i64,
 ) -> &'s mut State {
     if states.len() >= MOST_MODELS && !states.contains_key(key) {
-        let oldest = states.iter().filter(|(_, state)| state.open == 0).min_by_key(|(_, state)| state.asked);
+        let oldest =
+            states.iter().filter(|(_, state)| state.out.is_empty()).min_by_key(|(_, state)| state.asked);
         if let Some(oldest) = oldest.map(|(key, _)| key.clone()) {
             states.remove(&oldest);
         }
@@ -445,10 +487,9 @@ impl State {
             amount: limit.amount,
             source: limit.source,
             since: None,
-            open: 0,
+            out: Vec::new(),
             probe: None,
             stated: 0,
-            counted: VecDeque::new(),
             asked: now,
             dirty: false,
             evidence: Evidence::default(),
@@ -459,6 +500,11 @@ impl State {
 // === impl Block ===
 
 impl Block {
+    /// It is over, and one request finds out whether all is well again: the others come after it.
+    fn is_tried(&self) -> bool {
+        self.strikes > 0 && self.probe.is_some() && matches!(self.class, RefusalClass::Window(_))
+    }
+
     fn cause(&self) -> Cause {
         match self.class {
             RefusalClass::NoAllowance => Cause::NoAllowance,

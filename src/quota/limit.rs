@@ -242,7 +242,9 @@ impl Limit {
         let scope = match models {
             None => Scope::Account,
             Some(text) => {
-                let glob = globset::Glob::new(text).map_err(|error| error.to_string())?;
+                // `{models/,}gemini-*` is meant to match without `models/`, too.
+                let glob = globset::GlobBuilder::new(text).empty_alternates(true).build();
+                let glob = glob.map_err(|error| error.to_string())?;
                 let glob = Glob { text: Arc::from(text), matcher: glob.compile_matcher() };
                 if each_model { Scope::Each(glob) } else { Scope::Pool(glob) }
             }

@@ -6,6 +6,7 @@ use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan, Unit as Span};
 use serde::{Deserialize, Serialize};
 
+use super::ledger::IN_TRANSIT;
 use super::limit::{Limit, Period, Unit, Window};
 
 /// A day in milliseconds.
@@ -77,7 +78,9 @@ impl Count {
         match self {
             Count::Rolling { log } => {
                 let length = length(limit.period);
-                while log.front().is_some_and(|(at, _)| *at <= now.saturating_sub(length)) {
+                // What has just left is still looked at by those who allow for the time on the way.
+                let old = now.saturating_sub(length).saturating_sub(IN_TRANSIT);
+                while log.front().is_some_and(|(at, _)| *at <= old) {
                     log.pop_front();
                 }
                 match log.back_mut().filter(|(at, _)| *at >= now) {

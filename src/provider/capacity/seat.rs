@@ -71,14 +71,16 @@ impl Hold for Seat {
     }
 
     fn sent(&self) {
-        if self.sent.fetch_add(1, Ordering::Relaxed) == 0 {
-            // That one is charged.
-            return;
-        }
-        let held = self.held();
-        let Some(charge) = &held.charge else { return };
+        let first = self.sent.fetch_add(1, Ordering::Relaxed) == 0;
+        let mut held = self.held();
+        let Some(charge) = &mut held.charge else { return };
         let mut inner = self.capacity.lock();
-        inner.ledger.again(charge, &self.model, moment());
+        if first {
+            // It is charged; but it may have waited since.
+            inner.ledger.departs(charge, moment());
+        } else {
+            inner.ledger.again(charge, &self.model, moment());
+        }
         drop(inner);
         self.capacity.state.changed();
     }
@@ -164,9 +166,9 @@ impl Hold for Seat {
                     }
                     inner.estimator.learn(&self.model, self.size.bytes, usage.input, usage.output);
                     let actual = if refused {
-                        Actual { input_tokens: Some(0), output_tokens: Some(0) }
+                        Actual { input_tokens: Some(0), output_tokens: Some(0), refused }
                     } else {
-                        Actual { input_tokens: usage.input, output_tokens: usage.output }
+                        Actual { input_tokens: usage.input, output_tokens: usage.output, refused }
                     };
                     inner.ledger.settle(charge, actual, now);
                 } else {

@@ -6,7 +6,7 @@ use super::super::admission::{Actual, Cause, Mode, Need};
 use super::*;
 
 fn need(model: &str) -> Need<'_> {
-    Need { model, input_tokens: 100, output_tokens: 100, most_output: None, stream: false }
+    Need { model, input_tokens: 100, output_tokens: 100, off: 0, most_output: None, stream: false }
 }
 
 fn guess(amount: u64, per: &str, window: &str) -> Limit {
@@ -86,9 +86,7 @@ fn answers_that_overtake_each_other_do_not_lower_the_count() {
     ledger.settle(second, Actual::default(), Moment(1));
     ledger.state(&stated(Period::MINUTE, 10, 9), Source::Header, "m", Some(&first), Moment(2));
     ledger.settle(first, Actual::default(), Moment(2));
-    // One too many is counted, as nobody knows whether the later answer's count had the earlier one in it; the next
-    // answer corrects it.
-    assert_eq!(ledger.views(Moment(3))[0].used, 3);
+    assert_eq!(ledger.views(Moment(3))[0].used, 2);
     let third = ledger.admit(&need("m"), Mode::Keep, Moment(3)).unwrap();
     ledger.state(&stated(Period::MINUTE, 10, 7), Source::Header, "m", Some(&third), Moment(4));
     ledger.settle(third, Actual::default(), Moment(4));
@@ -189,7 +187,7 @@ fn a_settled_request_does_not_lower_the_upstreams_own_count() {
     let charge = ledger.admit(&need("m"), Mode::Keep, Moment(0)).unwrap();
     let said = Statement { unit: Unit::Tokens, per_model: false, ..stated(Period::MINUTE, 8000, 7000) };
     ledger.state(&said, Source::Header, "m", Some(&charge), Moment(1));
-    let actual = Actual { input_tokens: Some(10), output_tokens: Some(10) };
+    let actual = Actual { input_tokens: Some(10), output_tokens: Some(10), refused: false };
     ledger.settle(charge, actual, Moment(2));
     assert_eq!(ledger.views(Moment(3))[0].used, 1000);
 }
@@ -370,7 +368,7 @@ fn a_streams_answer_is_counted_though_its_head_stated_a_count() {
     let said = Statement { unit: Unit::Tokens, per_model: false, ..stated(Period::MINUTE, 8000, 7880) };
     ledger.state(&said, Source::Header, "m", Some(&charge), Moment(1));
     assert_eq!(ledger.views(Moment(1))[0].used, 120 + 100, "what is stated, and the answer that comes");
-    let actual = Actual { input_tokens: Some(120), output_tokens: Some(2000) };
+    let actual = Actual { input_tokens: Some(120), output_tokens: Some(2000), refused: false };
     ledger.settle(charge, actual, Moment(2));
     assert_eq!(ledger.views(Moment(3))[0].used, 2120);
 }
@@ -412,4 +410,43 @@ fn rows_that_no_honest_counting_leaves_behind_do_not_park_a_limit() {
     let borrowed: Vec<(&str, &str)> = many.iter().map(|(key, json)| (key.as_str(), json.as_str())).collect();
     after.restore(&borrowed, Moment(1000));
     assert!(after.views(Moment(1000)).len() <= 2001);
+}
+
+#[test]
+fn what_the_upstream_has_counted_already_is_not_counted_twice_while_it_is_out() {
+    let own =
+        Limit::parse("tokens", 9000, Some("minute"), None, false, Some("fixed"), None, Source::Catalogue);
+    let mut ledger = Ledger::new(vec![own.unwrap(), guess(20, "minute", "fixed")]);
+    let streamed = Need { stream: true, ..need("m") };
+    let mut out: Vec<Charge> =
+        (0..4).map(|_| ledger.admit(&streamed, Mode::Keep, Moment(0)).unwrap()).collect();
+    out.insert(0, ledger.admit(&streamed, Mode::Keep, Moment(SECOND)).unwrap());
+    // All five are there, with 100 tokens of prompt each; the last one's head tells of it.
+    let tokens = Statement { unit: Unit::Tokens, per_model: false, ..stated(Period::MINUTE, 9000, 8500) };
+    ledger.state(&tokens, Source::Header, "m", Some(&out[0]), Moment(SECOND));
+    ledger.state(&stated(Period::MINUTE, 20, 15), Source::Header, "m", Some(&out[0]), Moment(SECOND));
+    let used = |ledger: &Ledger| {
+        let views = ledger.views(Moment(2 * SECOND));
+        [views[0].used, views[1].used]
+    };
+    assert_eq!(used(&ledger), [500 + 5 * 100, 5], "and the five answers that come");
+    for charge in out.drain(..) {
+        let actual = Actual { input_tokens: Some(100), output_tokens: Some(30), refused: false };
+        ledger.settle(charge, actual, Moment(2 * SECOND));
+    }
+    assert_eq!(used(&ledger), [500 + 5 * 30, 5]);
+}
+
+#[test]
+fn a_place_is_free_again_whatever_the_upstream_says_of_places() {
+    let places = Limit::parse("concurrent", 3, None, None, false, None, None, Source::Catalogue);
+    let mut ledger = Ledger::new(vec![places.unwrap()]);
+    let charges: Vec<Charge> =
+        (0..3).map(|_| ledger.admit(&need("m"), Mode::Keep, Moment(0)).unwrap()).collect();
+    let said = Statement { unit: Unit::Concurrent, per_model: false, ..stated(Period::MINUTE, 3, 2) };
+    ledger.state(&said, Source::Header, "m", Some(&charges[0]), Moment(5));
+    for charge in charges {
+        ledger.settle(charge, Actual::default(), Moment(9));
+    }
+    assert_eq!(ledger.views(Moment(10))[0].used, 0);
 }

@@ -11,7 +11,7 @@ fn limit(unit: &str, amount: u64, per: Option<&str>, window: &str, source: Sourc
 }
 
 fn need(input: u64, output: u64) -> Need<'static> {
-    Need { model: "m", input_tokens: input, output_tokens: output, most_output: None, stream: false }
+    Need { model: "m", input_tokens: input, output_tokens: output, off: 0, most_output: None, stream: false }
 }
 
 fn admitted(ledger: &mut Ledger, mode: Mode, now: i64) -> Option<Charge> {
@@ -51,7 +51,11 @@ fn what_was_used_takes_the_place_of_what_was_reserved() {
     let mut ledger = Ledger::new(vec![limit("tokens", 100, Some("minute"), "rolling", Source::Configured)]);
     let charge = ledger.admit(&need(40, 40), Mode::Keep, Moment(0)).unwrap();
     assert!(ledger.check(&need(20, 10), Moment(1)).is_err());
-    ledger.settle(charge, Actual { input_tokens: Some(30), output_tokens: Some(5) }, Moment(2));
+    ledger.settle(
+        charge,
+        Actual { input_tokens: Some(30), output_tokens: Some(5), refused: false },
+        Moment(2),
+    );
     assert!(ledger.check(&need(50, 15), Moment(3)).is_ok());
     assert!(ledger.check(&need(50, 16), Moment(3)).is_err());
     let unsent = ledger.admit(&need(50, 15), Mode::Keep, Moment(4)).unwrap();
@@ -68,7 +72,11 @@ fn a_hard_limit_holds_even_if_the_answer_is_as_long_as_it_may_be() {
     let first = ledger.admit(&long, Mode::Keep, Moment(0)).unwrap();
     assert!(ledger.check(&long, Moment(1)).is_err(), "550 are reserved");
     assert_eq!(ledger.views(Moment(1))[1].used, 50, "a guess has no use for that");
-    ledger.settle(first, Actual { input_tokens: Some(50), output_tokens: Some(20) }, Moment(2));
+    ledger.settle(
+        first,
+        Actual { input_tokens: Some(50), output_tokens: Some(20), refused: false },
+        Moment(2),
+    );
     let second = ledger.admit(&long, Mode::Keep, Moment(3)).unwrap();
     ledger.settle(second, Actual::default(), Moment(4));
     assert_eq!(ledger.views(Moment(5))[0].used, 70 + 550, "nothing was reported: it may have been all of it");
@@ -191,8 +199,7 @@ proptest! {
                     // An honest upstream uses no more than was reserved here, so that the views can be held to the amount.
                     let actual = Actual {
                         input_tokens: Some(input.min(charge.input_tokens)),
-                        output_tokens: Some(output.min(charge.output_tokens)),
-                    };
+                        output_tokens: Some(output.min(charge.output_tokens)), refused: false };
                     ledger.settle(charge, actual, Moment(now));
                 }
                 Step::Refund { which } if !out.is_empty() => {
@@ -239,7 +246,7 @@ proptest! {
                 .map(|(index, _)| ledger.admit(&need(20, 20), Mode::Keep, Moment(index as i64 * 100)).ok()).collect();
             for index in order {
                 let (input, output) = uses[*index];
-                let actual = Actual { input_tokens: Some(input), output_tokens: Some(output) };
+                let actual = Actual { input_tokens: Some(input), output_tokens: Some(output), refused: false };
                 ledger.settle(charges[*index].take().unwrap(), actual, Moment(10_000));
             }
             ledger.views(Moment(20_000))[0].used

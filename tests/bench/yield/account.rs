@@ -27,6 +27,8 @@ pub struct Account {
     pub shadow: Allowance,
     /// Requests that were sent and are not at the upstream yet: model and prompt.
     pub on_the_way: Vec<(usize, &'static str, u64)>,
+    /// Requests that the upstream answers now, and how long the answer will be: it takes what is left.
+    pub answering: Vec<(usize, &'static str, u64)>,
     /// What the user allowed.
     pub ceiling: Option<Allowance>,
     /// The same, had those failures been served.
@@ -116,6 +118,7 @@ impl Account {
             open: 0,
             shadow: truth.clone(),
             on_the_way: Vec::new(),
+            answering: Vec::new(),
             truth,
             spare: ceiling.clone(),
             ceiling,
@@ -140,8 +143,8 @@ impl Account {
     /// What a request of this size takes, as far as one can tell.
     fn need<'m>(&self, model: &'m str, size: Size) -> Need<'m> {
         let Size { bytes, max_tokens, stream } = size;
-        let (input_tokens, output_tokens) = self.estimator.estimate(model, bytes, max_tokens);
-        Need { model, input_tokens, output_tokens, most_output: max_tokens, stream }
+        let (input_tokens, output_tokens, off) = self.estimator.estimate(model, bytes, max_tokens);
+        Need { model, input_tokens, output_tokens, off, most_output: max_tokens, stream }
     }
 
     pub fn outlook(&self, model: &str, size: Size, now: i64) -> Outlook {
@@ -274,7 +277,8 @@ impl Account {
         let (input, output) = usage.unzip();
         self.estimator.learn(model, bytes, input, output);
         self.sizes.extend(self.estimator.dirty());
-        let actual = Actual { input_tokens: input.or(Some(0)), output_tokens: output.or(Some(0)) };
+        let refused = input.is_none() && output.is_none();
+        let actual = Actual { input_tokens: input.or(Some(0)), output_tokens: output.or(Some(0)), refused };
         self.ledger.settle(seat.charge, actual, Moment(now));
     }
 
@@ -305,11 +309,34 @@ impl Account {
         if soon.check(now, model, input).is_some() {
             return false;
         }
+        // And when those that are out are answered, all of them: what they take is not there for others.
+        let lengths: Vec<u64> = self.answering.iter().map(|(.., output)| *output).collect();
+        for (_, model, output) in &self.answering {
+            soon.done(now, model, *output);
+        }
+        let each = lengths.iter().sum::<u64>() / lengths.len().max(1) as u64;
+        for (_, model, _) in &self.on_the_way {
+            soon.done(now, model, each);
+        }
+        if soon.check(now, model, input).is_some() {
+            return false;
+        }
         for allowed in self.spare.iter_mut().chain([&mut self.shadow]) {
             allowed.count(now, model, input);
             allowed.done(now, model, output);
         }
         true
+    }
+
+    /// What the ledger thinks, for a trace.
+    pub fn print(&self, now: i64) {
+        for view in self.ledger.views(Moment(now)).into_iter().filter(|view| view.used * 2 > view.amount) {
+            let name = (view.model.unwrap_or(view.scope), view.unit.word(), view.window);
+            println!("    {name:?}: {} of {} ({:?})", view.used, view.amount, view.source);
+        }
+        for block in self.ledger.blocks(Moment(now)) {
+            println!("    {block:?} in {}", block.until.0 - now);
+        }
     }
 
     /// Judges a request that goes out now by the user's own limits on requests.

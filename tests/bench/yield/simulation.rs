@@ -8,7 +8,7 @@ use bytes::Bytes;
 use demuxai::demo::Script;
 use demuxai::demo::allowance::{Admission, Allowance, refusal, success};
 use demuxai::error::Retry;
-use demuxai::quota::Statement;
+use demuxai::quota::{Moment, Statement};
 use demuxai::upstream::{Respondent, classify, statements};
 use fastrand::Rng;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
@@ -162,6 +162,7 @@ impl Simulation<'_> {
                 let account = &mut self.accounts[tier];
                 account.truth.done(self.now, model, output);
                 account.shadow.done(self.now, model, output);
+                account.answering.retain(|(answered, ..)| *answered != flight);
             }
             Event::Complete(flight) => self.complete(flight),
             Event::Restart => self.restart(),
@@ -189,9 +190,10 @@ impl Simulation<'_> {
         let asked = &self.requests[walk.request];
         let group = &self.world.groups[asked.group];
         match walk.go_on(number, group, asked, &mut self.accounts, self.now) {
-            Step::Ask(member, seat) => {
+            Step::Ask(member, mut seat) => {
                 let (tier, model) = group.members[member];
                 let account = &mut self.accounts[tier];
+                account.ledger.departs(&mut seat.charge, Moment(self.now));
                 account.judge(model, asked.input, self.now);
                 account.on_the_way.push((self.flights.len(), model, asked.input));
                 let life = self.life;
@@ -219,6 +221,7 @@ impl Simulation<'_> {
                 if self.trace {
                     let id = self.world.tiers[*tier].id;
                     println!("{} missed: {id} {model}", (now - BEGIN) / 1000);
+                    account.print(now);
                 }
                 break;
             }
@@ -268,6 +271,7 @@ impl Simulation<'_> {
             Admission::Admitted => {
                 account.shadow.count(now, model, asked.input);
                 account.tally.served += 1;
+                account.answering.push((number, model, asked.output));
                 let told = success(of_tier.form, frankness, &standings, asked.stream);
                 let headers = headers(told.iter().map(|(name, value)| (name.as_str(), value.as_str())));
                 let (first, last) = of_tier.pace(asked.output);
@@ -286,6 +290,7 @@ impl Simulation<'_> {
                     let id = of_tier.id;
                     let kind = if probe { "probe" } else { "in good faith" };
                     println!("{} refused: {id} {model} {hit} ({kind})", (now - BEGIN) as f64 / 1000.0);
+                    account.print(now);
                 }
                 *account.tally.hit.entry(hit).or_default() += 1;
                 let no = no(&refusal(of_tier.form, frankness, &refused, &standings, now));
