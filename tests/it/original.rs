@@ -438,10 +438,15 @@ fn fault_8_a_429_is_not_swallowed_and_says_when_to_come_back() {
             if kind == "mistral" && stream {
                 // It says that nothing is left of the minute, so it is not asked again within it.
                 let wait = answer.header("retry-after").and_then(|text| text.parse::<u64>().ok());
-                assert!(wait.is_some_and(|wait| wait <= 60), "{wait:?}");
+                assert!(wait.is_some_and(|wait| wait <= 61), "{wait:?}");
                 continue;
             }
-            assert_eq!(answer.header("retry-after"), after, "{kind}");
+            // The second answer is ours, with a quarter of a second for what is on its way.
+            let seconds = |text: Option<&str>| text.and_then(|text| text.parse::<u64>().ok());
+            let (told, expected) = (seconds(answer.header("retry-after")), seconds(after));
+            let late = u64::from(stream && expected.is_some_and(|wait| wait > 60));
+            let right = told == expected || told == expected.map(|wait| wait + late);
+            assert!(right, "{kind}: {told:?} instead of {expected:?}");
             assert_eq!(answer.header("x-should-retry"), (after == Some("5631")).then_some("false"));
             assert!(answer.json()["error"]["message"].is_string(), "{}", answer.text());
         }
