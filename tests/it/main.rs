@@ -11,6 +11,7 @@
 mod backpressure;
 mod base_url;
 mod canonical_line;
+mod chaos;
 mod cli;
 mod config_examples;
 mod disconnect;
