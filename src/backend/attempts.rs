@@ -17,7 +17,7 @@ use futures_util::FutureExt;
 use futures_util::TryFutureExt;
 use futures_util::future::BoxFuture;
 
-use super::emptiness::refuse_empty;
+use super::emptiness::{refuse_empty, refuse_mute};
 use super::group::{Group, Member};
 use super::race;
 use super::resume::Resume;
@@ -285,7 +285,9 @@ impl Walk<'_> {
         }
         let call = Call { round: Some(round.clone()), ..self.calls.get(index)?.clone() };
         let answered = member.backend.forward(call);
-        Some(if self.group.fail_on.names_empty() {
+        Some(if self.call.so_far.is_some() {
+            answered.and_then(refuse_mute).boxed()
+        } else if self.group.fail_on.names_empty() {
             answered.and_then(refuse_empty).boxed()
         } else {
             answered

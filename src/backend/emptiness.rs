@@ -1,10 +1,13 @@
 //! `fail_on = ["empty"]`: an answer that ends without a word is a failure. Its commit point is its first content, not
-//! its finish reason; what came before is kept for the client.
+//! its finish reason; what came before is kept for the client. And whoever goes on with another's answer has to say
+//! something, or that there is nothing more to say: else what broke off would be passed off as whole.
 
 use std::future::poll_fn;
 
+use bytes::Bytes;
+
 use super::{Frame, Reply, ReplyBody, ReplyStream};
-use crate::dialect::{events_say_something, says_something};
+use crate::dialect::{events_say_or_finish, events_say_something, says_something};
 use crate::error::{ErrorKind, ProxyError};
 
 /// So much without content is content enough: nothing more is held back.
@@ -17,19 +20,32 @@ const MOST_HELD: usize = 256 * 1024;
 pub(super) async fn refuse_empty(mut reply: Reply) -> Result<Reply, ProxyError> {
     let says = match &mut reply.body {
         ReplyBody::Whole { bytes, .. } => says_something(bytes),
-        ReplyBody::Stream(stream) => until_content(stream).await?,
+        ReplyBody::Stream(stream) => until(stream, events_say_something).await?,
     };
     if says { Ok(reply) } else { Err(empty(&reply.served.provider)) }
 }
 
-async fn until_content(stream: &mut ReplyStream) -> Result<bool, ProxyError> {
+/// Gives a reply that goes on with another one back once it has said something new, or why the answer ends.
+///
+/// # Errors
+/// As [`refuse_empty`].
+pub(super) async fn refuse_mute(mut reply: Reply) -> Result<Reply, ProxyError> {
+    let goes_on = match &mut reply.body {
+        ReplyBody::Whole { .. } => true,
+        ReplyBody::Stream(stream) => until(stream, events_say_or_finish).await?,
+    };
+    if goes_on { Ok(reply) } else { Err(empty(&reply.served.provider)) }
+}
+
+/// Reads on to the first events that are what is wanted, and whether there are any; nothing is lost of the stream.
+async fn until(stream: &mut ReplyStream, wanted: fn(&Bytes) -> bool) -> Result<bool, ProxyError> {
     let mut held = Vec::new();
     let mut size = 0;
     loop {
         match poll_fn(|cx| stream.poll_frame(cx)).await {
             Frame::Data(bytes) => {
                 size += bytes.len();
-                let says = size > MOST_HELD || events_say_something(&bytes);
+                let says = size > MOST_HELD || wanted(&bytes);
                 held.push(Frame::Data(bytes));
                 if says {
                     stream.put_back(held);

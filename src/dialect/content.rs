@@ -9,6 +9,20 @@ use crate::wire::sse;
 
 /// Whether a whole answer has content, a tool call, reasoning or the like in any choice, or an embedding.
 pub fn says_something(body: &[u8]) -> bool {
+    any_choices(body, |choices| choices.content)
+}
+
+/// Whether one of these whole events of a stream does.
+pub fn events_say_something(events: &Bytes) -> bool {
+    any_event(events, |choices| choices.content)
+}
+
+/// Whether one of these whole events of a stream does, or says why the answer ends.
+pub fn events_say_or_finish(events: &Bytes) -> bool {
+    any_event(events, |choices| choices.content || choices.finished)
+}
+
+fn any_choices(body: &[u8], is: impl Fn(Choices) -> bool) -> bool {
     let mut spans = Vec::with_capacity(16);
     if scan_spans(body, &mut spans).is_err() {
         return false;
@@ -16,22 +30,18 @@ pub fn says_something(body: &[u8]) -> bool {
     spans.into_iter().any(|span| {
         let key = body.get(span.key).map(key_bytes).unwrap_or_default();
         match key.as_ref() {
-            b"choices" => {
-                let Choices { content, .. } = read_choices(body, span.value);
-                content
-            }
+            b"choices" => is(read_choices(body, span.value)),
             b"data" => body.get(span.value).is_some_and(|raw| !is_empty(raw)),
             _ => false,
         }
     })
 }
 
-/// Whether one of these whole events of a stream does.
-pub fn events_say_something(events: &Bytes) -> bool {
+fn any_event(events: &Bytes, is: impl Fn(Choices) -> bool) -> bool {
     let mut decoder = sse::Decoder::default();
     decoder.push(events.clone());
     while let Ok(Some(event)) = decoder.next_event() {
-        if says_something(&event.data) {
+        if any_choices(&event.data, &is) {
             return true;
         }
     }
@@ -77,5 +87,7 @@ mod tests {
         let end = "data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n";
         assert!(!events_say_something(&Bytes::from(format!("{role}{end}"))));
         assert!(events_say_something(&Bytes::from(format!("{role}{word}{end}"))));
+        assert!(events_say_or_finish(&Bytes::from(format!("{role}{end}"))));
+        assert!(!events_say_or_finish(&Bytes::from(format!("{role}data: [DONE]\n\n"))));
     }
 }

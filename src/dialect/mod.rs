@@ -19,7 +19,7 @@ use crate::wire::json;
 pub use crate::wire::json::Member;
 use crate::wire::splice::{Edits, ObjectEdit};
 pub use crate::wire::usage::Usage;
-pub use content::{events_say_something, says_something};
+pub use content::{events_say_or_finish, events_say_something, says_something};
 pub use continuation::{Continuation, can_be_continued, plain_text};
 pub use error_body::{error_event, openai_error, upstream_message};
 pub use needs::Needs;

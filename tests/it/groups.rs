@@ -600,6 +600,29 @@ fn what_cannot_be_continued_ends_with_the_error_it_had() {
 }
 
 #[test]
+fn whoever_goes_on_without_a_word_has_to_say_that_the_answer_ends() {
+    const ECHO: &str =
+        r#"{"id":"2","choices":[{"index":0,"delta":{"content":"One two"},"finish_reason":null}]}"#;
+    let ends = [chunk("", "\"stop\""), "[DONE]".to_owned()];
+    for (events, goes_on) in [
+        (&["[DONE]".to_owned()][..], false),
+        (&[ECHO.to_owned(), "[DONE]".to_owned()][..], false),
+        (&ends[..], true),
+    ] {
+        let events = events.to_vec();
+        let mute = upstream(move |_| {
+            events.iter().fold(Answer::events().chunked(), |script, event| script.event(event)).last_chunk()
+        });
+        let proxy = broken_off(&[ROLE, HALF], "mistral", &mute, "resume = \"continue\"");
+        let text = stream(&proxy, "g").text();
+        assert_eq!(joined(&text), "One two", "{text}");
+        assert_eq!(text.ends_with("data: [DONE]\n\n"), goes_on, "{text}");
+        assert_eq!(text.contains("\"finish_reason\":\"stop\""), goes_on, "{text}");
+        assert_eq!(text.contains("answered without any content"), !goes_on, "{text}");
+    }
+}
+
+#[test]
 fn whoever_goes_on_and_breaks_off_too_is_not_asked_again() {
     let breaks = upstream(|_| {
         Answer::events()
