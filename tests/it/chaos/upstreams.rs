@@ -176,7 +176,7 @@ impl Chaos {
         let voice =
             Voice { name: &name, model: cast.model, said: so_far.split_terminator(' ').count(), words };
         let (label, ends, script) = if request["stream"] == true {
-            let pace = Duration::from_millis(rng.u64(1..40));
+            let pace = Duration::from_millis(rng.u64(1..100));
             let echo = if cast.echoes { so_far } else { "" };
             streamed(&mut rng, part, voice.stream(echo, pace), words.saturating_sub(voice.said), &voice)
         } else {
