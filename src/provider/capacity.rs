@@ -278,12 +278,12 @@ impl Capacity {
     /// What is known, for people and metrics.
     pub fn picture(&self) -> Picture {
         let now = moment();
-        let inner = self.lock();
+        let mut inner = self.lock();
         Picture {
             limits: inner.ledger.views(now),
             blocks: inner.ledger.blocks(now),
             breaker: inner.breaker.view(now),
-            waiting: inner.queue.len(),
+            waiting: inner.queue.waiting(),
             changes: self.changes.load(Ordering::Relaxed),
         }
     }

@@ -135,6 +135,20 @@ fn a_wait_that_was_asked_for_is_kept_shown_and_forgotten_on_demand() {
 }
 
 #[test]
+fn who_waited_in_vain_is_not_said_to_wait() {
+    let fake = upstream(|_| Script::new().gate("go").then(Answer::json(200).body(WORDS)));
+    let proxy = daemon(&fake, "max_in_flight = 1\nmax_wait = \"100ms\"", "");
+    let address = proxy.address;
+    let served = std::thread::spawn(move || client::post(address, PATH, &chat("up/m")).status);
+    eventually("the place is taken", || proxy.status_of("up")["in_flight"].clone(), |seats| *seats == 1);
+    assert_eq!(proxy.post(PATH, &chat("up/m")).status, 429);
+    // Nobody frees a place or asks for one meanwhile.
+    eventually("nobody waits", || proxy.status_of("up")["waiting"].clone(), |waiting| *waiting == 0);
+    fake.open_gate("go");
+    assert_eq!(served.join().expect("client"), 200);
+}
+
+#[test]
 fn without_a_key_for_changes_nobody_makes_any() {
     let fake = good();
     let proxy = daemon(&fake, "", "");

@@ -36,7 +36,13 @@ impl Queue {
     }
 
     /// How many wait.
-    pub(super) fn len(&self) -> usize {
+    pub(super) fn waiting(&mut self) -> usize {
+        self.forget_those_who_left();
+        self.len()
+    }
+
+    /// How many wait, with those who left and were not met since.
+    fn len(&self) -> usize {
         self.clients.iter().map(|line| line.waiting.len()).sum()
     }
 
@@ -147,7 +153,9 @@ mod tests {
         assert_eq!(queue.len(), 2);
         let late: Arc<Waiter> = Arc::default();
         assert!(!queue.join(None, place(&late, 3), 2));
+        assert_eq!(queue.waiting(), 2);
         drop(gone);
+        assert_eq!(queue.waiting(), 1, "who left is not said to wait");
         assert!(queue.join(None, place(&late, 3), 2));
         assert_eq!((served(&mut queue), served(&mut queue), served(&mut queue)), (Some(2), Some(3), None));
     }
