@@ -338,8 +338,10 @@ const BAD_DOCUMENTS: &[(&str, Document)] = &[
     ("not HTTP for a document", |_| faults::not_http()),
 ];
 
+type Saying = fn() -> Script;
+
 /// What providers say of limits and overload, in every class.
-const LIMITED: &[(&str, fn() -> Script)] = &[
+const LIMITED: &[(&str, Saying)] = &[
     ("mistral::rate_limited", limits::mistral::rate_limited),
     ("mistral::no_allowance", limits::mistral::no_allowance),
     ("mistral::capacity_exceeded", limits::mistral::capacity_exceeded),
