@@ -277,7 +277,7 @@ fn two_hundred_streams_over_upstreams_and_actors_that_fail_at_random() {
         shaky.let_all_fall(chaos.seed.wrapping_add(number as u64), cast.id == CLOUD.id);
     }
     let begun = Instant::now();
-    let (tally, most) = storm(address, &chaos, "", 8);
+    let (tally, most) = storm(address, &chaos, "", 6);
     adapters.iter().for_each(|(_, shaky)| shaky.calm());
     let fallen: u32 = adapters.iter().map(|(_, shaky)| shaky.fallen()).sum();
     let left = metric(address, "demuxai_failovers_total", "reason=\"provider_down\"");
@@ -294,7 +294,7 @@ fn two_hundred_streams_over_upstreams_and_actors_that_fail_at_random() {
         println!("{count:>5} {name}");
     }
     // The game was played: what was to happen happened, and most were answered all the same.
-    assert!(most >= CLIENTS / 3 && fallen >= 20 && left >= 1.0, "{most} at once, {fallen} falls, {left}");
+    assert!(most >= CLIENTS / 4 && fallen >= 20 && left >= 1.0, "{most} at once, {fallen} falls, {left}");
     assert!(chaos.played().len() > 90, "{} of all that could be played", chaos.played().len());
     let (stayed, whole) = tally.iter().fold((0, 0), |(stayed, whole), ((_, verdict), count)| match verdict {
         Verdict::Left => (stayed, whole),
