@@ -42,7 +42,7 @@ impl Ledger {
         }
         for key in ["", model] {
             if let Some(minute) = self.minute.get_mut(key) {
-                minute.count(now);
+                minute.count(0, now);
             }
         }
     }

@@ -212,7 +212,14 @@ impl Ledger {
                 };
                 let fixed = self.fix(unit, Some(window), model, charge, now);
                 let learned = if fixed.is_none() && window == Period::MINUTE {
-                    self.learn_minute(scope, model, now)
+                    let requests = self.learn_minute(Unit::Requests, scope, model, charge, now);
+                    // More requests than these went well before: then it is their tokens.
+                    let tokens = || self.learn_minute(Unit::Tokens, scope, model, charge, now);
+                    if unit.is_none_or(|unit| unit == Unit::Tokens) {
+                        requests.or_else(tokens)
+                    } else {
+                        requests
+                    }
                 } else {
                     None
                 };
@@ -385,20 +392,33 @@ impl Ledger {
     }
 
     /// Where no limit of the minute is known, what was served in the last one is the first guess.
-    fn learn_minute(&mut self, scope: &str, model: &str, now: i64) -> Option<Change> {
-        let counted = self.minute.get(scope)?;
-        let (served, when) = (counted.total(now).saturating_sub(1), counted.seconds(now));
+    fn learn_minute(
+        &mut self,
+        unit: Unit,
+        scope: &str,
+        model: &str,
+        charge: Option<&Charge>,
+        now: i64,
+    ) -> Option<Change> {
+        let minute = self.minute.get(scope)?;
+        let refused = match (unit, charge) {
+            (Unit::Tokens, Some(charge)) => charge.input_tokens.saturating_add(charge.output_tokens),
+            (Unit::Tokens, None) => 0,
+            _ => 1,
+        };
+        let (served, when) = (minute.total(unit, now).saturating_sub(refused), minute.seconds(unit, now));
+        let enough = minute.total(Unit::Requests, now) > LEAST_EVIDENCE;
         let known = |ledger: &Ledger| {
             ledger
                 .applying(model)
-                .any(|(rule, _)| rule.limit.unit == Unit::Requests && rule.limit.period == Period::MINUTE)
+                .any(|(rule, _)| rule.limit.unit == unit && rule.limit.period == Period::MINUTE)
         };
-        if served < LEAST_EVIDENCE || known(self) || self.rules.len() >= MOST_STATED {
+        if !enough || served == 0 || known(self) || self.rules.len() >= MOST_STATED {
             return None;
         }
         let scope = if scope.is_empty() { Scope::Account } else { any_model()? };
         let limit = Limit {
-            unit: Unit::Requests,
+            unit,
             amount: served,
             period: Period::MINUTE,
             window: Window::Rolling,

@@ -33,7 +33,7 @@ pub(super) const LONGEST: i64 = 32 * super::window::DAY;
 pub struct Ledger {
     pub(super) rules: Vec<Rule>,
     pub(super) blocks: BTreeMap<String, Block>,
-    /// Requests of the last minute by model, to learn a limit from where none is known; "" is all.
+    /// Requests and tokens of the last minute by model, to learn a limit from where none is known; "" is all.
     pub(super) minute: HashMap<String, Minute>,
     /// Requests that are out.
     pub(super) out: u64,
@@ -182,11 +182,12 @@ impl Ledger {
             }
         }
         let mut parts = Vec::new();
-        let mut minute_known = false;
+        let (mut requests_known, mut tokens_known) = (false, false);
         for rule in &mut self.rules {
             let Some(key) = rule.key_for(need.model) else { continue };
             let limit = &rule.limit;
-            minute_known |= limit.unit == Unit::Requests && limit.period == Period::MINUTE;
+            requests_known |= limit.unit == Unit::Requests && limit.period == Period::MINUTE;
+            tokens_known |= limit.unit == Unit::Tokens && limit.period == Period::MINUTE;
             let hard = limit.source == Source::Configured;
             if limit.period == Period::Request || (need.of(limit.unit) == 0 && limit.unit != Unit::Concurrent)
             {
@@ -212,8 +213,8 @@ impl Ledger {
             }
             parts.push(part);
         }
-        if !minute_known {
-            self.count_minute(need.model, now);
+        if !requests_known || !tokens_known {
+            self.count_minute(need.model, need.of(Unit::Tokens), now);
         }
         self.out = self.out.saturating_add(1);
         Ok(Charge {
@@ -414,14 +415,14 @@ impl Ledger {
         if now.0 < self.last.saturating_sub(STEADY) { now.0 } else { now.0.max(self.last) }
     }
 
-    fn count_minute(&mut self, model: &str, now: i64) {
+    fn count_minute(&mut self, model: &str, tokens: u64, now: i64) {
         if self.minute.len() > MOST_MODELS {
             self.minute.clear();
         }
         for key in ["", model] {
             match self.minute.get_mut(key) {
-                Some(minute) => minute.count(now),
-                None => self.minute.entry(key.to_owned()).or_default().count(now),
+                Some(minute) => minute.count(tokens, now),
+                None => self.minute.entry(key.to_owned()).or_default().count(tokens, now),
             }
         }
     }

@@ -1,4 +1,6 @@
-//! Requests of about the last minute, in fixed memory, to learn a limit from where none is known. Pure.
+//! Requests and tokens of about the last minute, in fixed memory, to learn a limit from where none is known. Pure.
+
+use super::limit::Unit;
 
 /// So many seconds are kept apart.
 const SECONDS: usize = 60;
@@ -8,53 +10,56 @@ const SECONDS: usize = 60;
 pub(super) struct Minute {
     /// The second, since the epoch, that was counted last.
     second: i64,
-    counts: [u32; SECONDS],
+    /// Requests and tokens.
+    counts: [[u64; 2]; SECONDS],
 }
 
 impl Default for Minute {
     fn default() -> Self {
-        Minute { second: i64::MIN, counts: [0; SECONDS] }
+        Minute { second: i64::MIN, counts: [[0; 2]; SECONDS] }
     }
 }
 
 // === impl Minute ===
 
 impl Minute {
-    /// One more at this moment, in milliseconds. What a clock that is set back counts, counts as the last second's.
-    pub(super) fn count(&mut self, now: i64) {
+    /// One more request of so many tokens at this moment, in milliseconds. What a clock that is set back counts, counts as the last second's.
+    pub(super) fn count(&mut self, tokens: u64, now: i64) {
         let second = now.div_euclid(1000);
         if second > self.second {
             // Those between were without requests.
             let quiet = second.saturating_sub(self.second).min(SECONDS as i64);
             for step in 0..quiet {
                 if let Some(count) = self.counts.get_mut(place(second - step)) {
-                    *count = 0;
+                    *count = [0; 2];
                 }
             }
             self.second = second;
         }
-        if let Some(count) = self.counts.get_mut(place(self.second)) {
-            *count = count.saturating_add(1);
+        if let Some([requests, sum]) = self.counts.get_mut(place(self.second)) {
+            *requests = requests.saturating_add(1);
+            *sum = sum.saturating_add(tokens);
         }
     }
 
-    /// How many there were within the last minute.
-    pub(super) fn total(&self, now: i64) -> u64 {
-        self.seconds(now).iter().map(|(_, count)| count).sum()
+    /// How many of a unit there were within the last minute, requests or tokens.
+    pub(super) fn total(&self, unit: Unit, now: i64) -> u64 {
+        self.seconds(unit, now).iter().map(|(_, count)| count).sum()
     }
 
     /// When they were, by the second, the oldest first; each at the second's end, or now.
-    pub(super) fn seconds(&self, now: i64) -> Vec<(i64, u64)> {
+    pub(super) fn seconds(&self, unit: Unit, now: i64) -> Vec<(i64, u64)> {
         let second = now.div_euclid(1000);
         let since = second.saturating_sub(SECONDS as i64);
         let counted = (0..SECONDS as i64).rev().map(|back| self.second.saturating_sub(back));
         let within = counted.filter(|counted| *counted > since && *counted <= second.max(self.second));
         within
-            .filter_map(|counted| Some((counted, *self.counts.get(place(counted))?)))
-            .filter(|(_, count)| *count > 0)
-            .map(|(counted, count)| {
-                (counted.saturating_mul(1000).saturating_add(999).min(now), u64::from(count))
+            .filter_map(|counted| {
+                let [requests, tokens] = *self.counts.get(place(counted))?;
+                let count = if unit == Unit::Tokens { tokens } else { requests };
+                Some((counted, count)).filter(|_| count > 0)
             })
+            .map(|(counted, count)| (counted.saturating_mul(1000).saturating_add(999).min(now), count))
             .collect()
     }
 }
@@ -70,18 +75,19 @@ mod tests {
     #[test]
     fn only_the_last_minute_counts_whatever_gaps_there_are() {
         let mut minute = Minute::default();
-        assert_eq!(minute.total(0), 0);
+        assert_eq!(minute.total(Unit::Requests, 0), 0);
         for second in 0..90 {
-            minute.count(second * 1000);
-            minute.count(second * 1000 + 999);
+            minute.count(10, second * 1000);
+            minute.count(10, second * 1000 + 999);
         }
-        assert_eq!(minute.total(89_999), 120);
-        assert_eq!(minute.total(119_000), 2 * 30);
-        minute.count(1_000_000);
-        assert_eq!(minute.total(1_000_500), 1);
-        assert_eq!(minute.total(1_060_000), 0);
+        assert_eq!(minute.total(Unit::Requests, 89_999), 120);
+        assert_eq!(minute.total(Unit::Requests, 119_000), 2 * 30);
+        assert_eq!(minute.total(Unit::Tokens, 119_000), 10 * 2 * 30);
+        minute.count(10, 1_000_000);
+        assert_eq!(minute.total(Unit::Requests, 1_000_500), 1);
+        assert_eq!(minute.total(Unit::Requests, 1_060_000), 0);
         // The clock is set back: nothing is lost or counted twice.
-        minute.count(500_000);
-        assert_eq!(minute.total(500_000), 2);
+        minute.count(10, 500_000);
+        assert_eq!(minute.total(Unit::Requests, 500_000), 2);
     }
 }
