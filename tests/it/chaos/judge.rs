@@ -258,14 +258,17 @@ impl Said {
         code: String,
         kept_waiting: bool,
     ) -> Result<Verdict, String> {
-        must(finishes == 0, "a finish reason and an error")?;
+        // An arbiter may die between an upstream's finish reason and its end.
+        must(finishes == 0 || code == "provider_down", "a finish reason and an error")?;
         must(case.target != Target::Carry, "broken, though a steady member was there to go on")?;
         if self.by.is_empty() {
             must(kept_waiting && self.named.is_empty(), "an error event without a word before it")?;
             must(!case.target.is_safe(), "refused, though a steady member was there")?;
             return Ok(Verdict::LateRefused(code));
         }
-        let good = matches!(self.last(case, chaos)?, Ends::Whole { .. } | Ends::Bare);
+        let ends = self.last(case, chaos)?;
+        must(finishes == 0 || ends == Ends::Whole { finish: true }, "an invented finish reason")?;
+        let good = matches!(ends, Ends::Whole { .. } | Ends::Bare);
         let steady = self.by.iter().any(|name| {
             ALL.iter().any(|cast| cast.part == Part::Steady && name.split('.').next() == Some(cast.id))
         });
