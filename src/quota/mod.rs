@@ -6,6 +6,7 @@ mod admission;
 mod again;
 pub mod breaker;
 mod estimate;
+mod evidence;
 mod learn;
 mod ledger;
 pub mod limit;
