@@ -128,34 +128,43 @@ impl Ledger {
         } else {
             state.source = source;
         }
-        // What is out and not in the upstream's count yet: all of what may still be on its way, and the answers of those
-        // that arrived. The head of a stream comes before its answer is counted.
-        // What is stated is what was so when the request came, however long its answer took: those that were sent before
-        // had come, those after it had not.
-        let came_before = |out: &Out| match charge {
-            Some(charge) => out.sequence < charge.sequence && out.at <= charge.at,
-            None => out.at <= now.saturating_sub(IN_TRANSIT),
-        };
-        let left = |out: &Out| match charge {
+        // What is stated is what was so when the request came, however long its answer took. Those sent well before had
+        // come, and only their answers are not counted yet; those sent well after had not. Of those sent with it nobody
+        // knows, so that the count is between two bounds, and ours stays where it is between them.
+        let seen = charge.map_or(now.saturating_sub(IN_TRANSIT), |charge| charge.at);
+        let (before, after) = (seen.saturating_sub(IN_TRANSIT), seen.saturating_add(IN_TRANSIT));
+        let left = |out: &Out, last: i64| match charge {
             // A place is held until the request is over, whatever is said.
             Some(charge) if limit.unit == Unit::Concurrent && charge.sequence == out.sequence => (0, false),
+            // The head of a stream comes before its answer is counted.
             Some(charge) if charge.sequence == out.sequence => {
                 (if charge.stream { out.output } else { 0 }, true)
             }
-            _ if limit.unit != Unit::Concurrent && came_before(out) => (out.output, true),
+            _ if limit.unit != Unit::Concurrent && out.at <= last => (out.output, true),
             _ => (out.n, false),
         };
-        let coming: u64 = state.out.iter().map(|out| left(out).0).sum();
-        let counted = state.amount.saturating_sub(remaining).saturating_add(coming);
+        let told = state.amount.saturating_sub(remaining);
+        let counted =
+            |last: i64| state.out.iter().fold(told, |sum, out| sum.saturating_add(left(out, last).0));
+        let (least, most) = (counted(after), counted(before));
         // Answers overtake each other: only a request sent after the last word may lower the count.
         let newer = charge.is_none_or(|charge| charge.sequence > state.stated);
-        if counted >= known || newer {
+        let (count, last) = if known < least {
+            (least, Some(after))
+        } else if known > most && newer {
+            (most, Some(before))
+        } else {
+            (known, None)
+        };
+        if let Some(last) = last {
             for out in state.out.iter_mut().filter(|_| limit.unit != Unit::Concurrent) {
-                (out.left, out.counted) = left(out);
+                (out.left, out.counted) = left(out, last);
             }
-            state.count.set(limit, state.amount, counted, ends, now);
+        }
+        if newer || last.is_some() {
             state.stated = sequence;
         }
+        state.count.set(limit, state.amount, count, ends, now);
         change
     }
 

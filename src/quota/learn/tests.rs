@@ -450,3 +450,19 @@ fn a_place_is_free_again_whatever_the_upstream_says_of_places() {
     }
     assert_eq!(ledger.views(Moment(10))[0].used, 0);
 }
+
+#[test]
+fn requests_that_were_sent_together_are_not_counted_twice_whichever_came_first() {
+    let mut ledger = Ledger::new(vec![guess(60, "minute", "fixed")]);
+    let sent: Vec<Charge> =
+        (0..20).map(|at| ledger.admit(&need("m"), Mode::Keep, Moment(1000 + at)).unwrap()).collect();
+    // The first that was sent came last, and the last one first: their heads say 20 and 1.
+    ledger.state(&stated(Period::MINUTE, 60, 40), Source::Header, "m", Some(&sent[0]), Moment(1200));
+    assert_eq!(ledger.views(Moment(1200))[0].used, 20);
+    ledger.state(&stated(Period::MINUTE, 60, 59), Source::Header, "m", Some(&sent[19]), Moment(1210));
+    assert_eq!(ledger.views(Moment(1210))[0].used, 20);
+    for charge in sent {
+        ledger.settle(charge, Actual::default(), Moment(1300));
+    }
+    assert_eq!(ledger.views(Moment(1300))[0].used, 20);
+}
