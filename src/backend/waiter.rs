@@ -30,6 +30,11 @@ impl Waiter {
         self.woken.notify_one();
     }
 
+    /// Wakes the request without a place: waiting is of no use any more where it did.
+    pub fn look_again(&self) {
+        self.woken.notify_one();
+    }
+
     /// Takes the place that this provider handed over for this model, if it did.
     pub fn take(&self, provider: &str, model: &str) -> Option<Lease> {
         let mut held = self.lock();
@@ -37,7 +42,7 @@ impl Waiter {
         Some(held.swap_remove(at).lease)
     }
 
-    /// Waits until a place was handed over.
+    /// Waits until a place was handed over, or none will be.
     pub async fn woken(&self) {
         self.woken.notified().await;
     }

@@ -338,7 +338,16 @@ impl Capacity {
             let (model, size) = (Arc::clone(&place.model), place.size);
             met.push(Arc::clone(&waiter));
             let need = inner.need(&model, size);
-            let Ok(charge) = inner.ledger.admit(&need, Mode::Keep, now) else { break };
+            let charge = match inner.ledger.admit(&need, Mode::Keep, now) {
+                Ok(charge) => charge,
+                Err(denial) if denial.cause == Cause::Full => break,
+                Err(_) => {
+                    // It is not a place that is missing any more: others may have what it needs, or it never fits.
+                    inner.queue.served();
+                    waiter.look_again();
+                    continue;
+                }
+            };
             let ask = Ask {
                 model: &model,
                 size,

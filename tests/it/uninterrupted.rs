@@ -184,6 +184,7 @@ fn all_up(program: &Program) {
 
 #[test]
 fn at_the_limit_of_four_tiers_and_across_kill_9_no_client_is_refused_and_nothing_is_wasted() {
+    #[expect(clippy::disallowed_methods, reason = "how long a test takes is no configuration")]
     let asked = std::env::var("DEMUXAI_UNINTERRUPTED_SECONDS").ok().and_then(|text| text.parse().ok());
     let run = asked.map_or(RUN, Duration::from_secs);
     let tiers = tiers();

@@ -257,6 +257,41 @@ mod tests {
     }
 
     #[test]
+    fn who_waits_for_a_place_is_not_left_waiting_when_a_window_is_in_the_way() {
+        let places =
+            Limit::parse("concurrent", 1, None, None, false, None, None, Source::Configured).unwrap();
+        let waiting = Waiting { most: std::time::Duration::from_secs(30), queue: 9 };
+        let capacity =
+            Capacity::new(Arc::from("p"), vec![places], Breaker::new(), waiting, State::nowhere(), &[]);
+        let first = admitted(&capacity);
+        first.sent();
+        let waiter = Arc::new(crate::backend::waiter::Waiter::default());
+        let model = Arc::from("m");
+        let ask = || Ask {
+            model: &model,
+            size: Size { bytes: 10, max_tokens: Some(1), stream: false },
+            client: None,
+            guesses: Guesses::Probe,
+            waiter: Some(&waiter),
+            generation: None,
+        };
+        let full = capacity.admit(&ask()).err().and_then(|error| error.denial);
+        assert!(full.is_some_and(|denial| denial.full.is_some()));
+        first.refused(&crate::quota::Refusal {
+            class: crate::quota::RefusalClass::Window(None),
+            per_model: false,
+            unit: None,
+            retry_after: Some(std::time::Duration::from_secs(300)),
+        });
+        drop(first);
+        let woken = std::pin::pin!(waiter.woken());
+        assert!(futures_util::FutureExt::now_or_never(woken).is_some(), "it looks again");
+        let denial = capacity.admit(&ask()).err().and_then(|error| error.denial).unwrap();
+        assert!(denial.full.is_none());
+        assert_eq!(capacity.picture().waiting, 0);
+    }
+
+    #[test]
     fn a_request_that_was_sent_twice_is_not_counted_once() {
         let capacity = guessed();
         let lease = admitted(&capacity);
