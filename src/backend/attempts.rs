@@ -6,7 +6,7 @@
 //!    waits. A member without capacity, or whose breaker is open, is passed over; nothing is sent to it.
 //! 2. Nobody could: once more at once, now with guesses probed and a place in the queue of every full member.
 //! 3. Still nobody: wait for what comes first, a freed place, a backoff before a retry of a member that failed for a
-//!    moment, or (`on_exhausted = "wait"`) the moment a limit frees; then another round.
+//!    moment, or the moment a limit frees (within two seconds, or what `on_exhausted` allows); then another round.
 //!
 //! A group inside a group makes one round for each of the outer one and leaves the waiting to it.
 
