@@ -46,7 +46,11 @@ impl Trail {
             self.hop(Attempt { backend: Arc::clone(member), label: error.kind.label(), reason });
         }
         let refused_for_quota = error.upstream.as_ref().is_some_and(|answer| answer.status == 429);
-        if error.denial.is_some() || refused_for_quota {
+        if error.kind == ErrorKind::BreakerOpen {
+            // It is sick, which is no matter of quota; but when it may be asked again is known.
+            self.others_fault = true;
+            self.soonest = self.soonest.into_iter().chain(error.retry_after).min();
+        } else if error.denial.is_some() || refused_for_quota {
             let new = error.denial.unwrap_or_default();
             let known = self.denial.unwrap_or_default();
             self.denial = Some(Denial { full: known.full.max(new.full), probe: known.probe || new.probe });
@@ -137,6 +141,17 @@ mod tests {
         trail.failed(&member("a/m"), &ProxyError::new(ErrorKind::Timeout, "slow"));
         let error = trail.exhausted("free");
         assert_eq!((error.kind, error.denial, error.retry_after), (ErrorKind::Exhausted, None, None));
+    }
+
+    #[test]
+    fn a_sick_member_makes_no_429() {
+        let mut trail = Trail::default();
+        let mut open = ProxyError::new(ErrorKind::BreakerOpen, "left alone");
+        open.denial = Some(Denial::default());
+        open.retry_after = Some(Duration::from_secs(4));
+        trail.failed(&member("a/m"), &open);
+        let error = trail.exhausted("free");
+        assert_eq!((error.denial, error.retry_after), (None, Some(Duration::from_secs(4))));
     }
 
     #[test]

@@ -142,7 +142,7 @@ pub struct QuotaArgs {
 /// What can be done about quotas.
 #[derive(Debug, Subcommand)]
 pub enum QuotaCommand {
-    /// Forget learned limits and pauses; wants `key` of `[admin]`.
+    /// Forget learned limits and pauses; needs the token beside the state file, or `key` of `[admin]`.
     Reset {
         /// Of this provider alone.
         provider: Option<String>,

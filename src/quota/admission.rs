@@ -109,6 +109,22 @@ impl Need<'_> {
         }
     }
 
+    /// What it takes of a unit in any case: what is only thought of its answer is not among it.
+    pub(super) fn at_least(&self, unit: Unit) -> u64 {
+        match unit {
+            Unit::Requests | Unit::Concurrent | Unit::OutputTokens => 1,
+            Unit::InputTokens | Unit::Tokens => self.input_tokens,
+            Unit::Percent => 0,
+        }
+    }
+
+    /// What it reserves under a limit. An estimate that is larger than the whole limit waits until all of it is free: it
+    /// may be wrong, and nothing would ever correct it.
+    pub(super) fn reserves(&self, unit: Unit, amount: u64, hard: bool) -> u64 {
+        let n = if hard { self.at_most(unit, amount) } else { self.of(unit) };
+        n.min(amount.max(self.at_least(unit)))
+    }
+
     /// The square of what its share of a unit may be wrong by. Errors of several requests make up for one another in
     /// part: their squares add up.
     #[expect(clippy::cast_precision_loss, reason = "an estimate's error")]

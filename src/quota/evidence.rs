@@ -24,6 +24,7 @@ impl Ledger {
         period: Option<Period>,
         model: &str,
         charge: Option<&Charge>,
+        asked: Option<i64>,
         now: i64,
     ) -> Option<Change> {
         let unit = unit.or_else(|| self.most_used(period, model, now))?;
@@ -43,7 +44,7 @@ impl Ledger {
             let served = used.saturating_sub(refused.map_or(least, |part| part.n));
             state.probe = None;
             state.dirty = true;
-            state.evidence.refused(limit, now);
+            state.evidence.refused(limit, asked, now);
             if served >= state.amount || used == 0 {
                 continue;
             }
@@ -101,7 +102,7 @@ impl Ledger {
         let rule = self.rules.get_mut(index)?;
         let key = rule.limit.key_for(model)?.to_owned();
         let state = state_of(&mut rule.states, &rule.limit, &key, now);
-        state.evidence.refused(&rule.limit, now);
+        state.evidence.refused(&rule.limit, None, now);
         state.since = Some(now);
         state.dirty = true;
         told(format!("{name} learned from a refusal"))
@@ -114,6 +115,7 @@ impl Ledger {
         scope: &str,
         model: &str,
         charge: Option<&Charge>,
+        asked: Option<i64>,
         now: i64,
     ) -> Option<Change> {
         let minute = self.minute.get(scope)?;
@@ -150,7 +152,7 @@ impl Ledger {
         for (at, n) in when {
             state.count.add(limit, served, n, at);
         }
-        state.evidence.refused(limit, now);
+        state.evidence.refused(limit, asked, now);
         state.since = Some(now);
         state.dirty = true;
         told(format!("{name} learned from a refusal"))
@@ -188,13 +190,15 @@ impl Ledger {
 
 impl Evidence {
     /// It was exceeded, or too high, and that was refused: each time in a row it is left alone for longer.
-    pub(super) fn refused(&mut self, limit: &Limit, now: i64) {
+    pub(super) fn refused(&mut self, limit: &Limit, asked: Option<i64>, now: i64) {
         let first = match limit.period {
             _ if limit.unit == Unit::Concurrent => MINUTE,
             Period::Millis(length) => i64::try_from(length).unwrap_or(DAY).clamp(SHORTEST_REST, DAY),
             Period::Month | Period::Request => DAY,
         };
-        let rest = (first << self.refusals.min(10)).min(DAY);
+        // The first time its own word on when to come again is believed.
+        let believed = asked.filter(|_| self.refusals == 0);
+        let rest = believed.unwrap_or((first << self.refusals.min(10)).min(DAY));
         self.refusals = self.refusals.saturating_add(1);
         self.successes = 0;
         self.rest_until = now.saturating_add(rest);

@@ -184,7 +184,7 @@ impl Ledger {
         match refusal.class {
             RefusalClass::Overloaded => None,
             RefusalClass::Concurrency => {
-                let learned = self.fix(Some(Unit::Concurrent), None, model, charge, now);
+                let learned = self.fix(Some(Unit::Concurrent), None, model, charge, None, now);
                 let learned = learned.or_else(|| self.learn_places(scope, model, now));
                 if asked == Some(0) {
                     // At once, it says.
@@ -213,11 +213,13 @@ impl Ledger {
                     (None, None, Some((unit, window))) => (Some(unit), window),
                     (unit, period, _) => (unit, period.unwrap_or(Period::MINUTE)),
                 };
-                let fixed = self.fix(unit, Some(window), model, charge, now);
+                // Short waits for a long window are no promise (Gemini).
+                let believed = asked.filter(|wait| !is_long(window) || *wait >= HOUR);
+                let fixed = self.fix(unit, Some(window), model, charge, believed, now);
                 let learned = if fixed.is_none() && window == Period::MINUTE {
-                    let requests = self.learn_minute(Unit::Requests, scope, model, charge, now);
+                    let requests = self.learn_minute(Unit::Requests, scope, model, charge, believed, now);
                     // More requests than these went well before: then it is their tokens.
-                    let tokens = || self.learn_minute(Unit::Tokens, scope, model, charge, now);
+                    let tokens = || self.learn_minute(Unit::Tokens, scope, model, charge, believed, now);
                     if unit.is_none_or(|unit| unit == Unit::Tokens) {
                         requests.or_else(tokens)
                     } else {

@@ -194,7 +194,7 @@ impl Ledger {
                 continue;
             }
             let state = state_of(&mut rule.states, limit, key, now);
-            let n = if hard { need.at_most(limit.unit, state.amount) } else { need.of(limit.unit) };
+            let n = need.reserves(limit.unit, state.amount, hard);
             state.count.add(limit, state.amount, n, now);
             let part = Part { rule: rule.id, key: key.to_owned(), n, unit: limit.unit };
             state.out.push(Out {
@@ -349,7 +349,7 @@ impl Ledger {
                 known.map_or((limit.amount, limit.source), |state| (state.amount, state.source));
             let guess = source.is_guess();
             let likely = need.of(limit.unit);
-            let n = if source == Source::Configured { need.at_most(limit.unit, amount) } else { likely };
+            let n = need.reserves(limit.unit, amount, source == Source::Configured);
             let out: f64 = known.map_or(0.0, |state| state.out.iter().map(|out| out.spread).sum());
             // No request is held up for ever by what it might be wrong by.
             let n = n.max(n.saturating_add(safety(out + need.spread(limit.unit))).min(amount));
@@ -382,6 +382,9 @@ impl Ledger {
                 let least = if limit.unit == Unit::Percent { 1 } else { n };
                 let frees = known.and_then(|state| state.count.frees_at(limit, amount, least, arrived));
                 let until = frees.map_or(now, |frees| frees.saturating_add(IN_TRANSIT));
+                // A guess may be exceeded when its rest is over, which may be before that.
+                let rest = known.map(|state| state.evidence.rest_until).filter(|rest| guess && *rest > now);
+                let until = rest.map_or(until, |rest| rest.min(until));
                 met(Cause::Window, Some(until), &name, probing);
             }
         }

@@ -331,6 +331,15 @@ fn no_circle_hides_another_and_many_groups_take_no_time() {
 }
 
 #[test]
+fn no_group_that_names_itself_vanishes_without_a_word() {
+    let text = "[providers.o]\ntype = 'ollama'\n[groups.d]\ntype = 'failover'\nmembers = ['o/m', 'd']\n\
+                [groups.e]\ntype = 'failover'\nmembers = ['d', 'o/m']\n";
+    let report = Case::of(text).report();
+    assert!(report.contains("groups.d.members: contains itself: d -> d"), "{report}");
+    assert!(report.starts_with("the configuration has 1 problem\n"), "{report}");
+}
+
+#[test]
 fn a_race_is_not_wider_than_its_members() {
     let text =
         "[providers.o]\ntype = 'ollama'\n[groups.g]\ntype = 'race'\nmembers = ['o/a', 'o/b']\nwidth = 9\n";

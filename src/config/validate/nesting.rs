@@ -29,7 +29,9 @@ pub(super) fn ordered(check: &mut Check<'_>, groups: Vec<GroupConfig>) -> Vec<Gr
     let mut order = left.free();
     for _ in 0..MOST_CIRCLES {
         let Some(way) = left.circle() else { break };
-        if let [first, .., last, _] = way.as_slice() {
+        // The last one names the first; a group that names itself is both.
+        let last = way.len().checked_sub(2).and_then(|at| way.get(at));
+        if let (Some(first), Some(last)) = (way.first(), last) {
             let text = format!("contains itself: {}; take one of these members out", way.join(" -> "));
             check.problem(&["groups", first, "members"], text);
             // As if that member were out: what else is wrong is told at the same time.

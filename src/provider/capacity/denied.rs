@@ -24,7 +24,8 @@ pub(super) fn shut(id: &str, until: Moment, now: Moment) -> ProxyError {
     let text = format!("`{id}` failed again and again and is left alone for a moment");
     let mut error = ProxyError::new(ErrorKind::BreakerOpen, text).at(id);
     error.retry_after = Some(between(now, until));
-    error.denial = Some(Reason::default());
+    // Where nobody else can answer, it is tried all the same.
+    error.denial = Some(Reason { probe: true, ..Reason::default() });
     error
 }
 

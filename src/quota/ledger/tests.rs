@@ -303,3 +303,19 @@ proptest! {
 fn charge_at(charge: &Charge) -> i64 {
     charge.at
 }
+
+#[test]
+fn one_long_answer_does_not_lock_out_what_names_no_bound() {
+    let mut ledger = Ledger::new(vec![limit("tokens", 1000, Some("minute"), "rolling", Source::Configured)]);
+    let guessed_long = need(20, 3000);
+    let first = ledger.admit(&guessed_long, Mode::Keep, Moment(0)).unwrap();
+    assert_eq!(ledger.check(&guessed_long, Moment(1)).unwrap_err().cause, Cause::Window);
+    ledger.settle(
+        first,
+        Actual { input_tokens: Some(20), output_tokens: Some(5), refused: false },
+        Moment(2),
+    );
+    assert!(ledger.check(&guessed_long, Moment(MINUTE + 10 + IN_TRANSIT)).is_ok());
+    // A prompt that is larger than the limit never fits.
+    assert_eq!(ledger.check(&need(1001, 1), Moment(1)).unwrap_err().cause, Cause::NeverFits);
+}
