@@ -7,6 +7,15 @@ use super::admission::Charge;
 use super::ledger::Ledger;
 use super::limit::Unit;
 
+// === impl Charge ===
+
+impl Charge {
+    /// Whether so much time went by since its admission that it counts from its sending on.
+    pub fn waited(&self, now: Moment) -> bool {
+        now.0.saturating_sub(self.at) > AT_ONCE
+    }
+}
+
 // === impl Ledger ===
 
 /// What is sent within this time of its admission need not be counted anew.
@@ -16,7 +25,7 @@ impl Ledger {
     /// The request of this charge is sent now. If it was admitted a while ago, it counts from now on.
     pub fn departs(&mut self, charge: &mut Charge, now: Moment) {
         let now = self.heed(now);
-        if now.saturating_sub(charge.at) <= AT_ONCE {
+        if !charge.waited(Moment(now)) {
             return;
         }
         for part in charge.parts.iter().filter(|part| part.unit != Unit::Concurrent) {
@@ -53,6 +62,9 @@ mod tests {
     use super::*;
     use crate::quota::{Actual, Limit, Mode, Need, Source, Statement};
 
+    const NEED: Need<'_> =
+        Need { model: "m", input_tokens: 10, output_tokens: 20, off: 0, most_output: None, stream: false };
+
     fn ledger(amount: u64) -> Ledger {
         let limit = |unit: &str, amount| {
             Limit::parse(unit, amount, Some("hour"), None, false, None, None, Source::Configured).unwrap()
@@ -68,15 +80,7 @@ mod tests {
     #[test]
     fn a_request_that_waited_after_its_admission_does_not_leave_its_window_early() {
         let (mut ledger, now) = (ledger(1), Moment(0));
-        let need = Need {
-            model: "m",
-            input_tokens: 10,
-            output_tokens: 20,
-            off: 0,
-            most_output: None,
-            stream: false,
-        };
-        let mut charge = ledger.admit(&need, Mode::Keep, now).unwrap();
+        let mut charge = ledger.admit(&NEED, Mode::Keep, now).unwrap();
         ledger.departs(&mut charge, Moment(600_000));
         ledger.settle(
             charge,
@@ -90,31 +94,22 @@ mod tests {
     #[test]
     fn a_second_request_on_one_charge_does_not_go_uncounted() {
         let (mut ledger, now) = (ledger(3), Moment(1_000_000));
-        let need = Need {
-            model: "m",
-            input_tokens: 10,
-            output_tokens: 20,
-            off: 0,
-            most_output: None,
-            stream: false,
-        };
-        let charge = ledger.admit(&need, Mode::Keep, now).unwrap();
+        let charge = ledger.admit(&NEED, Mode::Keep, now).unwrap();
         ledger.again(&charge, "m", Moment(now.0 + 5));
         assert_eq!(used(&ledger, now), [2, 30]);
         let actual = Actual { input_tokens: Some(4), output_tokens: Some(6), refused: false };
         ledger.settle(charge, actual, Moment(now.0 + 10));
         assert_eq!(used(&ledger, Moment(now.0 + 10)), [2, 10]);
-        assert!(ledger.admit(&need, Mode::Keep, Moment(now.0 + 20)).is_ok());
-        assert!(ledger.admit(&need, Mode::Keep, Moment(now.0 + 30)).is_err());
+        assert!(ledger.admit(&NEED, Mode::Keep, Moment(now.0 + 20)).is_ok());
+        assert!(ledger.admit(&NEED, Mode::Keep, Moment(now.0 + 30)).is_err());
     }
 
     #[test]
     fn what_the_upstream_counted_is_not_counted_again() {
         let limit = Limit::parse("requests", 9, Some("hour"), None, false, None, None, Source::Catalogue);
         let (mut ledger, now) = (Ledger::new(vec![limit.unwrap()]), Moment(1_000_000));
-        let need =
-            Need { model: "m", input_tokens: 0, output_tokens: 0, off: 0, most_output: None, stream: false };
-        let charge = ledger.admit(&need, Mode::Keep, now).unwrap();
+        let charge =
+            ledger.admit(&Need { input_tokens: 0, output_tokens: 0, ..NEED }, Mode::Keep, now).unwrap();
         ledger.again(&charge, "m", now);
         let statement = Statement {
             unit: Unit::Requests,

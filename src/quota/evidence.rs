@@ -3,8 +3,9 @@
 
 use super::admission::Charge;
 use super::learn::{Change, MINUTE, MOST_STATED, any_model, told};
-use super::ledger::{Evidence, Ledger, state_of};
+use super::ledger::Ledger;
 use super::limit::{Limit, Period, Scope, Source, Unit, Window};
+use super::standing::{Evidence, state_of};
 use super::window::DAY;
 
 /// A limit that was refused is not exceeded again for so long at least.

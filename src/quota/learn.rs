@@ -7,10 +7,11 @@ use globset::Glob as Pattern;
 
 use super::Moment;
 use super::admission::Charge;
-use super::ledger::{Block, Evidence, IN_TRANSIT, LONGEST, Ledger, Out, Rule, State, state_of};
+use super::ledger::{LONGEST, Ledger};
 use super::limit::{Glob, Limit, Period, Scope, Source, Unit, Window};
 use super::said::{Refusal, RefusalClass, Statement};
-use super::window::DAY;
+use super::standing::{Block, Evidence, Out, Rule, State, state_of};
+use super::window::{DAY, IN_TRANSIT};
 
 const SECOND: i64 = 1000;
 pub(super) const MINUTE: i64 = 60 * SECOND;

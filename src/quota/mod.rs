@@ -13,6 +13,7 @@ pub mod limit;
 mod minute;
 mod rows;
 pub mod said;
+mod standing;
 mod window;
 
 pub use admission::{Actual, Cause, Charge, Denial, Mode, Need};

@@ -4,9 +4,10 @@ use serde::{Deserialize, Serialize};
 
 use super::Moment;
 use super::learn::{MOST_BLOCKS, MOST_STATED, any_model};
-use super::ledger::{Block, Evidence, LONGEST, Ledger, MOST_MODELS, State};
+use super::ledger::{LONGEST, Ledger};
 use super::limit::{Limit, Period, Scope, Source, Unit, Window};
 use super::said::RefusalClass;
+use super::standing::{Block, Evidence, MOST_MODELS, State};
 use super::window::{Count, DAY};
 
 /// How one limit stands.

@@ -6,11 +6,13 @@ use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan, Unit as Span};
 use serde::{Deserialize, Serialize};
 
-use super::ledger::IN_TRANSIT;
 use super::limit::{Limit, Period, Unit, Window};
 
 /// A day in milliseconds.
 pub(super) const DAY: i64 = 24 * 60 * 60 * 1000;
+/// What is sent now is counted at the upstream a little later, so that it leaves its window there later, too: so much
+/// longer it counts here. Within that, a request may take its time on the way.
+pub(super) const IN_TRANSIT: i64 = 250;
 /// A rolling window is kept exactly up to so many entries; then neighbours are merged into the later one, which frees
 /// them a little late, never early.
 const EXACT: usize = 600;

@@ -14,7 +14,7 @@ use tracing::error;
 use super::actor::{Crew, Trouble};
 use super::journal::Journal;
 use super::store::{Asked, Shelf, Store, UsageRow, Written};
-use super::{RowId, Source, now};
+use super::{Row, RowId, Source, Spent, UsageId, now};
 use crate::metrics::state::{Again, StateInMemory, StateKept, StateLost, StateMeters, StateWritten};
 use crate::quota::Moment;
 
@@ -136,6 +136,18 @@ impl Keeper {
         }
     }
 
+    /// Takes these rows of a provider, and what was used, into the journal.
+    pub(super) fn keep(&self, provider: &Arc<str>, rows: Vec<Row>, used: Vec<(UsageId, Spent)>) {
+        let at = now();
+        self.change(|journal| {
+            for row in rows {
+                let id = RowId { provider: Arc::clone(provider), key: Arc::from(row.key) };
+                journal.save(id, &row.json, at);
+            }
+            used.into_iter().for_each(|(id, spent)| journal.count(id, spent));
+        });
+    }
+
     /// Takes what changed at the sources into the journal.
     fn gather(&self) {
         if !self.stale.swap(false, Ordering::Acquire) {
@@ -151,14 +163,7 @@ impl Keeper {
             if rows.is_empty() && used.is_empty() {
                 continue;
             }
-            let at = now();
-            self.change(|journal| {
-                used.into_iter().for_each(|(id, spent)| journal.count(id, spent));
-                for row in rows {
-                    let id = RowId { provider: Arc::clone(&provider), key: Arc::from(row.key) };
-                    journal.save(id, &row.json, at);
-                }
-            });
+            self.keep(&provider, rows, used);
         }
         self.meters.waiting(self.journal().0);
     }

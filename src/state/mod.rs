@@ -115,14 +115,9 @@ impl State {
 
     /// Keeps the latest text of these rows.
     pub fn save(&self, provider: &str, rows: Vec<Row>) {
-        let Some(keeper) = &self.0 else { return };
-        let (provider, at) = (Arc::<str>::from(provider), now());
-        keeper.change(|journal| {
-            for row in rows {
-                let id = RowId { provider: Arc::clone(&provider), key: Arc::from(row.key) };
-                journal.save(id, &row.json, at);
-            }
-        });
+        if let Some(keeper) = &self.0 {
+            keeper.keep(&Arc::from(provider), rows, Vec::new());
+        }
     }
 
     /// Asks this source for its rows from now on, as long as it lives. What it still has when it ends, it saves itself.

@@ -72,14 +72,18 @@ impl Hold for Seat {
 
     fn sent(&self) {
         let first = self.sent.fetch_add(1, Ordering::Relaxed) == 0;
+        let now = moment();
         let mut held = self.held();
         let Some(charge) = &mut held.charge else { return };
+        if first && !charge.waited(now) {
+            // It is charged, as nearly every request is when it goes.
+            return;
+        }
         let mut inner = self.capacity.lock();
         if first {
-            // It is charged; but it may have waited since.
-            inner.ledger.departs(charge, moment());
+            inner.ledger.departs(charge, now);
         } else {
-            inner.ledger.again(charge, &self.model, moment());
+            inner.ledger.again(charge, &self.model, now);
         }
         drop(inner);
         self.capacity.state.changed();
@@ -165,12 +169,9 @@ impl Hold for Seat {
                         inner.spend(&self.model, spent, now);
                     }
                     inner.estimator.learn(&self.model, self.size.bytes, usage.input, usage.output);
-                    let actual = if refused {
-                        Actual { input_tokens: Some(0), output_tokens: Some(0), refused }
-                    } else {
-                        Actual { input_tokens: usage.input, output_tokens: usage.output, refused }
-                    };
-                    inner.ledger.settle(charge, actual, now);
+                    let nothing = refused.then_some(0);
+                    let (input_tokens, output_tokens) = (nothing.or(usage.input), nothing.or(usage.output));
+                    inner.ledger.settle(charge, Actual { input_tokens, output_tokens, refused }, now);
                 } else {
                     inner.ledger.refund(charge, now);
                 }

@@ -1,0 +1,160 @@
+//! How each limit of an account stands: for whom it counts, what is out under it, what speaks for and against a guess;
+//! and which scopes are not asked for a while. Pure data with what can be said of one entry alone.
+
+use std::collections::HashMap;
+
+use super::admission::Cause;
+use super::limit::{Limit, Scope, Source};
+use super::said::RefusalClass;
+use super::window::Count;
+
+/// No more models are counted apart than this; the one that was not asked for longest is forgotten.
+pub(super) const MOST_MODELS: usize = 2_000;
+
+/// One limit and what was counted under it.
+#[derive(Debug)]
+pub(super) struct Rule {
+    pub(super) id: u32,
+    pub(super) limit: Limit,
+    /// By model, where each has the limit for itself; else under "".
+    pub(super) states: HashMap<String, State>,
+}
+
+/// How one limit stands for one model, or for all.
+#[derive(Debug, Clone)]
+pub(super) struct State {
+    pub(super) count: Count,
+    pub(super) amount: u64,
+    pub(super) source: Source,
+    /// When the amount was learned or stated.
+    pub(super) since: Option<i64>,
+    /// Requests that are out.
+    pub(super) out: Vec<Out>,
+    /// The request that exceeds the guess now.
+    pub(super) probe: Option<u64>,
+    /// Requests up to this one were out when the upstream last stated something.
+    pub(super) stated: u64,
+    pub(super) asked: i64,
+    pub(super) dirty: bool,
+    pub(super) evidence: Evidence,
+}
+
+/// A request that is out, as far as it concerns one limit.
+#[derive(Debug, Clone)]
+pub(super) struct Out {
+    pub(super) sequence: u64,
+    /// When it was sent.
+    pub(super) at: i64,
+    /// What it reserved.
+    pub(super) n: u64,
+    /// What of that is its answer's.
+    pub(super) output: u64,
+    /// What of it is in our count and not in the upstream's, as far as that has told of its own.
+    pub(super) left: u64,
+    /// The upstream's last word has it in its count.
+    pub(super) counted: bool,
+    /// The square of what `n` may be wrong by.
+    pub(super) spread: f64,
+}
+
+/// What refusals and successes say about a guess.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
+pub(super) struct Evidence {
+    /// It is not exceeded before this moment, after a refusal.
+    pub(super) rest_until: i64,
+    /// How often in a row exceeding it was refused.
+    pub(super) refusals: u32,
+    /// How often in a row exceeding it went well.
+    pub(super) successes: u32,
+    /// The most that was served within one window.
+    pub(super) best: u64,
+    /// How often in a row less than that was refused: another user of the key may have had the rest.
+    pub(super) doubts: u32,
+}
+
+/// A scope that is not asked for a while.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub(super) struct Block {
+    pub(super) until: i64,
+    pub(super) class: RefusalClass,
+    /// How often in a row, so that it is longer each time where nothing says how long.
+    pub(super) strikes: u32,
+    /// The upstream did not say how long.
+    #[serde(default)]
+    pub(super) guess: bool,
+    /// The request that tries it now.
+    #[serde(skip)]
+    pub(super) probe: Option<u64>,
+    /// Requests up to this one were out when it was refused; their success says nothing.
+    #[serde(skip)]
+    pub(super) after: u64,
+    #[serde(skip)]
+    pub(super) dirty: bool,
+}
+
+/// The state under a key, made when it is first asked for.
+pub(super) fn state_of<'s>(
+    states: &'s mut HashMap<String, State>,
+    limit: &Limit,
+    key: &str,
+    now: i64,
+) -> &'s mut State {
+    if states.len() >= MOST_MODELS && !states.contains_key(key) {
+        let oldest =
+            states.iter().filter(|(_, state)| state.out.is_empty()).min_by_key(|(_, state)| state.asked);
+        if let Some(oldest) = oldest.map(|(key, _)| key.clone()) {
+            states.remove(&oldest);
+        }
+    }
+    states.entry(key.to_owned()).or_insert_with(|| State::new(limit, now))
+}
+
+// === impl Rule ===
+
+impl Rule {
+    /// Where a model's requests are counted under this rule; `None`: it does not apply to it. What one model taught
+    /// is no guess at another.
+    pub(super) fn key_for<'m>(&self, model: &'m str) -> Option<&'m str> {
+        let key = self.limit.key_for(model)?;
+        let own = self.limit.source.is_own() && matches!(self.limit.scope, Scope::Each(_));
+        (!own || self.states.contains_key(key)).then_some(key)
+    }
+}
+
+// === impl State ===
+
+impl State {
+    pub(super) fn new(limit: &Limit, now: i64) -> Self {
+        State {
+            count: Count::new(limit, now),
+            amount: limit.amount,
+            source: limit.source,
+            since: None,
+            out: Vec::new(),
+            probe: None,
+            stated: 0,
+            asked: now,
+            dirty: false,
+            evidence: Evidence::default(),
+        }
+    }
+}
+
+// === impl Block ===
+
+impl Block {
+    /// It is over, and one request finds out whether all is well again: the others come after it.
+    pub(super) fn is_tried(&self) -> bool {
+        self.strikes > 0 && self.probe.is_some() && matches!(self.class, RefusalClass::Window(_))
+    }
+
+    pub(super) fn cause(&self) -> Cause {
+        match self.class {
+            RefusalClass::NoAllowance => Cause::NoAllowance,
+            RefusalClass::Payment => Cause::Payment,
+            RefusalClass::ModelGone => Cause::ModelGone,
+            _ => Cause::Cooldown,
+        }
+    }
+}
