@@ -29,6 +29,8 @@ use crate::wire::rope::Rope;
 
 /// How much of a request body awc copies at a time.
 const UPLOAD_PIECE: usize = 128 * 1024;
+/// So much of a whole answer is read before others have their turn.
+const UNINTERRUPTED: usize = 4 * 1024 * 1024;
 /// awc's own bound on connections. Admission is the provider's business; `0` would overflow on 32-bit platforms.
 const AWC_LIMIT: usize = 1 << 20;
 /// awc's own bound on connecting, which must never be the one that strikes.
@@ -318,6 +320,7 @@ impl AnswerBody {
         };
         let mut next = Some(first);
         let mut whole = BytesMut::new();
+        let mut pause = UNINTERRUPTED;
         while let Some(bytes) = next {
             if bytes.len() > limit.saturating_sub(whole.len()) {
                 let cause = format!("its body is larger than {limit} bytes");
@@ -328,6 +331,11 @@ impl AnswerBody {
                 return Ok(bytes);
             }
             whole.extend_from_slice(&bytes);
+            if whole.len() >= pause {
+                // What is always ready would never meet its deadline: timers go on only while nothing runs.
+                pause = whole.len() + UNINTERRUPTED;
+                tokio::task::yield_now().await;
+            }
         }
         Ok(whole.freeze())
     }
