@@ -1,25 +1,20 @@
-//! The HTTP client of one provider: one request out, one answer back, bytes untouched. The only file that names awc.
+//! The HTTP client of one provider: one request out, one answer back, bytes untouched.
 //! It retries nothing but a reused connection that turned out dead, follows no redirect, and has no timeout but the
 //! one for connecting: first token, idle and total belong to whoever reads the answer.
 
+use std::future::poll_fn;
 use std::path::PathBuf;
-use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use actix_web::body::{BodySize, MessageBody};
-use actix_web::error::{ParseError, PayloadError};
-use awc::error::{ConnectError, SendRequestError};
-use bytes::{Bytes, BytesMut};
-use futures_util::StreamExt;
+use bytes::{BufMut, Bytes, BytesMut};
+use http::Method;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{Method, Uri};
+use http::uri::{Authority, PathAndQuery};
 use rustls::pki_types::ServerName;
 
-use super::connect::Target;
-use super::connector::{Connector, FRESH};
+use super::connect::{Target, Wire};
+use super::exchange::Exchange;
 use super::failure::{Failure, FailureKind};
 use super::pool::Pool;
 use super::tls;
@@ -27,14 +22,10 @@ use crate::base_url::BaseUrl;
 use crate::error::{ErrorKind, ProxyError};
 use crate::wire::rope::Rope;
 
-/// How much of a request body awc copies at a time.
-const UPLOAD_PIECE: usize = 128 * 1024;
 /// So much of a whole answer is read before others have their turn.
 const UNINTERRUPTED: usize = 4 * 1024 * 1024;
-/// awc's own bound on connections. Admission is the provider's business; `0` would overflow on 32-bit platforms.
-const AWC_LIMIT: usize = 1 << 20;
-/// awc's own bound on connecting, which must never be the one that strikes.
-const AWC_CONNECT_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
+/// Room for the head of most requests.
+const EXPECTED_HEAD: usize = 1024;
 
 /// What a client needs to know of its provider.
 #[derive(Debug, Clone)]
@@ -52,7 +43,7 @@ pub struct ClientOptions {
 /// A request to the provider.
 #[derive(Debug, Clone)]
 pub struct Outgoing {
-    /// The method; `HEAD` is not allowed.
+    /// The method; `HEAD` and `CONNECT` are not allowed.
     pub method: Method,
     /// Appended to the base URL's path; with its query, and percent-encoded.
     pub path: String,
@@ -76,25 +67,18 @@ pub struct Answer {
 
 /// The body of an answer. Dropping it before its end closes the connection at once.
 pub struct AnswerBody {
-    response: Option<awc::ClientResponse>,
+    exchange: Option<Box<Exchange>>,
     peer: Rc<str>,
 }
 
 /// The HTTP client of one provider. Cheap; not `Send`: it lives and dies on one arbiter.
 pub struct Client {
-    awc: awc::Client,
+    target: Target,
+    pool: Rc<Pool>,
     base_path: String,
-    authority: Authority,
-    fresh_authority: Authority,
     host: HeaderValue,
     user_agent: HeaderValue,
     peer: Rc<str>,
-}
-
-/// A request body that awc copies piece by piece: a large one is never in memory twice.
-struct Upload<I> {
-    length: u64,
-    pieces: I,
 }
 
 // === impl Client ===
@@ -119,21 +103,17 @@ impl Client {
         let peer = format!("{written_host}:{}", base.port);
         let default_port = if base.encrypted { 443 } else { 80 };
         let host = if base.port == default_port { written_host.as_str() } else { peer.as_str() };
-        let authority = |text: &str| {
-            Authority::try_from(text)
-                .map_err(|_| unusable(format!("url `{}` has no valid host", options.url)))
-        };
+        if Authority::try_from(peer.as_str()).is_err() {
+            return Err(unusable(format!("url `{}` has no valid host", options.url)));
+        }
         let header_value = |text: &str, operand: &str| {
             HeaderValue::from_str(text)
                 .map_err(|_| unusable(format!("{operand} holds a character that no header may hold")))
         };
 
-        let target = Target { host: base.host, port: base.port, tls, timeout: options.connect_timeout };
-        let connector = Connector { target: Rc::new(target), pool: Rc::new(Pool::default()) };
         Ok(Client {
-            awc: build_awc(connector),
-            authority: authority(&peer)?,
-            fresh_authority: authority(&format!("{FRESH}@{peer}"))?,
+            target: Target { host: base.host, port: base.port, tls, timeout: options.connect_timeout },
+            pool: Rc::new(Pool::default()),
             host: header_value(host, "url")?,
             user_agent: header_value(&options.user_agent, "the user agent")?,
             base_path: base.path,
@@ -156,23 +136,22 @@ impl Client {
     /// # Errors
     /// As [`Client::send`].
     pub async fn send_telling(&self, request: Outgoing, sending: impl Fn()) -> Result<Answer, ProxyError> {
+        let head = self.head(&request).map_err(|failure| failure.into_error(&self.peer))?;
+        let mut whole = Rope::from(head);
+        whole.append(request.body);
         sending();
-        let result = match self.attempt(&request, &self.authority).await {
+        let result = match self.attempt(whole.clone(), self.pool.take()).await {
             Err(failure) if failure.kind == FailureKind::Stale => {
                 tracing::debug!(peer = %self.peer, "a reused connection was dead; trying once on a fresh one");
                 sending();
-                self.attempt(&request, &self.fresh_authority).await
+                self.attempt(whole, None).await
             }
             result => result,
         };
-        let response = result.map_err(|failure| failure.into_error(&self.peer))?;
-        let status = response.status().as_u16();
-        let body = AnswerBody { response: None, peer: Rc::clone(&self.peer) };
-        let mut headers: HeaderMap =
-            response.headers().iter().map(|(name, value)| (name.clone(), value.clone())).collect();
-
+        let (status, mut headers, exchange) = result.map_err(|failure| failure.into_error(&self.peer))?;
+        let body = AnswerBody { exchange: None, peer: Rc::clone(&self.peer) };
         match content_encoding(&headers) {
-            None => Ok(Answer { status, headers, body: AnswerBody { response: Some(response), ..body } }),
+            None => Ok(Answer { status, headers, body: AnswerBody { exchange: Some(exchange), ..body } }),
             Some(encoding) if status < 300 => Err(Failure::new(
                 FailureKind::Protocol,
                 format!("its content-encoding is `{encoding}`, which was not asked for"),
@@ -187,63 +166,56 @@ impl Client {
         }
     }
 
+    /// Sends the request on this connection, or on a fresh one, and reads the answer's head.
     async fn attempt(
         &self,
-        request: &Outgoing,
-        authority: &Authority,
-    ) -> Result<awc::ClientResponse, Failure> {
-        if request.method == Method::HEAD {
-            return Err(Failure::new(FailureKind::Internal, "head requests are not supported"));
-        }
-        let path = format!("{}{}", self.base_path, request.path);
-        let uri = PathAndQuery::try_from(path)
-            .ok()
-            .filter(|path| path.as_str().starts_with('/'))
-            .and_then(|path| {
-                let builder = Uri::builder().scheme(Scheme::HTTP).authority(authority.clone());
-                builder.path_and_query(path).build().ok()
-            })
-            .ok_or_else(|| {
-                Failure::new(FailureKind::Internal, format!("path `{}` is not percent-encoded", request.path))
-            })?;
+        request: Rope,
+        waiting: Option<Wire>,
+    ) -> Result<(u16, HeaderMap, Box<Exchange>), Failure> {
+        let mut exchange = Box::new(match waiting {
+            Some(wire) => Exchange::reused(wire, &self.pool),
+            None => Exchange::fresh(self.target.dial().await?, &self.pool),
+        });
+        exchange.send(request).await;
+        let (status, headers) = exchange.head().await?;
+        Ok((status, headers, exchange))
+    }
 
-        let mut outgoing = self
-            .awc
-            .request(request.method.clone(), uri)
-            .no_decompress()
-            .insert_header((header::HOST, self.host.clone()))
-            .insert_header((header::USER_AGENT, self.user_agent.clone()));
-        let headers = outgoing.headers_mut();
-        for (name, value) in &request.headers {
-            match name {
-                &header::HOST | &header::USER_AGENT => drop(headers.insert(name.clone(), value.clone())),
-                name if belongs_to_connection(name) => {}
-                name => headers.append(name.clone(), value.clone()),
+    /// The request's head as it goes out (RFC 9112 §3).
+    fn head(&self, request: &Outgoing) -> Result<Bytes, Failure> {
+        let Outgoing { method, path, headers, body } = request;
+        if matches!(*method, Method::HEAD | Method::CONNECT) {
+            return Err(Failure::new(FailureKind::Internal, format!("{method} requests are not supported")));
+        }
+        let target = PathAndQuery::try_from(format!("{}{path}", self.base_path))
+            .ok()
+            .filter(|target| target.as_str().starts_with('/'))
+            .ok_or_else(|| {
+                Failure::new(FailureKind::Internal, format!("path `{path}` is not percent-encoded"))
+            })?;
+        let given = |name: HeaderName, ours| headers.iter().rfind(|(is, _)| *is == name).map_or(ours, |(_, value)| value);
+        let mut head = BytesMut::with_capacity(EXPECTED_HEAD);
+        for piece in [method.as_str(), " ", target.as_str(), " HTTP/1.1"] {
+            head.put_slice(piece.as_bytes());
+        }
+        let mut put = |name: &str, value: &[u8]| {
+            for piece in [b"\r\n", name.as_bytes(), b": ", value] {
+                head.put_slice(piece);
+            }
+        };
+        put("host", given(header::HOST, &self.host).as_bytes());
+        put("user-agent", given(header::USER_AGENT, &self.user_agent).as_bytes());
+        for (name, value) in headers {
+            if !matches!(*name, header::HOST | header::USER_AGENT) && !belongs_to_connection(name) {
+                put(name.as_str(), value.as_bytes());
             }
         }
-        let sending = if request.body.is_empty() && request.method == Method::GET {
-            outgoing.send_body(actix_web::body::None::new())
-        } else {
-            let length = request.body.len() as u64;
-            outgoing.send_body(Upload { length, pieces: request.body.clone().into_pieces(UPLOAD_PIECE) })
-        };
-        sending.await.map_err(|error| failure_of(&error))
+        if *method != Method::GET || !body.is_empty() {
+            put("content-length", body.len().to_string().as_bytes());
+        }
+        head.put_slice(b"\r\n\r\n");
+        Ok(head.freeze())
     }
-}
-
-fn build_awc(connector: Connector) -> awc::Client {
-    // A keep-alive of zero leaves awc's pool empty: ours, in `pool.rs`, holds the connections.
-    let connector = awc::Connector::new()
-        .connector(connector)
-        .timeout(AWC_CONNECT_TIMEOUT)
-        .conn_keep_alive(Duration::ZERO)
-        .limit(AWC_LIMIT);
-    awc::Client::builder()
-        .connector(connector)
-        .disable_timeout()
-        .disable_redirects()
-        .no_default_headers()
-        .finish()
 }
 
 /// Headers that are the connection's business, or that would change what the answer looks like on the wire.
@@ -274,19 +246,6 @@ fn content_encoding(headers: &HeaderMap) -> Option<String> {
         .map(str::to_owned)
 }
 
-fn failure_of(error: &SendRequestError) -> Failure {
-    match error {
-        SendRequestError::Connect(ConnectError::Io(error))
-        | SendRequestError::Send(error)
-        | SendRequestError::Response(ParseError::Io(error)) => Failure::from_io(error),
-        SendRequestError::Response(error) => Failure::new(FailureKind::Protocol, error.to_string()),
-        SendRequestError::Connect(ConnectError::Disconnected) => {
-            Failure::new(FailureKind::Closed, "no answer came")
-        }
-        other => Failure::new(FailureKind::Internal, other.to_string()),
-    }
-}
-
 // === impl AnswerBody ===
 
 impl AnswerBody {
@@ -296,18 +255,12 @@ impl AnswerBody {
     /// # Errors
     /// `Truncated` when the connection ends before the body does, `UpstreamProtocol` when its framing is broken.
     pub async fn chunk(&mut self) -> Option<Result<Bytes, ProxyError>> {
-        let next = self.response.as_mut()?.next().await;
-        match next {
-            Some(Ok(bytes)) => Some(Ok(bytes)),
-            Some(Err(error)) => {
-                self.response = None;
-                Some(Err(body_failure(&error).into_error(&self.peer)))
-            }
-            None => {
-                self.response = None;
-                None
-            }
+        let exchange = self.exchange.as_mut()?;
+        let next = poll_fn(|cx| exchange.poll_chunk(cx)).await;
+        if !matches!(next, Some(Ok(_))) {
+            self.exchange = None;
         }
+        next.map(|result| result.map_err(|failure| failure.into_error(&self.peer)))
     }
 
     /// The whole body, if it has at most `limit` bytes.
@@ -344,35 +297,6 @@ impl AnswerBody {
 impl std::fmt::Debug for AnswerBody {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("AnswerBody").field("peer", &self.peer).finish_non_exhaustive()
-    }
-}
-
-fn body_failure(error: &PayloadError) -> Failure {
-    match error {
-        PayloadError::Io(error) | PayloadError::Incomplete(Some(error)) => {
-            let failure = Failure::from_io(error);
-            match failure.kind {
-                FailureKind::Closed | FailureKind::Stale => {
-                    Failure { kind: FailureKind::Truncated, ..failure }
-                }
-                _ => failure,
-            }
-        }
-        other => Failure::new(FailureKind::Truncated, other.to_string()),
-    }
-}
-
-// === impl Upload ===
-
-impl<I: Iterator<Item = Bytes> + Unpin> MessageBody for Upload<I> {
-    type Error = std::convert::Infallible;
-
-    fn size(&self) -> BodySize {
-        BodySize::Sized(self.length)
-    }
-
-    fn poll_next(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
-        Poll::Ready(self.get_mut().pieces.next().map(Ok))
     }
 }
 

@@ -1,7 +1,4 @@
-//! What can go wrong between us and the upstream, as it travels through awc inside an `io::Error`.
-//! awc flattens causes into its own errors; this one is found again at the other end by downcasting.
-
-use std::{fmt, io};
+//! What can go wrong between us and the upstream.
 
 use crate::error::{ErrorKind, ProxyError};
 
@@ -45,34 +42,6 @@ impl Failure {
         Failure { kind, cause: cause.into() }
     }
 
-    /// The failure that an `io::Error` carries, or else what its kind tells.
-    pub(super) fn from_io(error: &io::Error) -> Self {
-        if let Some(failure) = error.get_ref().and_then(|inner| inner.downcast_ref::<Failure>()) {
-            return failure.clone();
-        }
-        match error.kind() {
-            io::ErrorKind::UnexpectedEof => Failure::new(FailureKind::Truncated, error.to_string()),
-            io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput => {
-                Failure::new(FailureKind::Protocol, error.to_string())
-            }
-            _ => Failure::new(FailureKind::Closed, error.to_string()),
-        }
-    }
-
-    /// Wrapped for its way through awc.
-    pub(super) fn into_io(self) -> io::Error {
-        let kind = match self.kind {
-            FailureKind::Truncated => io::ErrorKind::UnexpectedEof,
-            FailureKind::Protocol => io::ErrorKind::InvalidData,
-            FailureKind::TimedOut => io::ErrorKind::TimedOut,
-            FailureKind::Stale | FailureKind::Closed => io::ErrorKind::ConnectionReset,
-            FailureKind::Resolve | FailureKind::Tcp | FailureKind::Tls | FailureKind::Internal => {
-                io::ErrorKind::Other
-            }
-        };
-        io::Error::new(kind, self)
-    }
-
     /// The error for the request, naming `peer` (`host:port`).
     pub(super) fn into_error(self, peer: &str) -> ProxyError {
         let cause = self.cause;
@@ -110,11 +79,3 @@ impl Failure {
         }
     }
 }
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.cause)
-    }
-}
-
-impl std::error::Error for Failure {}

@@ -1,17 +1,15 @@
-//! Follows one HTTP/1.1 answer on a connection: where its head ends, how long its body is, and whether it is complete.
-//! Pure: bytes in, bytes out; no socket, no clock. What leaves here is a head that says `HTTP/1.0` without hop-by-hop
-//! fields, and then the body with its transfer coding undone; the end of the answer is the end of the stream.
-//!
-//! awc reads that shape right, and only that one: on its own it takes a body that broke off for a complete one, a body
-//! that ends with the connection for an empty one, and a 103 for the answer (awc 3.11, measured 2026-11).
+//! Follows one HTTP/1.1 answer on a connection: where its head ends, how long its body is, and whether it is complete
+//! (RFC 9112). Pure: bytes in, bytes out; no socket, no clock. What leaves here is a head without hop-by-hop fields, and
+//! then the body with its transfer coding undone.
 
 mod chunk;
 mod head;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
 
 use chunk::Chunk;
-use head::{copy_head, garbage, head_end};
+use head::{garbage, head_end, read_head};
 
 /// Longest head, in bytes.
 pub(super) const MAX_HEAD: usize = 64 * 1024;
@@ -49,7 +47,9 @@ enum State {
 pub(super) struct Framing {
     state: State,
     error: Option<FramingError>,
-    head: BytesMut,
+    /// The answer's headers, until they are taken.
+    headers: Option<HeaderMap>,
+    /// So far there is no end of a head in what came of it.
     scanned: usize,
     informational: u8,
     status: u16,
@@ -65,7 +65,7 @@ impl Framing {
         Framing {
             state: State::Head,
             error: None,
-            head: BytesMut::new(),
+            headers: None,
             scanned: 0,
             informational: 0,
             status: 0,
@@ -105,43 +105,41 @@ impl Framing {
         self.is_complete() && self.persistent && !self.overrun
     }
 
-    /// Takes bytes off the wire and appends to `out` what the reader may see of them.
-    pub(super) fn push(&mut self, wire: &[u8], out: &mut BytesMut) {
-        if wire.is_empty() {
-            return;
-        }
-        self.seen = true;
-        if !self.in_head() {
-            self.push_body(wire, out);
-            return;
-        }
-        self.head.extend_from_slice(wire);
-        while self.in_head() {
-            if let Some(error) = garbage(&self.head) {
+    /// Status and headers, once, as soon as they are there; hop-by-hop fields are left out.
+    pub(super) fn take_head(&mut self) -> Option<(u16, HeaderMap)> {
+        self.headers.take().map(|headers| (self.status, headers))
+    }
+
+    /// Takes what came off the wire. As long as the head is incomplete it stays in `wire`, and more is to be added
+    /// behind it; after that what is left in `wire` is the body's, for the reader to take before more is added.
+    pub(super) fn push(&mut self, wire: &mut BytesMut) {
+        self.seen |= !wire.is_empty();
+        while self.in_head() && !wire.is_empty() {
+            if let Some(error) = garbage(wire) {
                 self.fail(error);
                 break;
             }
-            let end = match head_end(&self.head, &mut self.scanned) {
+            let end = match head_end(wire, &mut self.scanned) {
                 Some(end) if end <= MAX_HEAD => end,
-                None if self.head.len() <= MAX_HEAD => return,
+                None if wire.len() <= MAX_HEAD => return,
                 _ => {
                     self.fail(FramingError::Protocol("its head is larger than 64 KB".to_owned()));
                     break;
                 }
             };
-            let head = self.head.split_to(end);
             self.scanned = 0;
-            if let Err(error) = self.read_head(&head, out) {
+            let head = wire.split_to(end).freeze();
+            if let Err(error) = self.read_head(&head) {
                 self.fail(error);
             }
         }
-        let rest = std::mem::take(&mut self.head);
-        self.push_body(&rest, out);
+        let kept = self.body(wire);
+        wire.truncate(kept);
     }
 
     /// Takes bytes of the body in place: what the reader may see moves to the front, and its length is returned.
     /// What lies beyond the answer is dropped, and makes the connection unfit for another.
-    pub(super) fn body(&mut self, bytes: &mut [u8]) -> usize {
+    fn body(&mut self, bytes: &mut [u8]) -> usize {
         let mut kept = 0;
         let mut at = 0;
         while at < bytes.len() {
@@ -205,28 +203,16 @@ impl Framing {
         }
     }
 
-    fn push_body(&mut self, wire: &[u8], out: &mut BytesMut) {
-        let start = out.len();
-        out.extend_from_slice(wire);
-        let kept = match out.get_mut(start..) {
-            Some(fresh) => self.body(fresh),
-            None => 0,
-        };
-        out.truncate(start + kept);
-    }
-
     fn fail(&mut self, error: FramingError) {
         self.state = State::Failed;
         self.persistent = false;
         self.error = Some(error);
     }
 
-    /// Reads one complete head: an informational one is swallowed, the answer's own is written to `out`.
-    fn read_head(&mut self, head: &[u8], out: &mut BytesMut) -> Result<(), FramingError> {
-        let start = out.len();
-        let fields = copy_head(head, out).inspect_err(|_| out.truncate(start))?;
+    /// Reads one complete head: an informational one is swallowed, the answer's own is kept.
+    fn read_head(&mut self, head: &Bytes) -> Result<(), FramingError> {
+        let fields = read_head(head)?;
         if fields.status < 200 {
-            out.truncate(start);
             if fields.status == 101 {
                 return Err(FramingError::Protocol(
                     "it switches protocols, which nobody asked for".to_owned(),
@@ -254,6 +240,7 @@ impl Framing {
                 State::UntilClose
             }
         };
+        self.headers = Some(fields.headers);
         Ok(())
     }
 }

@@ -1,13 +1,12 @@
-//! The wire to a provider: connections, HTTP/1.1 with awc's gaps closed, and what an upstream's refusal means.
+//! The wire to a provider: connections, HTTP/1.1, and what an upstream's refusal means.
 //! It knows no provider, no dialect and no actor; everything here lives on the arbiter that made the [`Client`].
 
 mod classify;
 mod client;
 mod connect;
-mod connector;
+mod exchange;
 mod failure;
 mod framing;
-mod guard;
 mod limits;
 mod pool;
 mod prose;

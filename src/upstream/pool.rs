@@ -1,8 +1,5 @@
 //! Connections of one upstream that wait for the next request. Newest first, so that what is not needed grows old and
 //! is closed; a connection that its peer has closed is noticed within a second and never lingers half closed.
-//!
-//! awc's own pool is left empty on purpose: it takes the oldest connection first, looks at a connection only when it
-//! needs one, and cannot be told to open a fresh one (awc 3.11).
 
 use std::cell::{Cell, RefCell};
 use std::pin::Pin;

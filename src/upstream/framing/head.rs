@@ -1,19 +1,27 @@
-//! The head of an answer: where it ends, what it says of the body, and how it is handed on. It keeps no state.
+//! The head of an answer: where it ends, its headers, and what it says of the body. It keeps no state.
 
-use bytes::BytesMut;
+use bytes::Bytes;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use super::FramingError;
 
 /// What every head we can follow starts with.
 const VERSION: &[u8] = b"HTTP/1.";
 
-/// Most fields that a `Connection` field can name: each is looked for among all lines.
+/// Most fields that a `Connection` field can name: each is looked for among all.
 const MAX_NAMED: usize = 16;
 
-/// How a head says that its body is framed.
-pub(super) struct HeadFields {
+/// Most fields of a head; it is bounded in bytes, too.
+const MAX_FIELDS: usize = 256;
+/// Room for the fields of most answers.
+const EXPECTED_FIELDS: usize = 32;
+
+/// A head, and how it says that its body is framed.
+pub(super) struct Head {
     pub(super) version: u8,
     pub(super) status: u16,
+    /// Less those that concern only the connection.
+    pub(super) headers: HeaderMap,
     pub(super) content_length: Option<u64>,
     pub(super) chunked: bool,
     pub(super) close: bool,
@@ -51,12 +59,11 @@ pub(super) fn head_end(head: &[u8], scanned: &mut usize) -> Option<usize> {
     None
 }
 
-/// Copies a complete head to `out`: as `HTTP/1.0`, and without the fields that concern only this connection.
-pub(super) fn copy_head(head: &[u8], out: &mut BytesMut) -> Result<HeadFields, FramingError> {
+/// Reads a complete head, without the fields that concern only this connection.
+pub(super) fn read_head(head: &Bytes) -> Result<Head, FramingError> {
     let malformed = |what: &str| FramingError::Protocol(what.to_owned());
     let mut lines = Lines { rest: head };
-    let status_line = lines.next().unwrap_or_default();
-    let (version, status) = match status_line {
+    let (version, status) = match lines.next().unwrap_or_default() {
         [b'H', b'T', b'T', b'P', b'/', b'1', b'.', minor @ b'0'..=b'9', b' ', digits @ ..] => {
             let status = digits.get(..3).and_then(decimal).filter(|status| (100..1000).contains(status));
             let ended = matches!(digits.get(3), None | Some(b' '));
@@ -67,90 +74,74 @@ pub(super) fn copy_head(head: &[u8], out: &mut BytesMut) -> Result<HeadFields, F
         }
         _ => return Err(malformed("it does not answer with HTTP/1.1")),
     };
-    let mut fields = HeadFields {
+    let mut read = Head {
         version,
         status: u16::try_from(status).unwrap_or_default(),
+        headers: HeaderMap::with_capacity(EXPECTED_FIELDS),
         content_length: None,
         chunked: false,
         close: false,
     };
     let mut coded = false;
-
-    out.reserve(head.len());
-    out.extend_from_slice(VERSION);
-    out.extend_from_slice(b"0");
-    out.extend_from_slice(status_line.get(VERSION.len() + 1..).unwrap_or_default());
-    out.extend_from_slice(b"\r\n");
-
-    let fields_start = out.len();
     let mut named: Vec<&[u8]> = Vec::new();
-    let mut length_line: Option<&[u8]> = None;
+    let mut length = None;
     for line in lines.take_while(|line| !line.is_empty()) {
-        let Some(colon) = memchr::memchr(b':', line) else {
-            return Err(malformed("a line of its head is no header"));
-        };
+        let no_header = || malformed("a line of its head is no header");
+        let colon = memchr::memchr(b':', line).ok_or_else(no_header)?;
         let (name, value) = line.split_at(colon);
         let value = value.get(1..).unwrap_or_default().trim_ascii();
         if name.is_empty() || name.first().is_some_and(u8::is_ascii_whitespace) {
-            return Err(malformed("a line of its head is no header"));
+            return Err(no_header());
         }
-        match name.trim_ascii_end() {
-            name if name.eq_ignore_ascii_case(b"content-length") => {
-                let length = decimal(value).ok_or_else(|| malformed("its content-length is not a number"))?;
-                if fields.content_length.replace(length).is_some_and(|before| before != length) {
+        let name = HeaderName::from_bytes(name.trim_ascii_end()).map_err(|_| no_header())?;
+        match name {
+            header::CONTENT_LENGTH => {
+                let number = decimal(value).ok_or_else(|| malformed("its content-length is not a number"))?;
+                if read.content_length.replace(number).is_some_and(|before| before != number) {
                     return Err(malformed("it has two content-lengths"));
                 }
-                length_line = Some(line);
+                length = Some(value);
             }
-            name if name.eq_ignore_ascii_case(b"transfer-encoding") => {
-                if fields.version == 0 || coded {
+            header::TRANSFER_ENCODING => {
+                if read.version == 0 || coded {
                     return Err(malformed("it has a transfer-encoding that it may not have"));
                 }
                 coded = true;
-                fields.chunked = value.eq_ignore_ascii_case(b"chunked");
-                if !fields.chunked && !value.eq_ignore_ascii_case(b"identity") {
+                read.chunked = value.eq_ignore_ascii_case(b"chunked");
+                if !read.chunked && !value.eq_ignore_ascii_case(b"identity") {
                     return Err(malformed("its transfer-encoding is not chunked"));
                 }
             }
-            name if name.eq_ignore_ascii_case(b"connection") => {
+            header::CONNECTION => {
                 for option in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
                     if option.eq_ignore_ascii_case(b"close") {
-                        fields.close = true;
+                        read.close = true;
                     } else if !option.eq_ignore_ascii_case(b"keep-alive") && named.len() < MAX_NAMED {
                         named.push(option);
                     }
                 }
             }
-            name if is_hop_by_hop(name) => {}
-            _ => {
-                out.extend_from_slice(line);
-                out.extend_from_slice(b"\r\n");
+            name if is_hop_by_hop(&name) => {}
+            name => {
+                let value =
+                    HeaderValue::from_maybe_shared(head.slice_ref(value)).map_err(|_| no_header())?;
+                if read.headers.len() >= MAX_FIELDS {
+                    return Err(malformed("its head has too many headers"));
+                }
+                read.headers.append(name, value);
             }
         }
     }
-    if !named.is_empty() {
-        let copied = out.split_off(fields_start);
-        leave_out(&named, &copied, out);
+    // A `Connection` field may name others that concern only this connection (RFC 9110 §7.6.1).
+    for name in named.into_iter().filter_map(|name| HeaderName::from_bytes(name).ok()) {
+        read.headers.remove(name);
     }
     // Kept only where it is the framing, so that it can contradict nothing.
-    if let Some(line) = length_line.filter(|_| !fields.chunked && !matches!(fields.status, 204 | 304)) {
-        out.extend_from_slice(line);
-        out.extend_from_slice(b"\r\n");
+    if let Some(value) = length.filter(|_| !read.chunked && !matches!(read.status, 204 | 304)) {
+        let value = HeaderValue::from_maybe_shared(head.slice_ref(value));
+        read.headers.insert(header::CONTENT_LENGTH, value.map_err(|_| malformed("its content-length is not a number"))?);
     }
-    out.extend_from_slice(b"\r\n");
-    Ok(fields)
-}
-
-/// Copies the lines but for the fields of these names: a `Connection` field may name others that concern only this
-/// connection (RFC 9110 §7.6.1). Hardly any answer has one.
-fn leave_out(named: &[&[u8]], lines: &[u8], out: &mut BytesMut) {
-    for line in (Lines { rest: lines }) {
-        let name = line.split(|byte| *byte == b':').next().unwrap_or_default().trim_ascii_end();
-        if !named.iter().any(|hop| name.eq_ignore_ascii_case(hop)) {
-            out.extend_from_slice(line);
-            out.extend_from_slice(b"\r\n");
-        }
-    }
+    Ok(read)
 }
 
 /// The lines of a head, without their ends.
@@ -169,10 +160,8 @@ impl<'a> Iterator for Lines<'a> {
     }
 }
 
-fn is_hop_by_hop(name: &[u8]) -> bool {
-    [b"keep-alive".as_slice(), b"proxy-connection", b"te", b"trailer", b"upgrade"]
-        .iter()
-        .any(|hop| name.eq_ignore_ascii_case(hop))
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    matches!(name.as_str(), "keep-alive" | "proxy-connection" | "te" | "trailer" | "upgrade")
 }
 
 /// A number of decimal digits and nothing else.
