@@ -103,7 +103,7 @@ impl SqliteStore {
         let day = hour_of(batch.at).div_euclid(24);
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let last: Option<i64> =
-            transaction.prepare(LAST_BATCH)?.query_row([batch.journal], |row| row.get(0)).optional()?;
+            transaction.prepare_cached(LAST_BATCH)?.query_row([batch.journal], |row| row.get(0)).optional()?;
         match last {
             Some(last) if last >= batch.number => return Ok(Written::Done),
             Some(_) => {}
@@ -184,9 +184,9 @@ const SET_BATCH: &str = "INSERT INTO written (journal, batch) VALUES (?1, ?2) \
                          ON CONFLICT (journal) DO UPDATE SET batch = excluded.batch";
 
 fn put(transaction: &Transaction<'_>, batch: &Batch) -> rusqlite::Result<()> {
-    transaction.prepare(SET_BATCH)?.execute([batch.journal, batch.number])?;
-    let mut save = transaction.prepare(SAVE)?;
-    let mut forget = transaction.prepare(FORGET)?;
+    transaction.prepare_cached(SET_BATCH)?.execute([batch.journal, batch.number])?;
+    let mut save = transaction.prepare_cached(SAVE)?;
+    let mut forget = transaction.prepare_cached(FORGET)?;
     for change in &batch.ledger {
         match &change.kept {
             Some(kept) => {
@@ -195,7 +195,7 @@ fn put(transaction: &Transaction<'_>, batch: &Batch) -> rusqlite::Result<()> {
             None => forget.execute(params![change.id.provider, change.id.key])?,
         };
     }
-    let mut add = transaction.prepare(COUNT)?;
+    let mut add = transaction.prepare_cached(COUNT)?;
     for UsageRow { id, spent } in &batch.usage {
         add.execute(params![
             id.hour,

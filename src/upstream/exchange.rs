@@ -26,7 +26,7 @@ use crate::wire::rope::Rope;
 /// Room for the first read; what fills it makes the next one larger.
 const FIRST_READ: usize = 8 * 1024;
 /// Most that is read at once.
-const LARGEST_READ: usize = 128 * 1024;
+const LARGEST_READ: usize = 32 * 1024;
 /// With less room than this left, a new buffer is begun.
 const LEAST_ROOM: usize = 1024;
 /// Most pieces of a request that go out in one call.

@@ -770,6 +770,7 @@ fn a_provider_that_is_gone_is_one_line_in_the_log() {
         .args(["serve", "--config"])
         .arg(&path)
         .env_clear()
+        .env("HOME", folder.path())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn();
