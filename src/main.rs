@@ -2,7 +2,6 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use demuxai::cli::{Cli, run};
 
 /// What one thread reads another sends on and frees, and bodies of hundreds of kilobytes come and go with each request.
@@ -12,5 +11,8 @@ use demuxai::cli::{Cli, run};
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
-    ExitCode::from(run(Cli::parse()).code())
+    match Cli::read(std::env::args_os()) {
+        Ok(cli) => ExitCode::from(run(cli).code()),
+        Err(error) => error.exit(),
+    }
 }

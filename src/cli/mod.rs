@@ -6,9 +6,11 @@ pub mod models;
 pub mod serve;
 pub mod status;
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
@@ -53,7 +55,7 @@ impl Exit {
 
 /// One OpenAI-compatible endpoint on your own machine for every AI service you use.
 #[derive(Debug, Parser)]
-#[command(name = "demuxai", version, about, after_help = AFTER_HELP, args_conflicts_with_subcommands = true)]
+#[command(name = "demuxai", version, about, after_help = AFTER_HELP)]
 pub struct Cli {
     /// What to do; without it: serve.
     #[command(subcommand)]
@@ -95,8 +97,9 @@ pub enum Command {
 /// Where the configuration comes from.
 #[derive(Debug, Args, Default)]
 pub struct ConfigArgs {
-    /// Configuration files, later ones win (default: $DEMUXAI_CONFIG_FILE, else the platform's directory).
-    #[arg(long, short, value_name = "FILE", num_args = 1..)]
+    /// A configuration file; may be given several times, later ones win (default: $DEMUXAI_CONFIG_FILE, else the
+    /// platform's directory).
+    #[arg(long, short, value_name = "FILE")]
     pub config: Vec<PathBuf>,
 }
 
@@ -139,16 +142,41 @@ pub struct QuotaArgs {
     pub status: StatusArgs,
 }
 
+// === impl QuotaArgs ===
+
+impl QuotaArgs {
+    /// Which daemon is meant: its configuration files, or its URL.
+    pub fn daemon(&self) -> (ConfigArgs, Option<String>) {
+        let mut config = self.status.files.config.clone();
+        let mut url = self.status.url.clone();
+        if let Some(QuotaCommand::Reset(reset)) = &self.command {
+            config.extend(reset.files.config.iter().cloned());
+            url = reset.url.clone().or(url);
+        }
+        (ConfigArgs { config }, url)
+    }
+}
+
 /// What can be done about quotas.
 #[derive(Debug, Subcommand)]
 pub enum QuotaCommand {
     /// Forget learned limits and pauses; needs the token beside the state file, or `key` of `[admin]`.
-    Reset {
-        /// Of this provider alone.
-        provider: Option<String>,
-        /// Of this model of it alone.
-        model: Option<String>,
-    },
+    Reset(ResetArgs),
+}
+
+/// What is to be forgotten, and by which daemon.
+#[derive(Debug, Args)]
+pub struct ResetArgs {
+    /// Of this provider alone.
+    pub provider: Option<String>,
+    /// Of this model of it alone.
+    pub model: Option<String>,
+    /// Where the configuration comes from, which says where demuxai listens.
+    #[command(flatten)]
+    pub files: ConfigArgs,
+    /// Where demuxai is, instead of what the configuration says.
+    #[arg(long, value_name = "URL")]
+    pub url: Option<String>,
 }
 
 /// Options of `demo`.
@@ -168,6 +196,100 @@ pub struct InitArgs {
     /// Replace a file that is there already.
     #[arg(long)]
     pub force: bool,
+}
+
+// === impl Cli ===
+
+impl Cli {
+    /// Reads the words of a command line, the program's name first.
+    ///
+    /// # Errors
+    /// What is wrong with them, or what was asked for with `--help` or `--version`.
+    pub fn read(words: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
+        let words: Vec<OsString> = words.into_iter().collect();
+        let cli = Cli::try_parse_from(&words).map_err(|error| with_remedy(error, &words))?;
+        cli.settled()
+    }
+
+    /// The options before a command become the command's own, the files before those behind it.
+    fn settled(mut self) -> Result<Cli, clap::Error> {
+        let ServeArgs { files, listen } = std::mem::take(&mut self.serve);
+        let mut unwanted = Vec::new();
+        let own = match &mut self.command {
+            None => {
+                self.serve = ServeArgs { files, listen };
+                return Ok(self);
+            }
+            Some(Command::Serve(args)) => {
+                args.listen = args.listen.or(listen);
+                Some(&mut args.files)
+            }
+            Some(other) => {
+                unwanted.extend(listen.map(|_| "--listen <ADDR>"));
+                other.files()
+            }
+        };
+        match own {
+            Some(own) => own.config.splice(..0, files.config).for_each(drop),
+            None if !files.config.is_empty() => unwanted.push("--config <FILE>"),
+            None => {}
+        }
+        match (self.command.as_ref(), unwanted.first()) {
+            (Some(command), Some(option)) => {
+                let text = format!("the subcommand '{}' cannot be used with '{option}'", command.word());
+                Err(Cli::command().error(ErrorKind::ArgumentConflict, text))
+            }
+            _ => Ok(self),
+        }
+    }
+}
+
+/// Words behind a file's name are no more files: it says how to name several.
+fn with_remedy(mut error: clap::Error, words: &[OsString]) -> clap::Error {
+    let stray = [ContextKind::InvalidArg, ContextKind::InvalidSubcommand].iter().find_map(|kind| match error
+        .get(*kind)
+    {
+        Some(ContextValue::String(word)) if !word.starts_with('-') => Some(word.clone()),
+        _ => None,
+    });
+    let named = words.iter().any(|word| {
+        let word = word.to_string_lossy();
+        word.starts_with("--config") || (word.starts_with("-c") && !word.starts_with("--"))
+    });
+    if let Some(stray) = stray.filter(|_| named) {
+        let tip = format!("each configuration file needs an option of its own: `-c FILE -c {stray}`");
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+    }
+    error
+}
+
+// === impl Command ===
+
+impl Command {
+    /// The word that asks for it.
+    fn word(&self) -> &'static str {
+        match self {
+            Command::Serve(_) => "serve",
+            Command::Check(_) => "check",
+            Command::Models(_) => "models",
+            Command::Status(_) => "status",
+            Command::Quota(_) => "quota",
+            Command::Demo(_) => "demo",
+            Command::Init(_) => "init",
+            Command::Completions { .. } => "completions",
+        }
+    }
+
+    /// Its configuration files, if it reads any.
+    fn files(&mut self) -> Option<&mut ConfigArgs> {
+        match self {
+            Command::Serve(args) => Some(&mut args.files),
+            Command::Check(files) | Command::Models(files) => Some(files),
+            Command::Status(args) => Some(&mut args.files),
+            Command::Quota(args) => Some(&mut args.status.files),
+            Command::Demo(_) | Command::Init(_) | Command::Completions { .. } => None,
+        }
+    }
 }
 
 /// Runs what was asked for.
@@ -228,11 +350,72 @@ mod tests {
         Cli::command().debug_assert();
     }
 
+    fn read(words: &str) -> Result<Cli, clap::Error> {
+        Cli::read(words.split(' ').map(OsString::from))
+    }
+
     #[test]
     fn without_a_command_it_serves_and_takes_its_options() {
-        let cli = Cli::parse_from(["demuxai", "--listen", "127.0.0.1:0", "--config", "a.toml", "b.toml"]);
+        let cli = read("demuxai --listen 127.0.0.1:0 --config a.toml -c b.toml").unwrap();
         assert!(cli.command.is_none());
         assert_eq!(cli.serve.listen, "127.0.0.1:0".parse().ok());
-        assert_eq!(cli.serve.files.config.len(), 2);
+        assert_eq!(cli.serve.files.config, [PathBuf::from("a.toml"), PathBuf::from("b.toml")]);
+    }
+
+    #[test]
+    fn a_file_before_a_command_does_not_swallow_it_nor_get_lost() {
+        for words in [
+            "demuxai -c a -c b serve",
+            "demuxai -c a serve -c b",
+            "demuxai check -c a -c b",
+            "demuxai -c a check -c b",
+            "demuxai --config=a models --config b",
+            "demuxai -c a status -c b",
+            "demuxai quota -c a -c b",
+        ] {
+            let mut cli = read(words).unwrap();
+            let files = cli.command.as_mut().and_then(Command::files).map(|files| &files.config);
+            assert_eq!(files, Some(&vec![PathBuf::from("a"), PathBuf::from("b")]), "{words}");
+        }
+        let Some(Command::Serve(serve)) = read("demuxai --listen 127.0.0.1:0 serve").unwrap().command else {
+            panic!("it serves")
+        };
+        assert_eq!(serve.listen, "127.0.0.1:0".parse().ok());
+    }
+
+    #[test]
+    fn a_reset_takes_its_options_wherever_they_stand() {
+        for words in [
+            "demuxai -c a quota -c b --url u reset -c c groq",
+            "demuxai -c a -c b quota reset groq -c c --url u",
+        ] {
+            let Some(Command::Quota(args)) = read(words).unwrap().command else { panic!("{words}") };
+            let (files, url) = args.daemon();
+            let named: Vec<_> = files.config.iter().map(|file| file.display().to_string()).collect();
+            assert_eq!((named, url.as_deref()), (["a", "b", "c"].map(str::to_owned).to_vec(), Some("u")));
+        }
+    }
+
+    #[test]
+    fn a_second_word_behind_an_option_is_not_taken_for_a_file() {
+        for words in ["demuxai -c a b", "demuxai check --config a b", "demuxai models -c a b"] {
+            let said = read(words).unwrap_err().to_string();
+            assert!(said.contains("'b'") && said.contains("-c FILE -c b"), "{words}: {said}");
+        }
+        let said = read("demuxai serv").unwrap_err().to_string();
+        assert!(said.contains("'serve'") && !said.contains("-c FILE"), "{said}");
+    }
+
+    #[test]
+    fn an_option_that_a_command_would_ignore_is_refused() {
+        for (words, option) in [
+            ("demuxai -c a init", "--config"),
+            ("demuxai -c a demo", "--config"),
+            ("demuxai --listen 127.0.0.1:0 check", "--listen"),
+            ("demuxai --listen 127.0.0.1:0 demo", "--listen"),
+        ] {
+            let error = read(words).unwrap_err();
+            assert!(error.exit_code() == 2 && error.to_string().contains(option), "{words}: {error}");
+        }
     }
 }

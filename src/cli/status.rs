@@ -50,15 +50,16 @@ pub fn run(args: &StatusArgs) -> Exit {
 
 /// Prints the limits, or has the daemon forget what it learned of them.
 pub fn quota(args: &QuotaArgs) -> Exit {
-    let Some(QuotaCommand::Reset { provider, model }) = &args.command else {
+    let Some(QuotaCommand::Reset(reset)) = &args.command else {
         return run(&args.status);
     };
-    let (url, key) = match daemon(args.status.url.as_deref(), &args.status.files) {
+    let (files, url) = args.daemon();
+    let (url, key) = match daemon(url.as_deref(), &files) {
         Ok(found) => found,
         Err(exit) => return exit,
     };
     let mut path = "/demuxai/quota/reset?".to_owned();
-    for (name, value) in [("provider", provider), ("model", model)] {
+    for (name, value) in [("provider", &reset.provider), ("model", &reset.model)] {
         if let Some(value) = value {
             path.push_str(&format!("{name}={}&", utf8_percent_encode(value, NON_ALPHANUMERIC)));
         }

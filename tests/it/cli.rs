@@ -59,6 +59,7 @@ fn an_unknown_option_command_or_address_is_exit_2_and_says_what_there_is() {
         (&["--listen", "6041"], "socket address"),
         (&["completions", "tcsh"], "bash"),
         (&["demo", "--config", "x"], "--config"),
+        (&["check", "--config", "x", "y"], "-c FILE -c y"),
     ] {
         let ended = home.run(arguments);
         exits(&ended, 2);
@@ -316,8 +317,10 @@ fn the_platform_s_directory_the_variable_and_the_option_are_read_in_this_order_o
     let home = home.with("DEMUXAI_CONFIG_FILE", variable.to_str().unwrap());
     assert_eq!(served(home.run(&["check"])), ["from-variable"]);
     assert_eq!(served(home.run(&["check", "--config", option.to_str().unwrap()])), ["from-option"]);
-    let both = ["check", "--config", option.to_str().unwrap(), variable.to_str().unwrap()];
-    assert_eq!(served(home.run(&both)), ["from-option", "from-variable"]);
+    let (first, second) = (option.to_str().unwrap(), variable.to_str().unwrap());
+    for both in [["check", "-c", first, "-c", second], ["-c", first, "check", "-c", second]] {
+        assert_eq!(served(home.run(&both)), ["from-option", "from-variable"]);
+    }
 }
 
 #[test]
