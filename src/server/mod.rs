@@ -26,6 +26,7 @@ use actix_web::http::header::{
 };
 use actix_web::http::{ConnectionType, Method};
 use actix_web::{HttpMessage, HttpRequest, HttpResponse, web};
+use futures_util::StreamExt;
 use http::header::HeaderName;
 use tracing::info;
 use tracing_actix_web::RequestId;
@@ -97,7 +98,7 @@ async fn dispatch(request: &HttpRequest, payload: web::Payload, edge: &Edge, id:
         Route::Health => return status::health(),
         Route::Ready => return status::ready(edge),
         Route::Status => return status(request, edge, &id),
-        Route::ForgetLimits => return forget(request, edge, &id),
+        Route::ForgetLimits => return forget(request, payload, edge, &id).await,
         Route::WrongMethod(allowed) => return allow(refuse(edge, &id, &wrong_method(allowed)), allowed),
         Route::Unknown => return refuse(edge, &id, &unknown(request)),
         // Prometheus on this machine needs no key; what is measured is not for everyone in the network.
@@ -167,7 +168,7 @@ fn status(request: &HttpRequest, edge: &Edge, id: &str) -> HttpResponse {
 }
 
 /// Changing wants the key of `[admin]`, and is nothing for pages in a browser (design §11).
-fn forget(request: &HttpRequest, edge: &Edge, id: &str) -> HttpResponse {
+async fn forget(request: &HttpRequest, mut payload: web::Payload, edge: &Edge, id: &str) -> HttpResponse {
     let given = gate::given_key(|name| header(request, name));
     let allowed = gate::check_admin(edge.admin_key.as_deref(), given).and_then(|()| {
         match request.headers().contains_key(ORIGIN) {
@@ -176,7 +177,10 @@ fn forget(request: &HttpRequest, edge: &Edge, id: &str) -> HttpResponse {
         }
     });
     match allowed {
-        Ok(()) => status::forget(edge, request.query_string()),
+        Ok(()) => {
+            let has_body = payload.next().await.is_some();
+            status::forget(edge, request.query_string(), has_body)
+        }
         Err(error) => refuse(edge, id, &error),
     }
 }

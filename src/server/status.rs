@@ -137,15 +137,23 @@ fn block(view: &BlockView) -> Value {
 /// Of whom limits are to be forgotten.
 #[derive(serde::Deserialize)]
 struct Forgotten {
+#[serde(deny_unknown_fields)]
     provider: Option<String>,
     model: Option<String>,
 }
 
-/// Forgets what was learned of limits: of all providers, or of `provider`, and of one `model` of it.
-pub fn forget(edge: &Edge, query: &str) -> HttpResponse {
+/// Forgets what was learned of limits: of all providers, or of `provider`, and of one `model` of it. Who names them
+/// elsewhere than in the query, or otherwise, means less than all.
+pub fn forget(edge: &Edge, query: &str, has_body: bool) -> HttpResponse {
+    const MEANT: &str =
+        "say what is to be forgotten in the query: ?provider=ID&model=MODEL, or neither for all";
+    let refused =
+        |why: &str| error_response(&ProxyError::new(ErrorKind::InvalidRequest, format!("{why}; {MEANT}")));
+    if has_body {
+        return refused("a body is not read here");
+    }
     let Ok(web::Query(Forgotten { provider, model })) = web::Query::from_query(query) else {
-        let text = "the query cannot be read; it may have `provider` and `model`";
-        return error_response(&ProxyError::new(ErrorKind::InvalidRequest, text));
+        return refused("the query cannot be read");
     };
     let table = edge.routes.table();
     let meant: Vec<_> = table

@@ -135,6 +135,33 @@ fn a_wait_that_was_asked_for_is_kept_shown_and_forgotten_on_demand() {
 }
 
 #[test]
+fn a_reset_of_one_model_is_not_taken_for_one_of_all() {
+    let fake = upstream(|_| Answer::json(429).header("retry-after", "300").body(SLOW_DOWN));
+    let proxy = daemon(&fake, "", "[admin]\nkey = \"changes\"");
+    assert_eq!(proxy.post(PATH, &chat("up/m")).status, 429);
+    let reset = |query: &str, body: &str| {
+        let path = format!("/demuxai/quota/reset{query}");
+        let headers = [("authorization", "Bearer changes"), ("content-type", "application/json")];
+        client::open(proxy.address, "POST", &path, &headers, body.as_bytes()).finish()
+    };
+    let put_off = || proxy.status_of("up")["put_off"].as_array().map(Vec::len);
+    for (query, body) in [
+        ("", r#"{"provider":"up","model":"other"}"#),
+        ("", "{}"),
+        ("", "provider=up"),
+        ("?provider=up", "{"),
+        ("?provider=up&modle=other", ""),
+        ("?providers=up", ""),
+    ] {
+        let answer = reset(query, body);
+        assert_eq!((answer.status, put_off()), (400, Some(1)), "{query} {body}: {}", answer.text());
+        assert!(answer.error().contains("?provider=ID&model=MODEL"), "{}", answer.error());
+    }
+    assert_eq!((reset("?provider=up&model=other", "").status, put_off()), (200, Some(1)));
+    assert_eq!((reset("?provider=up&model=m", "").status, put_off()), (200, Some(0)));
+}
+
+#[test]
 fn who_waited_in_vain_is_not_said_to_wait() {
     let fake = upstream(|_| Script::new().gate("go").then(Answer::json(200).body(WORDS)));
     let proxy = daemon(&fake, "max_in_flight = 1\nmax_wait = \"100ms\"", "");
