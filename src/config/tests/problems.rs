@@ -229,6 +229,10 @@ fn problems_of_groups() {
 type = "mistral"
 api_key = "k"
 [groups.a]
+  { requests = 3, per = "request" },
+  { input_tokens = 3, per = "request", window = "fixed" },
+  { tokens = 7, per = "week", window = "calendar", time_zone = "Mars/Olympus_Mons" },
+  { output_tokens = 8, per = "request" },
 type = "failovr"
 members = ["mistral"]
 [groups.b]

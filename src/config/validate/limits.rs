@@ -1,5 +1,7 @@
 //! Limits of providers and clients: checked thoroughly here, enforced by the quota ledger.
 
+use jiff::tz::TimeZone;
+
 use super::super::place::index_step;
 use super::super::quantity;
 use super::super::settings::Limit;
@@ -88,7 +90,7 @@ fn window(
         "\"minute\", \"hour\", \"day\", \"week\", \"month\", or a length such as \"5h\" (1 s to 366 days)";
     match spec.per.as_deref() {
         None => check.missing(per_path, format!("is missing: write {forms}")),
-        Some("request") => {}
+        Some("request") => ceiling(check, spec, fault),
         Some(per) if !quantity::is_window(per) => fault(check, "per", format!("not a window; write {forms}")),
         Some(per) => {
             let calendar = spec.window == Some(Window::Calendar);
@@ -111,17 +113,34 @@ fn window(
             fault(
                 check,
                 "time_zone",
-                "not a time zone; write \"UTC\" or one such as \"America/Los_Angeles\"".to_owned(),
+                "no time zone has this name; write \"UTC\" or one such as \"America/Los_Angeles\"".to_owned(),
             );
         }
     }
 }
 
-/// Whether it has the form of an IANA name; whether there is such a zone the ledger finds out.
+/// A ceiling on the size of one request: it counts tokens, and has no window.
+fn ceiling(
+    check: &mut Check<'_>,
+    spec: &LimitSpec,
+    fault: &mut impl FnMut(&mut Check<'_>, &'static str, String),
+) {
+    if spec.requests.is_some() {
+        let text = "one request is always one request: write per = \"minute\" or the like; a ceiling on its size is \
+                    of input_tokens, output_tokens or tokens";
+        fault(check, "per", text.to_owned());
+    }
+    if spec.window.is_some() {
+        fault(check, "window", "has no meaning for one request; leave it out".to_owned());
+    }
+}
+
+/// Whether there is such a time zone. What has not the form of an IANA name is not looked up.
 fn is_zone(text: &str) -> bool {
     let inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '+');
     let part = |part: &str| part.starts_with(|c: char| c.is_ascii_alphabetic()) && part.chars().all(inner);
-    text.len() <= 64 && text.split('/').count() <= 3 && text.split('/').all(part)
+    let is_name = text.len() <= 64 && text.split('/').count() <= 3 && text.split('/').all(part);
+    is_name && TimeZone::get(text).is_ok()
 }
 
 fn window_name(window: Window) -> &'static str {
