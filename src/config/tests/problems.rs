@@ -194,6 +194,22 @@ level = "loud"
 }
 
 #[test]
+fn a_group_with_a_providers_id_is_told_of_both_places_and_not_that_it_contains_itself() {
+    let text = "[providers.coder]\ntype = 'ollama'\n[groups.coder]\ntype = 'failover'\nmembers = ['coder/m']";
+    let told =
+        "3:9: groups.coder: the id is taken by providers.coder (DIR/demuxai.toml:1); rename one of them";
+    let report = Case::of(text).report();
+    assert!(report.contains(told) && report.lines().count() == 3, "{report}");
+}
+
+#[test]
+fn limits_of_keys_are_not_taken_for_enforced() {
+    let config = Case::of("[keys.a]\nkey = 'k'\nlimits = [{ requests = 5, per = 'day' }]").config();
+    let told = "keys.a.limits: checked, but not enforced in this version".to_owned();
+    assert!(config.notes.contains(&told), "{:?}", config.notes);
+}
+
+#[test]
 fn problems_of_limits() {
     reported!(
         r#"

@@ -8,12 +8,13 @@ use super::{Check, limits};
 /// All clients' keys that are valid.
 pub(super) fn all(check: &mut Check<'_>, spec: &Spec) -> Vec<ClientKey> {
     let mut keys: Vec<ClientKey> = Vec::new();
-    let mut limited = false;
     for (id, entry) in check.entries::<KeySpec>("keys", &spec.keys) {
         let path = ["keys", id.as_str()];
         let models = check.globs(&["keys", &id, "models"], entry.models.as_ref());
         limits::all(check, &["keys", &id, "limits"], &entry.limits);
-        limited |= !entry.limits.is_empty();
+        if !entry.limits.is_empty() {
+            check.note(&["keys", &id, "limits"], "checked, but not enforced in this version");
+        }
         let Some(key) = required(check, &["keys", &id, "key"], entry.key.as_ref()) else { continue };
         if let Some(other) = keys.iter().find(|known| known.key.matches(key.expose())) {
             let message = format!("is the same key as keys.{}; each client needs its own", other.id);
@@ -21,9 +22,6 @@ pub(super) fn all(check: &mut Check<'_>, spec: &Spec) -> Vec<ClientKey> {
             continue;
         }
         keys.push(ClientKey { id, key, models });
-    }
-    if limited {
-        check.notes.push("limits of [keys] are checked but not enforced in this version".to_owned());
     }
     keys
 }
