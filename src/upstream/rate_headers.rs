@@ -12,6 +12,8 @@ use crate::quota::{Period, Statement, Unit};
 
 /// No upstream may put us off for longer.
 pub(super) const LONGEST: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// What is longer than any window there is, is no wait but a mistake, or another word for "never".
+const ABSURD: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 /// Larger numbers are no limits but nonsense.
 const MOST: u64 = 1 << 50;
 
@@ -307,11 +309,11 @@ fn count(text: &str) -> Option<u64> {
 
 /// How long from now, in any of the forms there are: a Go duration (`2m59.56s`, `825ms`), seconds (`57`, `11726.28`),
 /// seconds or milliseconds since the epoch (by their size), RFC 3339, an HTTP date. A moment that is past is zero,
-/// nothing is longer than 30 days, and what is none of these is `None`.
+/// nothing is longer than 30 days, and what is none of these, or more than a year away, is `None`.
 pub fn wait(text: &str, now: SystemTime) -> Option<Duration> {
     let text = text.trim();
     if let Some(number) = decimal(text) {
-        return Some(number_of(number, now));
+        return number_of(number, now);
     }
     let found = go_duration(text).or_else(|| {
         let moment = text
@@ -321,7 +323,11 @@ pub fn wait(text: &str, now: SystemTime) -> Option<Duration> {
             .or_else(|| httpdate::parse_http_date(text).ok())?;
         Some(moment.duration_since(now).unwrap_or(Duration::ZERO))
     })?;
-    Some(found.min(LONGEST))
+    bounded(found)
+}
+
+fn bounded(wait: Duration) -> Option<Duration> {
+    (wait <= ABSURD).then(|| wait.min(LONGEST))
 }
 
 /// When the upstream says that a retry makes sense: `retry-after-ms`, else `Retry-After` in any form of [`wait`].
@@ -329,7 +335,7 @@ pub fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let milliseconds = text("retry-after-ms").and_then(decimal);
     match milliseconds {
-        Some(number) => Some(number_of(number / 1000.0, now)),
+        Some(number) => number_of(number / 1000.0, now),
         None => wait(text(RETRY_AFTER.as_str())?, now),
     }
 }
@@ -342,7 +348,7 @@ fn decimal(text: &str) -> Option<f64> {
 }
 
 /// Seconds from now, or seconds or milliseconds since the epoch, by the size of the number.
-fn number_of(number: f64, now: SystemTime) -> Duration {
+fn number_of(number: f64, now: SystemTime) -> Option<Duration> {
     let since_epoch = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64();
     let seconds = if number < 1e9 {
         number
@@ -351,7 +357,7 @@ fn number_of(number: f64, now: SystemTime) -> Duration {
     } else {
         number / 1000.0 - since_epoch
     };
-    Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(LONGEST).min(LONGEST)
+    Duration::try_from_secs_f64(seconds.max(0.0)).ok().and_then(bounded)
 }
 
 /// A duration as Go prints it: numbers, each with a unit.
@@ -367,7 +373,7 @@ fn go_duration(text: &str) -> Option<Duration> {
         seconds += number * scale;
         rest = tail.strip_prefix(unit)?;
     }
-    (!text.is_empty()).then(|| Duration::try_from_secs_f64(seconds).unwrap_or(LONGEST))
+    (!text.is_empty()).then(|| Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX))
 }
 
 #[cfg(test)]
