@@ -72,6 +72,8 @@ struct Stand {
     probe: bool,
     /// Asked again because it failed for a moment, not because it has no capacity.
     retry: bool,
+    /// It is being asked now.
+    asked: bool,
 }
 
 /// What the next round waits for.
@@ -142,6 +144,10 @@ impl Walk<'_> {
                     let text =
                         format!("group `{}` did not answer within {limit:?} (its `timeout`)", group.id);
                     let mut error = ProxyError::new(ErrorKind::Timeout, text);
+                    let asked = self.stands.iter().zip(&group.members).filter(|(stand, _)| stand.asked);
+                    for (_, member) in asked {
+                        self.trail.failed(&member.label, &error);
+                    }
                     error.attempts = self.trail.hops().to_vec();
                     Err(error)
                 }
@@ -285,6 +291,9 @@ impl Walk<'_> {
         }
         let call = Call { round: Some(round.clone()), ..self.calls.get(index)?.clone() };
         let answered = member.backend.forward(call);
+        if let Some(stand) = self.stands.get_mut(index) {
+            stand.asked = true;
+        }
         Some(if self.call.so_far.is_some() {
             answered.and_then(refuse_mute).boxed()
         } else if self.group.fail_on.names_empty() {
@@ -317,6 +326,7 @@ impl Walk<'_> {
         let (Some(member), Some(stand)) = (self.group.members.get(index), self.stands.get_mut(index)) else {
             return Some(error);
         };
+        stand.asked = false;
         self.trail.failed(&member.label, &error);
         self.left = Some((index, error.kind.label()));
         let unsent = error.denial.is_some() && error.attempts.iter().all(|hop| is_unsent(hop.label));

@@ -196,6 +196,19 @@ fn without_quota_in_the_way_it_is_a_503() {
 }
 
 #[test]
+fn a_group_that_gives_up_does_not_keep_to_itself_whom_it_asked() {
+    let (bad, slow) = (failing(500), upstream(|_| Script::new().gate("never")));
+    for kind in ["failover", "race"] {
+        let group =
+            format!("[groups.g]\ntype = \"{kind}\"\nmembers = [\"a/m\", \"b/m\"]\ntimeout = \"300ms\"\n");
+        let proxy = daemon(&[&bad, &slow], &group);
+        let answer = ask(&proxy, "g");
+        assert_eq!(answer.status, 504, "{}", answer.text());
+        assert_eq!(answer.header("x-demuxai-attempts"), Some("a/m upstream_status, b/m timeout"), "{kind}");
+    }
+}
+
+#[test]
 fn round_robin_takes_turns_by_weight() {
     let (one, other) = (good("a"), good("b"));
     let proxy = daemon(
