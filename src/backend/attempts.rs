@@ -168,7 +168,7 @@ impl Walk<'_> {
             let outcome = if turn == 0 {
                 self.round(&round, &outlooks).await
             } else {
-                let outlooks = self.group.outlooks(&self.calls);
+                let outlooks = self.group.outlooks(&self.call.model, &self.calls);
                 self.round(&round, &outlooks).await
             };
             if let Some(outcome) = outcome {
@@ -265,7 +265,7 @@ impl Walk<'_> {
 
     /// Leaves out the members that cannot serve the request at all, before anybody is asked, and says why.
     fn skip_those_that_cannot(&mut self) -> Vec<Result<Outlook, String>> {
-        let outlooks = self.group.outlooks(&self.calls);
+        let outlooks = self.group.outlooks(&self.call.model, &self.calls);
         for ((stand, member), outlook) in self.stands.iter_mut().zip(&self.group.members).zip(&outlooks) {
             if let Err(reason) = outlook {
                 stand.out = true;

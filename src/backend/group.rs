@@ -112,7 +112,7 @@ impl Backend for GroupBackend {
 
     fn outlook(&self, call: &Call) -> Result<Outlook, String> {
         let calls: Vec<Call> = self.group.members.iter().map(|member| member.call(call, None)).collect();
-        let outlooks = self.group.outlooks(&calls);
+        let outlooks = self.group.outlooks(&call.model, &calls);
         let mut reasons = Vec::new();
         let mut best: Option<Outlook> = None;
         for (member, outlook) in self.group.members.iter().zip(outlooks) {
@@ -173,13 +173,26 @@ fn stay_in_one_space(outlooks: &mut [Result<Outlook, String>]) {
     }
 }
 
+// === impl Member ===
+
+impl Member {
+    /// Whether it may answer a request for this model: what names another one is no answer to it.
+    pub fn takes(&self, asked: &str) -> bool {
+        asked.is_empty() || self.model.as_deref().is_none_or(|own| same_model(own, asked))
+    }
+}
+
 // === impl Group ===
 
 impl Group {
-    /// How each member stands towards its call, or why it cannot serve it at all.
-    pub(super) fn outlooks(&self, calls: &[Call]) -> Vec<Result<Outlook, String>> {
-        let mut outlooks: Vec<Result<Outlook, String>> =
-            self.members.iter().zip(calls).map(|(member, call)| member.backend.outlook(call)).collect();
+    /// How each member stands towards its call, or why it cannot serve it at all; `asked` is the model that was asked
+    /// for, if one was.
+    pub(super) fn outlooks(&self, asked: &str, calls: &[Call]) -> Vec<Result<Outlook, String>> {
+        let of = |(member, call): (&Member, &Call)| match member.takes(asked) {
+            true => member.backend.outlook(call),
+            false => Err(format!("names a model of its own, which is not `{asked}`")),
+        };
+        let mut outlooks: Vec<Result<Outlook, String>> = self.members.iter().zip(calls).map(of).collect();
         let embeds = calls.first().is_some_and(|call| call.request.task == Task::Embedding);
         if embeds && !self.same_space {
             stay_in_one_space(&mut outlooks);

@@ -65,6 +65,14 @@ struct Replica {
     gone: watch::Sender<bool>,
 }
 
+/// Why a group's request means no model here.
+struct Unoffered {
+    /// There is no such model, or it is excluded; else it is only not clear which one is meant.
+    absent: bool,
+    /// In words that follow the provider's name.
+    reason: String,
+}
+
 /// Tells the world about one actor's falls.
 struct Falls {
     about: Arc<About>,
@@ -219,13 +227,16 @@ impl Provider {
 
     /// The model that a group's request means here: what is listed under that id, or under the one name that is the
     /// same model's elsewhere.
-    fn offered(&self, asked: &str) -> Result<Arc<str>, String> {
+    fn offered(&self, asked: &str) -> Result<Arc<str>, Unoffered> {
+        let unclear = |reason: String| Unoffered { absent: false, reason };
+        let absent = |reason: String| Unoffered { absent: true, reason };
         if asked.is_empty() {
-            return Err("no model was named; ask for GROUP/MODEL, or name one in `members`".to_owned());
+            let text = "no model was named; ask for GROUP/MODEL, or name one in `members`";
+            return Err(unclear(text.to_owned()));
         }
         let models = self.vitals.models.load();
         if !models.allows(asked) {
-            return Err(format!("excludes `{asked}`"));
+            return Err(absent(format!("excludes `{asked}`")));
         }
         if let Some(model) = models.find(asked) {
             return Ok(Arc::from(model.id.as_str()));
@@ -235,11 +246,16 @@ impl Provider {
             (Some(model), None) => Ok(Arc::from(model.id.as_str())),
             // No list that could deny it.
             (None, _) if models.fetched().is_none() || self.about.facts.open_list => Ok(Arc::from(asked)),
-            (None, _) => Err(format!("does not list `{asked}`")),
+            (None, _) => Err(absent(format!("does not list `{asked}`"))),
             (Some(one), Some(other)) => {
-                Err(format!("lists several models of that name: `{}`, `{}`", one.id, other.id))
+                Err(unclear(format!("lists several models of that name: `{}`, `{}`", one.id, other.id)))
             }
         }
+    }
+
+    /// Whether it has no model that a group's request for this one could mean, as far as is known.
+    pub fn lacks(&self, asked: &str) -> bool {
+        self.offered(asked).is_err_and(|unoffered| unoffered.absent)
     }
 
     /// What its owner said when it was shut down for good.
@@ -349,7 +365,7 @@ impl Backend for Provider {
     }
 
     fn outlook(&self, call: &Call) -> Result<Outlook, String> {
-        let model = self.offered(&call.model)?;
+        let model = self.offered(&call.model).map_err(|unoffered| unoffered.reason)?;
         if let Some(text) = self.obituary() {
             return Err(text);
         }
@@ -386,7 +402,7 @@ impl Backend for Provider {
             return match this.offered(&call.model) {
                 Ok(model) if call.so_far.is_some() => this.go_on(Call { model, ..call }),
                 Ok(model) => this.attempt(Call { model, ..call }),
-                Err(reason) => {
+                Err(Unoffered { reason, .. }) => {
                     let text = format!("`{}` {reason}", self.about.id);
                     ready(Err(ProxyError::new(ErrorKind::Unsupported, text))).boxed()
                 }

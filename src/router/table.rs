@@ -1,9 +1,11 @@
 //! The routing table: an immutable picture of all backends, and what a model id means in it.
 //! The RouterActor makes a new one when something changes; everyone else only reads.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Instant;
+
+use futures_util::future::join_all;
 
 use crate::backend::Backend;
 use crate::backend::group::GroupBackend;
@@ -83,7 +85,7 @@ impl Table {
         match model_id::parse(text, |id| self.is_backend(id)) {
             ModelId::Of { backend, model } => {
                 if let Some(group) = self.group(backend) {
-                    return Ok(to_group(group, model));
+                    return self.resolve_in(group, model).await;
                 }
                 let provider = self.provider(backend).ok_or_else(|| self.unknown(text))?;
                 let model = provider.resolve(model).await.map_err(|_| self.unknown(text))?;
@@ -98,6 +100,75 @@ impl Table {
             }
             ModelId::Bare(name) => self.resolve_bare(name),
         }
+    }
+
+    /// A model of a group: one that a member names, or that is passed on to a member's provider. As with a provider,
+    /// it is denied only after the lists that lack it were fetched anew.
+    async fn resolve_in(&self, group: &GroupBackend, model: &str) -> Result<Target, ProxyError> {
+        if self.lacks(group, model) {
+            let passed_to = self.passed_to(group);
+            join_all(passed_to.iter().map(|provider| provider.resolve(model))).await;
+            if self.lacks(group, model) {
+                return Err(self.not_in(group, model, &passed_to));
+            }
+        }
+        Ok(to_group(group, model))
+    }
+
+    /// Whether no member of the group could mean anything by this model.
+    fn lacks(&self, group: &GroupBackend, model: &str) -> bool {
+        group.group().members.iter().all(|member| {
+            let id = member.backend.id();
+            match (&member.model, self.group(id), self.provider(id)) {
+                (Some(_), ..) => !member.takes(model),
+                (None, Some(inner), _) => self.lacks(inner, model),
+                (None, None, provider) => provider.is_none_or(|provider| provider.lacks(model)),
+            }
+        })
+    }
+
+    /// The providers that get the model that a group is asked for.
+    fn passed_to(&self, group: &GroupBackend) -> Vec<&Arc<Provider>> {
+        let passing = group.group().members.iter().filter(|member| member.model.is_none());
+        passing
+            .flat_map(|member| match self.group(member.backend.id()) {
+                Some(inner) => self.passed_to(inner),
+                None => self.provider(member.backend.id()).into_iter().collect(),
+            })
+            .collect()
+    }
+
+    /// The group has no such model; and what it has.
+    fn not_in(&self, group: &GroupBackend, model: &str, passed_to: &[&Arc<Provider>]) -> ProxyError {
+        let id = group.id();
+        let shown: String = model.chars().take(200).collect();
+        let mut message = format!("group `{id}` has no model `{shown}`");
+        let members = &group.group().members;
+        let named: Vec<String> = members
+            .iter()
+            .filter(|member| member.model.is_some())
+            .map(|member| format!("`{}`", member.label))
+            .collect();
+        if !named.is_empty() {
+            message.push_str(&format!("; ask for `{id}` alone, which is {}", named.join(", ")));
+        }
+        let listed: BTreeSet<String> = passed_to
+            .iter()
+            .flat_map(|provider| {
+                let models = provider.vitals().models.load();
+                models.models().iter().map(|model| model.id.clone()).collect::<Vec<_>>()
+            })
+            .collect();
+        let near = nearest(listed.iter().map(String::as_str), model, NEAR);
+        if !near.is_empty() {
+            let near: Vec<String> = near.iter().map(|near| format!("`{id}/{near}`")).collect();
+            message.push_str(&format!("; nearest: {}", near.join(", ")));
+        } else if !passed_to.is_empty() {
+            let known: Vec<String> =
+                passed_to.iter().map(|provider| format!("`{}`", provider.id())).collect();
+            message.push_str(&format!("; `{id}/MODEL` is what one of these lists: {}", known.join(", ")));
+        }
+        ProxyError::new(ErrorKind::ModelNotFound, message).with_param("model")
     }
 
     /// A bare name means the provider that lists it, if it is exactly one. No list is waited for.

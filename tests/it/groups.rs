@@ -237,6 +237,41 @@ fn a_member_without_a_model_gets_the_one_that_was_asked_for_under_its_own_name()
 }
 
 #[test]
+fn a_model_that_a_group_has_not_is_never_answered_by_another_one() {
+    let (one, other) = (good("a"), good("b"));
+    let third = listing("some-model", |received| says("c", received));
+    let groups = "[groups.near]\ntype = \"failover\"\nmembers = [\"c\"]\n\
+        [groups.own]\ntype = \"failover\"\nmembers = [\"a/m\", \"b/m\"]\n\
+        [groups.free]\ntype = \"failover\"\nmembers = [\"a\", \"b\"]\n\
+        [groups.mixed]\ntype = \"failover\"\nmembers = [\"a/other\", \"b\"]\n\
+        [groups.outer]\ntype = \"failover\"\nmembers = [\"own\", \"free\"]\n";
+    let proxy = daemon(&[&one, &other, &third], groups);
+    for (model, told) in [
+        ("near/some-modell", "group `near` has no model `some-modell`; nearest: `near/some-model`"),
+        ("own/gpt-5", "group `own` has no model `gpt-5`; ask for `own` alone, which is `a/m`, `b/m`"),
+        (
+            "free/gpt-5",
+            "group `free` has no model `gpt-5`; `free/MODEL` is what one of these lists: `a`, `b`",
+        ),
+        ("outer/gpt-5", "group `outer` has no model `gpt-5`; "),
+    ] {
+        let answer = ask(&proxy, model);
+        assert_eq!(
+            (answer.status, &*answer.json()["error"]["code"].to_string()),
+            (404, "\"model_not_found\"")
+        );
+        assert!(answer.error().starts_with(told), "{}", answer.error());
+    }
+    assert_eq!((asked(&one), asked(&other)), (0, 0));
+    let passed = ask(&proxy, "mixed/m");
+    assert_eq!(content(&passed), "b", "who names another model is left out");
+    assert_eq!(passed.header("x-demuxai-attempts"), Some("a/other skipped, b ok"));
+    for model in ["own", "own/m", "free/m", "outer/m"] {
+        assert_eq!(content(&ask(&proxy, model)), "a", "{model}");
+    }
+}
+
+#[test]
 fn groups_nest_and_each_level_fails_over() {
     let (bad, worse, well) = (failing(500), failing(502), good("c"));
     let proxy = daemon(
