@@ -20,13 +20,24 @@ const MAX_BYTES: u32 = 256 * 1024;
 pub struct FrameSender {
     frames: mpsc::Sender<Travelling>,
     room: Arc<Semaphore>,
-    stalled: Arc<AtomicBool>,
+    told: Arc<Told>,
 }
 
 /// The downstream end.
 pub(super) struct FrameReceiver {
     frames: mpsc::Receiver<Travelling>,
-    stalled: Arc<AtomicBool>,
+    told: Arc<Told>,
+}
+
+/// What the sender says beside its frames, in case it ends without a word.
+#[derive(Default)]
+struct Told {
+    /// It gave up.
+    stalled: AtomicBool,
+    /// All of the answer is sent.
+    whole: AtomicBool,
+    /// Its end as the client knows it, too.
+    done: AtomicBool,
 }
 
 /// A frame and the room it takes until it is received.
@@ -49,9 +60,9 @@ pub enum Sent {
 /// A channel.
 pub(super) fn channel() -> (FrameSender, FrameReceiver) {
     let (sender, frames) = mpsc::channel(MAX_FRAMES);
-    let stalled = Arc::new(AtomicBool::new(false));
+    let told = Arc::new(Told::default());
     let room = Arc::new(Semaphore::new(MAX_BYTES as usize));
-    (FrameSender { frames: sender, room, stalled: Arc::clone(&stalled) }, FrameReceiver { frames, stalled })
+    (FrameSender { frames: sender, room, told: Arc::clone(&told) }, FrameReceiver { frames, told })
 }
 
 // === impl FrameSender ===
@@ -84,10 +95,16 @@ impl FrameSender {
             Ok(Ok(())) => Sent::Yes,
             Ok(Err(_)) => Sent::Left,
             Err(_) => {
-                self.stalled.store(true, Ordering::Relaxed);
+                self.told.stalled.store(true, Ordering::Relaxed);
                 Sent::Stalled
             }
         }
+    }
+
+    /// All of the answer is sent; with `done`, that this is its end as well.
+    pub fn is_whole(&self, done: bool) {
+        self.told.done.store(done, Ordering::Relaxed);
+        self.told.whole.store(true, Ordering::Release);
     }
 
     /// Ready when the receiver is gone.
@@ -111,7 +128,12 @@ impl FrameReceiver {
 
     /// Whether the sender gave up because nothing was taken for too long.
     pub(super) fn stalled(&self) -> bool {
-        self.stalled.load(Ordering::Relaxed)
+        self.told.stalled.load(Ordering::Relaxed)
+    }
+
+    /// Whether all of the answer was sent, and with it that this is its end.
+    pub(super) fn whole(&self) -> Option<bool> {
+        self.told.whole.load(Ordering::Acquire).then(|| self.told.done.load(Ordering::Relaxed))
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
@@ -12,7 +13,7 @@ use super::frames::{self, FrameReceiver, FrameSender};
 use super::lease::Lease;
 use super::resume::Resume;
 use super::{Frame, Reply, ReplyBody, StreamEnd};
-use crate::dialect::{Continuation, Usage};
+use crate::dialect::{Continuation, DONE_EVENT, Usage};
 use crate::error::{ErrorKind, ProxyError};
 use crate::metrics::EndReason;
 use crate::metrics::stream::StreamMeter;
@@ -42,6 +43,8 @@ struct Leg {
     meter: StreamMeter,
     /// A reader that takes nothing for this long is given up.
     patience: Duration,
+    /// Its provider fell after all of the answer had come; the end is given in its place.
+    fallen: bool,
 }
 
 // === impl ReplyStream ===
@@ -60,7 +63,7 @@ impl ReplyStream {
             let _ = gone.wait_for(|given_up| *given_up).await;
         });
         let stream = ReplyStream {
-            leg: Leg { frames, gone, meter, patience },
+            leg: Leg { frames, gone, meter, patience, fallen: false },
             ahead: VecDeque::new(),
             continuation: None,
             resume: None,
@@ -163,11 +166,12 @@ impl ReplyStream {
 impl Leg {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Frame> {
         let frame = match self.frames.poll_next(cx) {
+            _ if self.fallen => ended_all_the_same(),
             Poll::Ready(Some(frame)) => frame,
             Poll::Ready(None) if self.frames.stalled() => stalled(),
-            Poll::Ready(None) => fell(),
+            Poll::Ready(None) => self.fell(),
             Poll::Pending => match self.gone.as_mut().poll(cx) {
-                Poll::Ready(()) => fell(),
+                Poll::Ready(()) => self.fell(),
                 Poll::Pending => return Poll::Pending,
             },
         };
@@ -176,6 +180,21 @@ impl Leg {
             Frame::End(end) => self.meter.ended(end.reason, end.usage),
         }
         Poll::Ready(frame)
+    }
+}
+
+impl Leg {
+    /// What comes when the provider fell without a word. An answer whose finish reason came is whole: what is missing
+    /// is at most that it says so, and the token counts.
+    fn fell(&mut self) -> Frame {
+        match self.frames.whole() {
+            None => fell(),
+            Some(true) => ended_all_the_same(),
+            Some(false) => {
+                self.fallen = true;
+                Frame::Data(Bytes::from_static(DONE_EVENT))
+            }
+        }
     }
 }
 
@@ -195,6 +214,11 @@ fn stalled() -> Frame {
     let error = ProxyError::new(ErrorKind::Timeout, "the client took nothing for too long (stalled_reader)");
     let reason = EndReason::StalledReader;
     Frame::End(Box::new(StreamEnd { reason, error: Some(error), usage: Usage::default() }))
+}
+
+/// The end of a stream that was whole when its provider fell.
+fn ended_all_the_same() -> Frame {
+    Frame::End(Box::new(StreamEnd { reason: EndReason::Done, error: None, usage: Usage::default() }))
 }
 
 /// The end of a stream whose provider fell without a word.

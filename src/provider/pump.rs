@@ -144,6 +144,9 @@ impl Pump {
                 if sent != Sent::Yes {
                     return sent;
                 }
+                if self.rewriter.finish_seen() {
+                    frames.is_whole(matches!(self.ended, Some(Ok(()))));
+                }
             }
             if let Some(ended) = self.ended.take() {
                 let ended = ended.map_err(&read);

@@ -111,28 +111,25 @@ fn upstream() -> Fake {
             return Answer::json(200).body(LIST);
         }
         if received.json()["stream"] == true {
-            return streamed();
+            return streamed(received.json()["messages"][0]["content"] == "linger");
         }
         Answer::json(200).body(ANSWER)
     })
     .expect("fake upstream starts")
 }
 
-fn streamed() -> Script {
+/// With `lingers` there is a gate before the end is said, too.
+fn streamed(lingers: bool) -> Script {
     let part = |text: &str| {
         format!(
             r#"{{"id":"c","object":"chat.completion.chunk","model":"m","choices":[{{"index":0,"delta":{{"content":"{text}"}},"finish_reason":null}}]}}"#
         )
     };
     let last = r#"{"id":"c","object":"chat.completion.chunk","model":"m","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#;
-    Answer::events()
-        .chunked()
-        .event(part("first"))
-        .gate("second half")
-        .event(part("second"))
-        .event(last)
-        .event("[DONE]")
-        .last_chunk()
+    let parts =
+        Answer::events().chunked().event(part("first")).gate("second half").event(part("second")).event(last);
+    let parts = if lingers { parts.gate("end") } else { parts };
+    parts.event("[DONE]").last_chunk()
 }
 
 struct Stage {
@@ -246,6 +243,25 @@ fn a_blocked_arbiter_is_replaced_and_its_streams_end_honestly() {
 #[test]
 fn a_dead_arbiter_is_replaced_and_its_streams_end_honestly() {
     replaced(Fault::Die);
+}
+
+#[test]
+fn an_answer_that_is_whole_does_not_end_as_a_broken_one_when_its_arbiter_dies() {
+    let Stage { faulty, fake, proxy } = stage("");
+    let body = STREAM.replace("ID", "faulty").replace("\"hi\"", "\"linger\"");
+    let mut own = proxy.open("/v1/chat/completions", &body);
+    fake.open_gate("second half");
+    own.until("\"finish_reason\":\"stop\"");
+    *faulty.handler.lock().unwrap() = Fault::Die;
+    proxy.post("/v1/chat/completions", CHAT);
+    let own = own.finish();
+    assert!(own.complete && own.text().ends_with("\"stop\"}]}\n\ndata: [DONE]\n\n"), "{}", own.text());
+    assert!(!own.text().contains("error"), "{}", own.text());
+    eventually(
+        "its seats are settled",
+        || proxy.status_of("faulty")["in_flight"].clone(),
+        |seats| *seats == 0,
+    );
 }
 
 fn replaced(fault: Fault) {
