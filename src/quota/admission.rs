@@ -136,12 +136,18 @@ impl Need<'_> {
     }
 
     /// How much of a unit it reserves under a limit that must never be exceeded: the longest answer that it allows,
-    /// if there is one, but no more than the whole limit, which has to be free then.
+    /// if there is one. Where that is more than the whole limit it is not admitted.
     pub(super) fn at_most(&self, unit: Unit, amount: u64) -> u64 {
         let likely = self.of(unit);
         let most = self.output_tokens.max(self.most_output.unwrap_or(0));
         let longest = Need { output_tokens: most, ..*self }.of(unit);
         likely.max(longest.min(amount))
+    /// What it may take of a unit that counts its answer, where it bounds that.
+    pub(super) fn longest(&self, unit: Unit) -> Option<u64> {
+        let answers = matches!(unit, Unit::OutputTokens | Unit::Tokens);
+        self.most_output.filter(|_| answers).map(|most| Need { output_tokens: most, ..*self }.of(unit))
+    }
+
     }
 }
 

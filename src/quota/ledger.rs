@@ -271,6 +271,17 @@ impl Ledger {
                 if likely > amount {
                     met(Cause::NeverFits, None, &name, None);
                 }
+            if source == Source::Configured
+                && let Some(longest) = need.longest(limit.unit).filter(|longest| *longest > amount)
+                && need.at_least(limit.unit) <= amount
+            {
+                let words = || {
+                    let most = need.most_output.unwrap_or(0);
+                    format!("{} (with max_tokens = {most} it may take {longest}; lower max_tokens)", name())
+                };
+                met(Cause::NeverFits, None, &words, None);
+                continue;
+            }
                 continue;
             }
             let arrived = now.saturating_sub(IN_TRANSIT);

@@ -80,10 +80,28 @@ fn a_hard_limit_holds_even_if_the_answer_is_as_long_as_it_may_be() {
     let second = ledger.admit(&long, Mode::Keep, Moment(3)).unwrap();
     ledger.settle(second, Actual::default(), Moment(4));
     assert_eq!(ledger.views(Moment(5))[0].used, 70 + 550, "nothing was reported: it may have been all of it");
-    // One that may be longer than the whole limit goes when all of it is free, or it would never go.
-    let endless = Need { most_output: Some(100_000), ..need(50, 50) };
-    assert_eq!(ledger.check(&endless, Moment(6)).unwrap_err().cause, Cause::Window);
-    assert!(ledger.check(&endless, Moment(MINUTE + 10 + IN_TRANSIT)).is_ok());
+}
+
+#[test]
+fn an_answer_that_may_be_longer_than_a_hard_limit_is_never_sent() {
+    let of = |unit: &str, per: &str, source: Source| {
+        Ledger::new(vec![limit(unit, 1000, Some(per), "rolling", source)])
+    };
+    let most = |most_output: u64| Need { most_output: Some(most_output), ..need(50, 50) };
+    for (unit, fits) in [("tokens", 950), ("output_tokens", 1000)] {
+        for per in ["minute", "request"] {
+            let ledger = of(unit, per, Source::Configured);
+            assert!(ledger.check(&most(fits), Moment(0)).is_ok(), "{unit} per {per}");
+            let denial = ledger.check(&most(fits + 1), Moment(0)).unwrap_err();
+            assert_eq!((denial.cause, denial.probe), (Cause::NeverFits, false), "{unit} per {per}");
+            assert!(denial.limit.contains("lower max_tokens"), "{}", denial.limit);
+            // Where nothing is said, an estimate has to do.
+            assert!(ledger.check(&need(50, 50), Moment(0)).is_ok(), "{unit} per {per}");
+        }
+    }
+    // What is guessed may be wrong, and prompts have no such bound.
+    assert!(of("tokens", "minute", Source::Catalogue).check(&most(5000), Moment(0)).is_ok());
+    assert!(of("input_tokens", "minute", Source::Configured).check(&most(5000), Moment(0)).is_ok());
 }
 
 #[test]
