@@ -97,16 +97,21 @@ pub(super) struct Part {
 
 // === impl Need ===
 
+/// How much of a unit so many tokens in prompt and answer are.
+fn share(unit: Unit, input_tokens: u64, output_tokens: u64) -> u64 {
+    match unit {
+        Unit::Requests | Unit::Concurrent => 1,
+        Unit::InputTokens => input_tokens,
+        Unit::OutputTokens => output_tokens,
+        Unit::Tokens => input_tokens.saturating_add(output_tokens),
+        Unit::Percent => 0,
+    }
+}
+
 impl Need<'_> {
     /// How much of a unit it takes.
     pub(super) fn of(&self, unit: Unit) -> u64 {
-        match unit {
-            Unit::Requests | Unit::Concurrent => 1,
-            Unit::InputTokens => self.input_tokens,
-            Unit::OutputTokens => self.output_tokens,
-            Unit::Tokens => self.input_tokens.saturating_add(self.output_tokens),
-            Unit::Percent => 0,
-        }
+        share(unit, self.input_tokens, self.output_tokens)
     }
 
     /// What it takes of a unit in any case: what is only thought of its answer is not among it.
@@ -137,17 +142,17 @@ impl Need<'_> {
 
     /// How much of a unit it reserves under a limit that must never be exceeded: the longest answer that it allows,
     /// if there is one. Where that is more than the whole limit it is not admitted.
-    pub(super) fn at_most(&self, unit: Unit, amount: u64) -> u64 {
-        let likely = self.of(unit);
-        let most = self.output_tokens.max(self.most_output.unwrap_or(0));
-        let longest = Need { output_tokens: most, ..*self }.of(unit);
-        likely.max(longest.min(amount))
     /// What it may take of a unit that counts its answer, where it bounds that.
     pub(super) fn longest(&self, unit: Unit) -> Option<u64> {
         let answers = matches!(unit, Unit::OutputTokens | Unit::Tokens);
         self.most_output.filter(|_| answers).map(|most| Need { output_tokens: most, ..*self }.of(unit))
     }
 
+    pub(super) fn at_most(&self, unit: Unit, amount: u64) -> u64 {
+        let likely = self.of(unit);
+        let most = self.output_tokens.max(self.most_output.unwrap_or(0));
+        let longest = Need { output_tokens: most, ..*self }.of(unit);
+        likely.max(longest.min(amount))
     }
 }
 
@@ -156,6 +161,11 @@ impl Need<'_> {
 impl Charge {
     /// How much of a unit the request was thought to take, and takes if nothing more is reported.
     pub(super) fn used(&self, part: &Part, actual: Actual) -> u64 {
+    /// How much of a unit the request was thought to take.
+    pub(super) fn likely(&self, unit: Unit) -> u64 {
+        share(unit, self.input_tokens, self.output_tokens)
+    }
+
         let input = actual.input_tokens.unwrap_or(self.input_tokens);
         let output = actual.output_tokens.unwrap_or(self.output_tokens);
         match part.unit {

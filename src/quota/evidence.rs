@@ -2,10 +2,10 @@
 //! which limit there must be that nobody knew of. Pure.
 
 use super::admission::Charge;
-use super::learn::{Change, MINUTE, MOST_STATED, any_model, told};
+use super::learn::{Change, HOUR, MINUTE, MOST_STATED, any_model, is_long, told};
 use super::ledger::Ledger;
 use super::limit::{Limit, Period, Scope, Source, Unit, Window};
-use super::standing::{Evidence, state_of};
+use super::standing::{Evidence, Promise, state_of};
 use super::window::DAY;
 
 /// A limit that was refused is not exceeded again for so long at least.
@@ -62,6 +62,31 @@ impl Ledger {
             state.since = Some(now);
         }
         change
+    }
+
+    /// The upstream said when what it refused will fit under a limit that it states: it knows its own count better than
+    /// we know ours, and what the request really takes. Short waits for a long window are a promise only where it refills
+    /// continuously.
+    pub(super) fn promised(
+        &mut self,
+        unit: Option<Unit>,
+        period: Period,
+        model: &str,
+        charge: &Charge,
+        asked: i64,
+        now: i64,
+    ) {
+        for rule in &mut self.rules {
+            let limit = &rule.limit;
+            let same = limit.period == period && unit.is_none_or(|unit| limit.unit == unit);
+            let vague = is_long(period) && asked < HOUR && limit.window != Window::Bucket;
+            let Some(key) = rule.key_for(model).filter(|_| same && !vague) else { continue };
+            let (key, unit) = (key.to_owned(), limit.unit);
+            let Some(state) = rule.states.get_mut(&key) else { continue };
+            if matches!(state.source, Source::Header | Source::Probe) {
+                state.promise = Some(Promise { at: now.saturating_add(asked), n: charge.likely(unit) });
+            }
+        }
     }
 
     /// The guess that the request of this charge exceeded as a probe.

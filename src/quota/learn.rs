@@ -15,7 +15,7 @@ use super::window::{DAY, IN_TRANSIT};
 
 const SECOND: i64 = 1000;
 pub(super) const MINUTE: i64 = 60 * SECOND;
-const HOUR: i64 = 60 * MINUTE;
+pub(super) const HOUR: i64 = 60 * MINUTE;
 /// No more limits of its own are taken from one upstream.
 pub(super) const MOST_STATED: usize = 64;
 /// No more scopes are put off at once.
@@ -229,6 +229,9 @@ impl Ledger {
                 } else {
                     None
                 };
+                if let (Some(asked), Some(charge)) = (asked, charge) {
+                    self.promised(unit, window, model, charge, asked, now);
+                }
                 let until = self.window_ends(period, asked, scope, model, now);
                 let guess = asked.is_none() && !period.is_some_and(is_long);
                 let off = self.put_off(scope, refusal.class, until, guess, now);
@@ -410,7 +413,7 @@ pub(super) fn any_model() -> Option<Scope> {
 }
 
 /// Longer than an hour.
-fn is_long(period: Period) -> bool {
+pub(super) fn is_long(period: Period) -> bool {
     match period {
         Period::Millis(length) => length > 3_600_000,
         Period::Month => true,

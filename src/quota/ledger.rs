@@ -120,6 +120,7 @@ impl Ledger {
                 spread: need.spread(limit.unit),
             });
             state.asked = now;
+            state.promise = state.promise.filter(|promise| promise.at > now);
             state.dirty = true;
             if exceeded.contains(&rule.id) {
                 state.probe = Some(sequence);
@@ -291,7 +292,8 @@ impl Ledger {
             } else {
                 n > 0 && used.saturating_add(n) > amount
             };
-            if !over {
+            let promise = known.and_then(|state| state.promise).filter(|promise| likely <= promise.n);
+            if !over || promise.is_some_and(|promise| promise.at <= now) {
                 continue;
             }
             // Where there is nobody else at all, trying beats waiting.
@@ -312,6 +314,7 @@ impl Ledger {
                 met(Cause::Window, Some(until), &name, probing);
             }
         }
+                let until = promise.map_or(until, |promise| promise.at.min(until));
         found
     }
 

@@ -37,6 +37,15 @@ pub(super) struct State {
     pub(super) asked: i64,
     pub(super) dirty: bool,
     pub(super) evidence: Evidence,
+    /// What the upstream said will fit again, and when.
+    pub(super) promise: Option<Promise>,
+}
+
+/// The upstream refused so much of a stated limit, and said when it fits.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Promise {
+    pub(super) at: i64,
+    pub(super) n: u64,
 }
 
 /// A request that is out, as far as it concerns one limit.
@@ -137,6 +146,7 @@ impl State {
             asked: now,
             dirty: false,
             evidence: Evidence::default(),
+            promise: None,
         }
     }
 }

@@ -102,6 +102,37 @@ fn a_refusal_fixes_a_guess_that_was_too_high_for_the_windows_that_come() {
     assert_eq!(spend(&mut ledger, "m", 100, 60_000 + IN_TRANSIT), 10);
 }
 
+/// Groq, of tokens per day: "Limit 100000, Used 100000, Requested 5. Please try again in 4.32s".
+#[test]
+fn our_guess_at_a_requests_size_does_not_outlast_the_wait_that_was_told_for_it() {
+    let mut ledger = Ledger::new(Vec::new());
+    let charge = ledger.admit(&need("m"), Mode::Keep, Moment(0)).unwrap();
+    let statement = Statement {
+        unit: Unit::Tokens,
+        period: Some(Period::DAY),
+        per_model: true,
+        amount: Some(100_000),
+        remaining: Some(0),
+        resets_in: None,
+        refills: true,
+    };
+    ledger.state(&statement, Source::Header, "m", Some(&charge), Moment(10));
+    let told = Refusal {
+        class: RefusalClass::Window(Some(Period::DAY)),
+        per_model: true,
+        unit: Some(Unit::Tokens),
+        retry_after: Some(Duration::from_millis(4_320)),
+    };
+    ledger.refuse(&told, "m", None, Some(&charge), Moment(10));
+    ledger.settle(charge, Actual { refused: true, ..Actual::default() }, Moment(11));
+    let larger = Need { output_tokens: 5_000, ..need("m") };
+    assert!(ledger.check(&larger, Moment(4_330)).is_err(), "it was told of the smaller one");
+    let until = ledger.check(&need("m"), Moment(4_000)).unwrap_err().until;
+    assert_eq!(until, Some(Moment(4_330)), "not the three minutes that its 200 tokens take to refill");
+    assert!(ledger.admit(&need("m"), Mode::Keep, Moment(4_330)).is_ok());
+    assert!(ledger.check(&need("m"), Moment(4_331)).is_err(), "of one, not of many");
+}
+
 #[test]
 fn a_limit_nobody_knew_of_is_learned_from_the_minute_in_which_it_was_met() {
     let mut ledger = Ledger::new(Vec::new());
