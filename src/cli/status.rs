@@ -124,9 +124,7 @@ async fn ask(url: &str, method: Method, path: &str, key: Option<&str>) -> Result
     let (status, body) = tokio::time::timeout(PATIENCE, exchange)
         .await
         .map_err(|_| format!("{url} did not answer within {PATIENCE:?}"))?
-        .map_err(|error| {
-            format!("no demuxai answers at {url}: {}; is it running? (--url names another)", error.message)
-        })?;
+        .map_err(|error| format!("no demuxai answers at {url}: {} (--url names another)", error.message))?;
     let said: Value =
         serde_json::from_slice(&body).map_err(|_| format!("{url} answers, but is no demuxai"))?;
     if status == 200 {
@@ -155,7 +153,8 @@ fn table(status: &Value, now: SystemTime) -> String {
             let whom = text(off, "model");
             let whom = if whom.is_empty() { String::new() } else { format!("{whom} ") };
             let wait = number(off, "until_ms").map_or_else(String::new, |until| length(until - now));
-            state.push_str(&format!(", {whom}put off for {wait} ({})", reason(off)));
+            let guessed = if text(off, "source") == "guess" { ", a guess" } else { "" };
+            state.push_str(&format!(", {whom}put off for {wait} ({}{guessed})", reason(off)));
         }
         if let (Some(flight), Some(waiting)) = (number(provider, "in_flight"), number(provider, "waiting"))
             && (flight > 0 || waiting > 0)
@@ -230,7 +229,8 @@ mod tests {
     fn the_table_says_what_is_left_until_when_and_how_it_is_known() {
         let status = json!({"providers": [
             {"id": "groq", "health": "up", "breaker": "closed", "in_flight": 2, "waiting": 1,
-             "put_off": [{"model": "m", "until_ms": 90_000, "reason": "no_allowance"}],
+             "put_off": [{"model": "m", "until_ms": 90_000, "reason": "no_allowance", "source": "upstream"},
+                         {"model": "n", "until_ms": 9_000, "reason": "window", "source": "guess"}],
              "limits": [{"scope": "*", "model": "m", "unit": "requests", "window": "day", "source": "header",
                          "limit": 1000, "used": 40, "remaining": 960, "resets_at_ms": 7_200_000}]},
             {"id": "ollama", "health": "up", "breaker": "closed", "limits": [], "put_off": []},
@@ -243,7 +243,8 @@ mod tests {
             "in 2 h 0 min",
             "header",
             "none known",
-            "no allowance",
+            "(no allowance)",
+            "(window, a guess)",
         ] {
             assert!(text.contains(part), "{part}: {text}");
         }

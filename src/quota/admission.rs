@@ -52,6 +52,8 @@ pub enum Cause {
     Window,
     /// The upstream asked us to wait.
     Cooldown,
+    /// It refused, and how long that lasts is a guess.
+    Refused,
     /// The request is larger than the limit.
     NeverFits,
     /// The key has no allowance for this model.
@@ -95,8 +97,6 @@ pub(super) struct Part {
     pub(super) unit: Unit,
 }
 
-// === impl Need ===
-
 /// How much of a unit so many tokens in prompt and answer are.
 fn share(unit: Unit, input_tokens: u64, output_tokens: u64) -> u64 {
     match unit {
@@ -107,6 +107,8 @@ fn share(unit: Unit, input_tokens: u64, output_tokens: u64) -> u64 {
         Unit::Percent => 0,
     }
 }
+
+// === impl Need ===
 
 impl Need<'_> {
     /// How much of a unit it takes.
@@ -140,14 +142,14 @@ impl Need<'_> {
         }
     }
 
-    /// How much of a unit it reserves under a limit that must never be exceeded: the longest answer that it allows,
-    /// if there is one. Where that is more than the whole limit it is not admitted.
     /// What it may take of a unit that counts its answer, where it bounds that.
     pub(super) fn longest(&self, unit: Unit) -> Option<u64> {
         let answers = matches!(unit, Unit::OutputTokens | Unit::Tokens);
         self.most_output.filter(|_| answers).map(|most| Need { output_tokens: most, ..*self }.of(unit))
     }
 
+    /// How much of a unit it reserves under a limit that must never be exceeded: the longest answer that it allows,
+    /// if there is one. Where that is more than the whole limit it is not admitted.
     pub(super) fn at_most(&self, unit: Unit, amount: u64) -> u64 {
         let likely = self.of(unit);
         let most = self.output_tokens.max(self.most_output.unwrap_or(0));
@@ -159,13 +161,13 @@ impl Need<'_> {
 // === impl Charge ===
 
 impl Charge {
-    /// How much of a unit the request was thought to take, and takes if nothing more is reported.
-    pub(super) fn used(&self, part: &Part, actual: Actual) -> u64 {
     /// How much of a unit the request was thought to take.
     pub(super) fn likely(&self, unit: Unit) -> u64 {
         share(unit, self.input_tokens, self.output_tokens)
     }
 
+    /// How much of a unit the request was thought to take, and takes if nothing more is reported.
+    pub(super) fn used(&self, part: &Part, actual: Actual) -> u64 {
         let input = actual.input_tokens.unwrap_or(self.input_tokens);
         let output = actual.output_tokens.unwrap_or(self.output_tokens);
         match part.unit {

@@ -340,7 +340,12 @@ impl Ledger {
         );
         let whom = if scope.is_empty() { "the account" } else { scope };
         (!running).then(|| Change {
-            what: format!("{whom} is put off for {} s ({class:?})", (longest - now + SECOND - 1) / SECOND),
+            what: format!(
+                "{whom} is put off for {} s ({}, {})",
+                (longest - now + SECOND - 1) / SECOND,
+                class.label(),
+                if guess { "guessed" } else { "told" }
+            ),
         })
     }
 

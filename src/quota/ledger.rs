@@ -251,9 +251,12 @@ impl Ledger {
         for scope in ["", need.model] {
             if let Some(block) = self.blocks.get(scope).filter(|block| block.until > now) {
                 let guess = (mode == Mode::Alone && block.guess).then_some((0, block.probe.is_none()));
-                met(block.cause(), Some(block.until), &|| "its own word".to_owned(), guess);
+                let words = || "refused a request without saying for how long".to_owned();
+                met(block.cause(), Some(block.until), &words, guess);
             } else if mode != Mode::Alone && self.blocks.get(scope).is_some_and(Block::is_tried) {
-                met(Cause::Cooldown, Some(now.saturating_add(TRY)), &|| "its own word".to_owned(), None);
+                let words =
+                    || "refused a request, and another one finds out whether it still would".to_owned();
+                met(Cause::Refused, Some(now.saturating_add(TRY)), &words, None);
             }
         }
         for (rule, key) in self.applying(need.model) {
@@ -268,10 +271,6 @@ impl Ledger {
             // No request is held up for ever by what it might be wrong by.
             let n = n.max(n.saturating_add(safety(out + need.spread(limit.unit))).min(amount));
             let name = || limit.named(amount);
-            if limit.period == Period::Request {
-                if likely > amount {
-                    met(Cause::NeverFits, None, &name, None);
-                }
             if source == Source::Configured
                 && let Some(longest) = need.longest(limit.unit).filter(|longest| *longest > amount)
                 && need.at_least(limit.unit) <= amount
@@ -283,6 +282,10 @@ impl Ledger {
                 met(Cause::NeverFits, None, &words, None);
                 continue;
             }
+            if limit.period == Period::Request {
+                if likely > amount {
+                    met(Cause::NeverFits, None, &name, None);
+                }
                 continue;
             }
             let arrived = now.saturating_sub(IN_TRANSIT);
@@ -311,10 +314,10 @@ impl Ledger {
                 // A guess may be exceeded when its rest is over, which may be before that.
                 let rest = known.map(|state| state.evidence.rest_until).filter(|rest| guess && *rest > now);
                 let until = rest.map_or(until, |rest| rest.min(until));
+                let until = promise.map_or(until, |promise| promise.at.min(until));
                 met(Cause::Window, Some(until), &name, probing);
             }
         }
-                let until = promise.map_or(until, |promise| promise.at.min(until));
         found
     }
 

@@ -42,6 +42,8 @@ pub struct BlockView {
     pub until: Moment,
     /// Why.
     pub class: RefusalClass,
+    /// The upstream did not say how long.
+    pub guess: bool,
 }
 
 /// A limit's state as a row.
@@ -105,6 +107,7 @@ impl Ledger {
                 model: (!scope.is_empty()).then(|| scope.clone()),
                 until: Moment(block.until),
                 class: block.class,
+                guess: block.guess,
             })
             .collect()
     }

@@ -164,6 +164,7 @@ impl Block {
             RefusalClass::NoAllowance => Cause::NoAllowance,
             RefusalClass::Payment => Cause::Payment,
             RefusalClass::ModelGone => Cause::ModelGone,
+            _ if self.guess => Cause::Refused,
             _ => Cause::Cooldown,
         }
     }

@@ -129,15 +129,16 @@ fn limit(view: &LimitView) -> Value {
     })
 }
 
-/// What is not asked for a while.
+/// What is not asked for a while, and whether the upstream said for how long or demuxai guesses.
 fn block(view: &BlockView) -> Value {
-    json!({"model": view.model, "until_ms": view.until.0, "reason": view.class.label()})
+    let source = if view.guess { "guess" } else { "upstream" };
+    json!({"model": view.model, "until_ms": view.until.0, "reason": view.class.label(), "source": source})
 }
 
 /// Of whom limits are to be forgotten.
 #[derive(serde::Deserialize)]
-struct Forgotten {
 #[serde(deny_unknown_fields)]
+struct Forgotten {
     provider: Option<String>,
     model: Option<String>,
 }

@@ -229,6 +229,10 @@ limits = [
   { tokens = 4, per = "day", time_zone = "UTC" },
   { tokens = 5, per = "day", window = "calendar", time_zone = "Mars/../x" },
   { tokens = 6, per = "hour", models = "[" },
+  { requests = 3, per = "request" },
+  { input_tokens = 3, per = "request", window = "fixed" },
+  { tokens = 7, per = "week", window = "calendar", time_zone = "Mars/Olympus_Mons" },
+  { output_tokens = 8, per = "request" },
 ]
 [keys.a]
 key = "k"
@@ -245,10 +249,6 @@ fn problems_of_groups() {
 type = "mistral"
 api_key = "k"
 [groups.a]
-  { requests = 3, per = "request" },
-  { input_tokens = 3, per = "request", window = "fixed" },
-  { tokens = 7, per = "week", window = "calendar", time_zone = "Mars/Olympus_Mons" },
-  { output_tokens = 8, per = "request" },
 type = "failovr"
 members = ["mistral"]
 [groups.b]

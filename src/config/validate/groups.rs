@@ -37,7 +37,7 @@ pub(super) fn all(check: &mut Check<'_>, spec: &Spec) -> Vec<GroupConfig> {
     for (id, entry) in &entries {
         groups.push(one(check, id, entry, &known));
     }
-    nesting::ordered(check, groups)
+    nesting::ordered(check, groups, &spec.providers)
 }
 
 fn one(check: &mut Check<'_>, id: &str, entry: &GroupSpec, known: &BTreeSet<&str>) -> GroupConfig {

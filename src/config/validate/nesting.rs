@@ -3,6 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use serde_json::{Map, Value};
+
 use super::super::settings::GroupConfig;
 use super::Check;
 
@@ -23,9 +25,13 @@ struct Below {
 }
 
 /// Puts members before those that name them. Every circle is reported with its whole way, and every group that is too
-/// deep or too wide unless one below it is.
-pub(super) fn ordered(check: &mut Check<'_>, groups: Vec<GroupConfig>) -> Vec<GroupConfig> {
-    let mut left = Left::new(&groups);
+/// deep or too wide unless one below it is. Where a provider has a group's id, which was told, the provider is meant.
+pub(super) fn ordered(
+    check: &mut Check<'_>,
+    groups: Vec<GroupConfig>,
+    providers: &Map<String, Value>,
+) -> Vec<GroupConfig> {
+    let mut left = Left::new(&groups, providers);
     let mut order = left.free();
     for _ in 0..MOST_CIRCLES {
         let Some(way) = left.circle() else { break };
@@ -60,8 +66,9 @@ struct Left {
 // === impl Left ===
 
 impl Left {
-    fn new(groups: &[GroupConfig]) -> Self {
-        let known: BTreeSet<&str> = groups.iter().map(|group| group.id.as_str()).collect();
+    fn new(groups: &[GroupConfig], providers: &Map<String, Value>) -> Self {
+        let ids = groups.iter().map(|group| group.id.as_str());
+        let known: BTreeSet<&str> = ids.filter(|id| !providers.contains_key(*id)).collect();
         let mut named_by: BTreeMap<String, Vec<String>> = BTreeMap::new();
         let mut waits = BTreeMap::new();
         let mut ready = VecDeque::new();

@@ -45,11 +45,14 @@ pub(super) fn denied(id: &str, denial: &Denial, now: Moment, patience: Patience)
         }
         Cause::Payment => (ErrorKind::QuotaExhausted, format!("`{id}` wants payment")),
         Cause::ModelGone => (ErrorKind::QuotaExhausted, format!("`{id}` no longer serves this model")),
-        Cause::Cooldown => (ErrorKind::QuotaExhausted, format!("`{id}` asked us to wait: {limit}")),
+        Cause::Cooldown => (ErrorKind::QuotaExhausted, format!("`{id}` asked us to wait")),
+        Cause::Refused => (ErrorKind::QuotaExhausted, format!("`{id}` {limit}")),
         Cause::Window => (ErrorKind::QuotaExhausted, format!("`{id}` has used up its {limit}")),
     };
+    // Of a guess nobody knows whether it is free then.
+    let then = if denial.cause == Cause::Refused { "tried again" } else { "free" };
     let text = match when.filter(|_| kind == ErrorKind::QuotaExhausted) {
-        Some(wait) => format!("{text}; free in {} s", wait.as_secs() + u64::from(wait.subsec_nanos() > 0)),
+        Some(wait) => format!("{text}; {then} in {} s", wait.as_secs() + u64::from(wait.subsec_nanos() > 0)),
         None => text,
     };
     let mut error = ProxyError::new(kind, text).at(id);
@@ -85,6 +88,16 @@ mod tests {
         assert_eq!(error.message, "`a` has used up its 5 requests per minute; free in 2 s");
         assert_eq!(error.retry_after, Some(Duration::from_millis(1_500)));
         assert_eq!(error.denial, Some(Reason { full: None, probe: false }));
+    }
+
+    #[test]
+    fn a_wait_that_is_a_guess_is_not_said_to_be_the_upstreams_word() {
+        let mut refused = denial(Cause::Refused, Some(2_500));
+        refused.limit = "refused a request without saying for how long".to_owned();
+        let text = |denial: &Denial| denied("a", denial, Moment(1_000), Patience::None).message;
+        assert_eq!(text(&refused), "`a` refused a request without saying for how long; tried again in 2 s");
+        let told = denial(Cause::Cooldown, Some(2_500));
+        assert_eq!(text(&told), "`a` asked us to wait; free in 2 s");
     }
 
     #[test]

@@ -98,7 +98,7 @@ fn a_refusal_fixes_a_guess_that_was_too_high_for_the_windows_that_come() {
     let mut ledger = Ledger::new(vec![guess(20, "minute", "fixed")]);
     assert_eq!(spend(&mut ledger, "m", 11, 0), 11);
     ledger.refuse(&refusal(RefusalClass::Window(Some(Period::MINUTE)), None), "m", None, None, Moment(10));
-    assert_eq!(ledger.check(&need("m"), Moment(59_000)).unwrap_err().cause, Cause::Cooldown);
+    assert_eq!(ledger.check(&need("m"), Moment(59_000)).unwrap_err().cause, Cause::Refused);
     assert_eq!(spend(&mut ledger, "m", 100, 60_000 + IN_TRANSIT), 10);
 }
 
