@@ -35,6 +35,8 @@ impl Ledger {
     /// begins anew.
     pub fn succeeded(&mut self, charge: &Charge, model: &str, now: Moment) -> Option<Change> {
         let now = self.heed(now);
+        // It tried what was put off, and that was over already.
+        let mut lone = false;
         for scope in ["", model] {
             let newer = |block: &&mut Block| block.strikes > 0 && charge.sequence > block.after;
             if let Some(block) = self.blocks.get_mut(scope).filter(newer) {
@@ -42,6 +44,9 @@ impl Ledger {
                 block.dirty = true;
                 if block.probe == Some(charge.sequence) {
                     // It was put off for longer than was needed.
+                    if block.until > now {
+                        (block.tries, lone) = (0, true);
+                    }
                     block.until = now;
                 }
             }
@@ -72,6 +77,9 @@ impl Ledger {
             let step = (state.amount / 10).max(1).saturating_mul(1 << evidence.successes.min(3));
             evidence.successes = evidence.successes.saturating_add(1);
             evidence.refusals = 0;
+            if lone {
+                evidence.rest_until = evidence.rest_until.min(now);
+            }
             let raised = state.amount.max(used).saturating_add(step);
             change = told(format!("{} raised to {raised}", rule.limit.named(state.amount)));
             state.amount = raised;
@@ -207,6 +215,7 @@ impl Ledger {
                 self.put_off(scope, refusal.class, until, true, now)
             }
             RefusalClass::TooLarge => self.learn_ceiling(model, size?, now),
+            RefusalClass::Window(None) if asked.is_none() && self.tried_in_vain(scope, charge, now) => None,
             RefusalClass::Window(period) => {
                 // What names no window is the one that was exceeded knowingly, else most likely the shortest.
                 let exceeded = charge.and_then(|charge| self.exceeded_by(charge));
@@ -238,6 +247,19 @@ impl Ledger {
                 fixed.or(learned).or(off)
             }
         }
+    }
+
+    /// Whether the request was the lone one that tried whether what was put off is over: it teaches nothing but that it
+    /// is not, and the next one comes later.
+    fn tried_in_vain(&mut self, scope: &str, charge: Option<&Charge>, now: i64) -> bool {
+        let (Some(block), Some(charge)) = (self.blocks.get_mut(scope), charge) else { return false };
+        let tried = block.until > now && block.probe == Some(charge.sequence) && block.tried_at().is_some();
+        if tried {
+            block.tries = block.tries.saturating_add(1);
+            block.try_at = Block::next_try(block.tries, now);
+            (block.after, block.dirty) = (self.sequence, true);
+        }
+        tried
     }
 
     /// When a window that was refused is free again: the upstream's word, else the window's own end, else longer each
@@ -334,9 +356,12 @@ impl Ledger {
         let running = known.is_some_and(|block| block.until > now && block.class == class);
         let strikes = known.map_or(0, |block| block.strikes).saturating_add(u32::from(!running));
         let longest = known.filter(|_| running).map_or(until, |block| block.until.max(until));
+        let tries = known.map_or(0, |block| block.tries);
+        let try_at = known.filter(|_| running).map_or(Block::next_try(tries, now), |block| block.try_at);
+        let after = self.sequence;
         self.blocks.insert(
             scope.to_owned(),
-            Block { until: longest, class, strikes, guess, probe: None, after: self.sequence, dirty: true },
+            Block { until: longest, class, strikes, guess, try_at, tries, probe: None, after, dirty: true },
         );
         let whom = if scope.is_empty() { "the account" } else { scope };
         (!running).then(|| Change {

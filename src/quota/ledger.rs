@@ -248,11 +248,18 @@ impl Ledger {
                     }
                 });
             };
+        // When a lone request may try what was put off without a word, whatever that taught of a minute.
+        let mut lone: Option<i64> = None;
         for scope in ["", need.model] {
             if let Some(block) = self.blocks.get(scope).filter(|block| block.until > now) {
-                let guess = (mode == Mode::Alone && block.guess).then_some((0, block.probe.is_none()));
+                let tried_at = block.tried_at();
+                lone = lone.max(tried_at);
+                let may = block.guess && (mode == Mode::Alone || tried_at.is_some_and(|at| at <= now));
+                let guess = may.then_some((0, block.probe.is_none()));
+                let until =
+                    tried_at.map_or(block.until, |at| at.max(now.saturating_add(TRY)).min(block.until));
                 let words = || "refused a request without saying for how long".to_owned();
-                met(block.cause(), Some(block.until), &words, guess);
+                met(block.cause(), Some(until), &words, guess);
             } else if mode != Mode::Alone && self.blocks.get(scope).is_some_and(Block::is_tried) {
                 let words =
                     || "refused a request, and another one finds out whether it still would".to_owned();
@@ -300,7 +307,10 @@ impl Ledger {
                 continue;
             }
             // Where there is nobody else at all, trying beats waiting.
-            let rests = |state: &State| mode != Mode::Alone && state.evidence.rest_until > now;
+            let lone =
+                lone.filter(|_| guess && limit.period == Period::MINUTE && limit.unit != Unit::Concurrent);
+            let tries = mode == Mode::Alone || lone.is_some_and(|at| at <= now);
+            let rests = |state: &State| !tries && state.evidence.rest_until > now;
             let free = |state: &State| state.probe.is_none() && !rests(state);
             let probing = guess.then(|| (rule.id, known.is_none_or(free)));
             if limit.unit == Unit::Concurrent {
@@ -315,6 +325,7 @@ impl Ledger {
                 let rest = known.map(|state| state.evidence.rest_until).filter(|rest| guess && *rest > now);
                 let until = rest.map_or(until, |rest| rest.min(until));
                 let until = promise.map_or(until, |promise| promise.at.min(until));
+                let until = lone.map_or(until, |at| at.max(now.saturating_add(TRY)).min(until));
                 met(Cause::Window, Some(until), &name, probing);
             }
         }
@@ -335,6 +346,7 @@ impl Ledger {
             }
             for block in self.blocks.values_mut() {
                 block.until = block.until.saturating_add(delta);
+                block.try_at = block.try_at.saturating_add(delta);
                 block.dirty = true;
             }
             self.minute.clear();

@@ -92,6 +92,13 @@ pub(super) struct Block {
     /// The upstream did not say how long.
     #[serde(default)]
     pub(super) guess: bool,
+    /// Where it did not say what was used up either: when a lone request may try, before `until`, if nobody else has
+    /// capacity.
+    #[serde(default)]
+    pub(super) try_at: i64,
+    /// How often in a row that was in vain.
+    #[serde(default)]
+    pub(super) tries: u32,
     /// The request that tries it now.
     #[serde(skip)]
     pub(super) probe: Option<u64>,
@@ -153,7 +160,22 @@ impl State {
 
 // === impl Block ===
 
+/// What is put off without a word is tried again after this, and each time in vain after three times as long.
+const FIRST_TRY: i64 = 4_000;
+/// And at least so often.
+const LAST_TRY: i64 = 3_600_000;
+
 impl Block {
+    /// When a lone request may try before it is over; `None`: it has to last.
+    pub(super) fn tried_at(&self) -> Option<i64> {
+        (self.guess && self.class == RefusalClass::Window(None)).then_some(self.try_at)
+    }
+
+    /// After so many tries in vain the next one comes then.
+    pub(super) fn next_try(tries: u32, now: i64) -> i64 {
+        now.saturating_add(FIRST_TRY.saturating_mul(3_i64.saturating_pow(tries)).min(LAST_TRY))
+    }
+
     /// It is over, and one request finds out whether all is well again: the others come after it.
     pub(super) fn is_tried(&self) -> bool {
         self.strikes > 0 && self.probe.is_some() && matches!(self.class, RefusalClass::Window(_))

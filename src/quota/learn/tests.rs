@@ -133,6 +133,34 @@ fn our_guess_at_a_requests_size_does_not_outlast_the_wait_that_was_told_for_it()
     assert!(ledger.check(&need("m"), Moment(4_331)).is_err(), "of one, not of many");
 }
 
+/// An upstream that allows five requests in ten seconds, and says nothing.
+#[test]
+fn a_bare_429_does_not_hold_up_for_a_minute_what_is_free_in_seconds() {
+    let mut ledger = Ledger::new(Vec::new());
+    let bare = refusal(RefusalClass::Window(None), None);
+    assert_eq!(spend(&mut ledger, "m", 10, 0), 10);
+    let refused = ledger.admit(&need("m"), Mode::Keep, Moment(0)).unwrap();
+    ledger.refuse(&bare, "m", None, Some(&refused), Moment(10));
+    ledger.settle(refused, Actual { refused: true, ..Actual::default() }, Moment(10));
+    let soon = ledger.admit(&need("m"), Mode::Probe, Moment(1_000)).unwrap_err();
+    assert_eq!((soon.cause, soon.until), (Cause::Refused, Some(Moment(4_010))));
+    // While others have capacity it is left alone; when nobody has, one request tries, and no second one.
+    let kept = ledger.admit(&need("m"), Mode::Keep, Moment(4_010)).unwrap_err();
+    assert!(kept.probe, "a group learns that trying may help");
+    let lone = ledger.admit(&need("m"), Mode::Probe, Moment(4_010)).unwrap();
+    assert!(ledger.admit(&need("m"), Mode::Probe, Moment(4_011)).is_err());
+    // In vain: the next one comes after three times as long.
+    ledger.refuse(&bare, "m", None, Some(&lone), Moment(4_020));
+    ledger.settle(lone, Actual { refused: true, ..Actual::default() }, Moment(4_020));
+    let again = ledger.admit(&need("m"), Mode::Probe, Moment(5_000)).unwrap_err();
+    assert_eq!(again.until, Some(Moment(16_020)));
+    let lone = ledger.admit(&need("m"), Mode::Probe, Moment(16_020)).unwrap();
+    assert!(ledger.succeeded(&lone, "m", Moment(16_030)).is_some(), "more than that fits in a minute");
+    ledger.settle(lone, Actual::default(), Moment(16_030));
+    assert!(ledger.admit(&need("m"), Mode::Keep, Moment(16_040)).is_ok());
+    assert!(ledger.admit(&need("m"), Mode::Probe, Moment(16_050)).is_ok());
+}
+
 #[test]
 fn a_limit_nobody_knew_of_is_learned_from_the_minute_in_which_it_was_met() {
     let mut ledger = Ledger::new(Vec::new());
@@ -146,7 +174,9 @@ fn a_minutes_refusal_never_becomes_a_days_bench_and_is_longer_each_time() {
     let mut ledger = Ledger::new(Vec::new());
     let mut now = 0;
     for _ in 0..20 {
-        ledger.refuse(&refusal(RefusalClass::Window(None), None), "m", None, None, Moment(now));
+        let charge = ledger.admit(&need("m"), Mode::Probe, Moment(now)).unwrap();
+        ledger.refuse(&refusal(RefusalClass::Window(None), None), "m", None, Some(&charge), Moment(now));
+        ledger.settle(charge, Actual { refused: true, ..Actual::default() }, Moment(now));
         let until = ledger.check(&need("m"), Moment(now)).unwrap_err().until.unwrap().0;
         assert!(until - now <= HOUR, "{}", until - now);
         now = until;
