@@ -186,6 +186,10 @@ impl Ledger {
                 let output = actual.and_then(|actual| actual.output_tokens);
                 (left, output.filter(|_| left > 0).unwrap_or(left))
             }
+            // Upstreams do not count what they refuse; under the user's own limit it was sent all the same.
+            None if rule.limit.source == Source::Configured && part.unit == Unit::Requests => {
+                (part.n, actual.map_or(0, |_| part.n))
+            }
             None => (part.n, actual.map_or(0, |actual| charge.used(part, actual))),
         };
         if used > reserved {

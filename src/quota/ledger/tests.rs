@@ -105,6 +105,16 @@ fn an_answer_that_may_be_longer_than_a_hard_limit_is_never_sent() {
 }
 
 #[test]
+fn a_request_that_was_refused_leaves_no_room_for_one_more_under_a_hard_limit() {
+    for (source, left) in [(Source::Configured, false), (Source::Catalogue, true)] {
+        let mut ledger = Ledger::new(vec![limit("requests", 1, Some("minute"), "rolling", source)]);
+        let charge = admitted(&mut ledger, Mode::Keep, 0).unwrap();
+        ledger.settle(charge, Actual { refused: true, ..Actual::default() }, Moment(10));
+        assert_eq!(ledger.check(&need(10, 10), Moment(20)).is_ok(), left, "{source:?}");
+    }
+}
+
+#[test]
 fn a_clock_that_runs_ahead_and_is_set_back_frees_nothing() {
     let mut ledger = Ledger::new(vec![limit("requests", 3, Some("hour"), "rolling", Source::Configured)]);
     assert!(admitted(&mut ledger, Mode::Keep, 0).is_some());
