@@ -162,6 +162,26 @@ fn a_reset_of_one_model_is_not_taken_for_one_of_all() {
 }
 
 #[test]
+fn an_answer_that_may_exceed_the_users_limit_is_not_asked_for() {
+    let fake = good();
+    let group = "[groups.g]\ntype = \"failover\"\nmembers = [\"up/m\"]\n";
+    let proxy = daemon(&fake, "limits = [{ tokens = 1000, per = \"minute\" }]", group);
+    let bounded = |model: &str| chat(model).replacen('{', "{\"max_tokens\":5000,", 1);
+    for (model, told) in [("up/m", "the request is too large for `up`: "), ("g", "`up/m`: is too large for ")]
+    {
+        let answer = proxy.post(PATH, &bounded(model));
+        assert_eq!(answer.status, 400, "{}", answer.text());
+        for part in
+            [told, "1000 tokens per minute (with max_tokens = 5000 it may take 50", "lower max_tokens)"]
+        {
+            assert!(answer.error().contains(part), "{part}: {}", answer.error());
+        }
+    }
+    assert_eq!(asked(&fake), 0);
+    assert_eq!(proxy.post(PATH, &chat("up/m")).status, 200, "without a bound an estimate has to do");
+}
+
+#[test]
 fn who_waited_in_vain_is_not_said_to_wait() {
     let fake = upstream(|_| Script::new().gate("go").then(Answer::json(200).body(WORDS)));
     let proxy = daemon(&fake, "max_in_flight = 1\nmax_wait = \"100ms\"", "");
@@ -214,6 +234,7 @@ fn status_and_quota_speak_to_the_running_daemon() {
     let nobody = phoenix.ask(&["status", "--url", "http://127.0.0.1:9"]);
     assert_eq!(nobody.code, 1);
     assert!(nobody.stderr.contains("--url"), "{}", nobody.stderr);
+    assert_eq!(nobody.stderr.matches("is it running").count(), 1, "{}", nobody.stderr);
 }
 
 #[test]
