@@ -353,7 +353,8 @@ impl Handler<Forward> for ProviderActor {
         }
         match self.admit(call, meters) {
             Ok(job) => {
-                actix_rt::spawn(carry(job, reply));
+                // In a box: a task's future is moved several times before it runs and after it ended.
+                actix_rt::spawn(Box::pin(carry(job, reply)));
             }
             Err(error) => {
                 // A client that left has no use for the error.

@@ -199,7 +199,8 @@ async fn exchange(job: &Job) -> Result<Committed, ProxyError> {
     AttemptEnded { meters: &job.meters, failure: Some((error.kind.label(), &error.message)) }.emit();
     remember(job, &fresh);
     refused.extend(fresh);
-    match attempt(job, &refused).await {
+    // In a box, as it hardly ever happens, so that the calls that need it not do not carry its room around.
+    match Box::pin(attempt(job, &refused)).await {
         // Both times were the upstream's.
         Ok(committed) => Ok(Committed { waited: begun.elapsed(), ..committed }),
         Err(Failed { error, fields }) => {

@@ -144,7 +144,7 @@ impl Client {
             Err(failure) if failure.kind == FailureKind::Stale => {
                 tracing::debug!(peer = %self.peer, "a reused connection was dead; trying once on a fresh one");
                 sending();
-                self.attempt(whole, None).await
+                Box::pin(self.attempt(whole, None)).await
             }
             result => result,
         };
@@ -174,7 +174,8 @@ impl Client {
     ) -> Result<(u16, HeaderMap, Box<Exchange>), Failure> {
         let mut exchange = Box::new(match waiting {
             Some(wire) => Exchange::reused(wire, &self.pool),
-            None => Exchange::fresh(self.target.dial().await?, &self.pool),
+            // In a box: name, TCP and TLS take a lot of room, and most requests find a connection.
+            None => Exchange::fresh(Box::pin(self.target.dial()).await?, &self.pool),
         });
         exchange.send(request).await;
         let (status, headers) = exchange.head().await?;
