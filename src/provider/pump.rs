@@ -5,6 +5,7 @@ use std::pin::{Pin, pin};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use tokio::task::yield_now;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use crate::backend::frames::{FrameSender, Sent};
@@ -13,7 +14,7 @@ use crate::config::settings::Timeouts;
 use crate::dialect::{DONE_EVENT, Rewrite, Step, StreamRewriter, Usage};
 use crate::error::{ErrorKind, ProxyError};
 use crate::metrics::EndReason;
-use crate::upstream::AnswerBody;
+use crate::upstream::{AnswerBody, UNINTERRUPTED};
 
 /// What may be held back before the first semantic event.
 const MAX_HELD: usize = 1024 * 1024;
@@ -30,6 +31,8 @@ pub(super) struct Pump {
     single: Option<Bytes>,
     ended: Option<Ended>,
     sent: Instant,
+    /// Bytes that were read without a pause.
+    unpaused: usize,
 }
 
 pub(super) type Ended = Result<(), ProxyError>;
@@ -46,6 +49,7 @@ impl Pump {
             single: None,
             ended: None,
             sent,
+            unpaused: 0,
         }
     }
 
@@ -57,6 +61,7 @@ impl Pump {
         loop {
             let chunk = self.body.chunk().await;
             let semantic = self.take(chunk);
+            self.give_way().await;
             match self.ended.take() {
                 Some(Err(error)) if !semantic => return Err(error),
                 Some(ended) => {
@@ -77,7 +82,10 @@ impl Pump {
     fn take(&mut self, chunk: Option<Result<Bytes, ProxyError>>) -> bool {
         let mut semantic = false;
         match chunk {
-            Some(Ok(bytes)) => self.rewriter.push(bytes),
+            Some(Ok(bytes)) => {
+                self.unpaused += bytes.len();
+                self.rewriter.push(bytes);
+            }
             // The answer is whole; what became of the connection after it is of no concern.
             Some(Err(_)) if self.rewriter.finish_seen() => self.rewriter.finish(),
             Some(Err(error)) => {
@@ -169,6 +177,15 @@ impl Pump {
                 }
             };
             self.take(chunk);
+            self.give_way().await;
+        }
+    }
+
+    /// Lets others have their turn after a while.
+    async fn give_way(&mut self) {
+        if self.unpaused >= UNINTERRUPTED {
+            self.unpaused = 0;
+            yield_now().await;
         }
     }
 

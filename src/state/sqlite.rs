@@ -102,8 +102,10 @@ impl SqliteStore {
     fn written(&mut self, batch: &Batch) -> rusqlite::Result<Written> {
         let day = hour_of(batch.at).div_euclid(24);
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let last: Option<i64> =
-            transaction.prepare_cached(LAST_BATCH)?.query_row([batch.journal], |row| row.get(0)).optional()?;
+        let last: Option<i64> = transaction
+            .prepare_cached(LAST_BATCH)?
+            .query_row([batch.journal], |row| row.get(0))
+            .optional()?;
         match last {
             Some(last) if last >= batch.number => return Ok(Written::Done),
             Some(_) => {}

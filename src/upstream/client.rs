@@ -22,8 +22,9 @@ use crate::base_url::BaseUrl;
 use crate::error::{ErrorKind, ProxyError};
 use crate::wire::rope::Rope;
 
-/// So much of a whole answer is read before others have their turn.
-const UNINTERRUPTED: usize = 4 * 1024 * 1024;
+/// So much of an answer is read before others have their turn: what is always ready would let no timer fire and no other
+/// request of the provider come forward.
+pub const UNINTERRUPTED: usize = 256 * 1024;
 /// Room for the head of most requests.
 const EXPECTED_HEAD: usize = 1024;
 
@@ -173,11 +174,10 @@ impl Client {
         waiting: Option<Wire>,
     ) -> Result<(u16, HeaderMap, Box<Exchange>), Failure> {
         let mut exchange = Box::new(match waiting {
-            Some(wire) => Exchange::reused(wire, &self.pool),
+            Some(wire) => Exchange::reused(request, wire, &self.pool),
             // In a box: name, TCP and TLS take a lot of room, and most requests find a connection.
-            None => Exchange::fresh(Box::pin(self.target.dial()).await?, &self.pool),
+            None => Exchange::fresh(request, Box::pin(self.target.dial()).await?, &self.pool),
         });
-        exchange.send(request).await;
         let (status, headers) = exchange.head().await?;
         Ok((status, headers, exchange))
     }
@@ -194,7 +194,9 @@ impl Client {
             .ok_or_else(|| {
                 Failure::new(FailureKind::Internal, format!("path `{path}` is not percent-encoded"))
             })?;
-        let given = |name: HeaderName, ours| headers.iter().rfind(|(is, _)| *is == name).map_or(ours, |(_, value)| value);
+        let given = |name: HeaderName, ours| {
+            headers.iter().rfind(|(is, _)| *is == name).map_or(ours, |(_, value)| value)
+        };
         let mut head = BytesMut::with_capacity(EXPECTED_HEAD);
         for piece in [method.as_str(), " ", target.as_str(), " HTTP/1.1"] {
             head.put_slice(piece.as_bytes());
@@ -286,7 +288,6 @@ impl AnswerBody {
             }
             whole.extend_from_slice(&bytes);
             if whole.len() >= pause {
-                // What is always ready would never meet its deadline: timers go on only while nothing runs.
                 pause = whole.len() + UNINTERRUPTED;
                 tokio::task::yield_now().await;
             }

@@ -3,8 +3,8 @@
 //!
 //! 1. An answer that broke off is an error, never a clean end.
 //! 2. A reused connection that dies soon and before the first byte is [`FailureKind::Stale`].
-//! 3. An answer that comes while the request is still being sent (413, 401) is read, and the rest of the request is
-//!    not sent: whoever answers early often closes, and a broken pipe would hide what it said.
+//! 3. Sending and reading go on side by side: an answer may come while the request is still on its way. One that refuses
+//!    it (413, 401) ends the sending; what broke the sending is told only when nothing of an answer can be read.
 
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
@@ -49,27 +49,27 @@ pub(super) struct Exchange {
     arrived: BytesMut,
     /// How much the next buffer holds.
     room: usize,
-    /// Not all of the request is sent.
-    unsent: bool,
+    /// What is still to be sent; gone when all of it was, and when no more of it is wanted.
+    unsent: Option<Rope>,
+    /// All of the request went out.
+    sent: bool,
     write_error: Option<io::Error>,
-    /// Found while the request was being sent; told to whoever reads next.
-    failure: Option<Failure>,
 }
 
 // === impl Exchange ===
 
 impl Exchange {
     /// On a connection just opened.
-    pub(super) fn fresh(wire: Wire, pool: &Rc<Pool>) -> Self {
-        Exchange::new(wire, pool, false)
+    pub(super) fn fresh(request: Rope, wire: Wire, pool: &Rc<Pool>) -> Self {
+        Exchange::new(request, wire, pool, false)
     }
 
     /// On a connection that waited in the pool.
-    pub(super) fn reused(wire: Wire, pool: &Rc<Pool>) -> Self {
-        Exchange::new(wire, pool, true)
+    pub(super) fn reused(request: Rope, wire: Wire, pool: &Rc<Pool>) -> Self {
+        Exchange::new(request, wire, pool, true)
     }
 
-    fn new(wire: Wire, pool: &Rc<Pool>, reused: bool) -> Self {
+    fn new(request: Rope, wire: Wire, pool: &Rc<Pool>, reused: bool) -> Self {
         Exchange {
             wire: Some(wire),
             pool: Rc::downgrade(pool),
@@ -78,62 +78,29 @@ impl Exchange {
             framing: Framing::new(),
             arrived: BytesMut::new(),
             room: FIRST_READ,
-            unsent: true,
+            unsent: Some(request),
+            sent: false,
             write_error: None,
-            failure: None,
         }
     }
 
-    /// Sends the request, or as much of it as the upstream wants. What goes wrong shows when the answer is read.
-    pub(super) async fn send(&mut self, mut request: Rope) {
-        let mut flushed = false;
-        poll_fn(|cx| {
-            while request.has_remaining() || !flushed {
-                let Some(wire) = self.wire.as_mut() else { return Poll::Ready(()) };
-                let wire = Pin::new(wire);
-                let result = if request.has_remaining() {
-                    let mut slices = [IoSlice::new(&[]); PIECES];
-                    let count = request.chunks_vectored(&mut slices);
-                    wire.poll_write_vectored(cx, slices.get(..count).unwrap_or_default())
-                } else {
-                    flushed = true;
-                    wire.poll_flush(cx).map_ok(|()| 0)
-                };
-                match result {
-                    Poll::Ready(Ok(0)) if !flushed => self.write_error = Some(io::ErrorKind::WriteZero.into()),
-                    Poll::Ready(Ok(sent)) => {
-                        request.advance(sent);
-                        continue;
-                    }
-                    Poll::Ready(Err(error)) => self.write_error = Some(error),
-                    Poll::Pending if self.answered_early(cx) => {}
-                    Poll::Pending => {
-                        flushed = false;
-                        return Poll::Pending;
-                    }
-                }
-                return Poll::Ready(());
-            }
-            self.unsent = false;
-            Poll::Ready(())
-        })
-        .await;
-    }
-
-    /// Status and headers of the answer.
+    /// Sends the request and reads the head of the answer: its status and headers.
     ///
     /// # Errors
     /// `Stale` and `Closed` without an answer, `Truncated` and `Protocol` with half a head.
     pub(super) async fn head(&mut self) -> Result<(u16, HeaderMap), Failure> {
         poll_fn(|cx| {
             loop {
-                if let Some(head) = self.framing.take_head() {
-                    return Poll::Ready(Ok(head));
+                if let Some((status, headers)) = self.framing.take_head() {
+                    if status >= 300 {
+                        self.unsent = None;
+                    }
+                    return Poll::Ready(Ok((status, headers)));
                 }
                 if let Some(failure) = self.broken() {
                     return Poll::Ready(Err(failure));
                 }
-                ready!(self.poll_read(cx))?;
+                ready!(self.poll_exchange(cx))?;
             }
         })
         .await
@@ -151,7 +118,7 @@ impl Exchange {
             if let Some(failure) = self.broken() {
                 return Poll::Ready(Some(Err(failure)));
             }
-            if let Err(failure) = ready!(self.poll_read(cx)) {
+            if let Err(failure) = ready!(self.poll_exchange(cx)) {
                 return Poll::Ready(Some(Err(failure)));
             }
         }
@@ -167,26 +134,45 @@ impl Exchange {
         Some(failure)
     }
 
-    /// Reads once. When that succeeds, the framing knows more than before.
-    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
-        if let Some(failure) = self.failure.take() {
-            return Poll::Ready(Err(failure));
+    /// Sends on as far as the connection takes it.
+    fn poll_send(&mut self, cx: &mut Context<'_>) {
+        while let (Some(unsent), Some(wire)) = (self.unsent.as_mut(), self.wire.as_mut()) {
+            let wire = Pin::new(wire);
+            let result = if unsent.has_remaining() {
+                let mut slices = [IoSlice::new(&[]); PIECES];
+                let count = unsent.chunks_vectored(&mut slices);
+                wire.poll_write_vectored(cx, slices.get(..count).unwrap_or_default())
+            } else {
+                wire.poll_flush(cx).map_ok(|()| 0)
+            };
+            match result {
+                Poll::Pending => return,
+                Poll::Ready(Ok(0)) => {
+                    self.sent = !unsent.has_remaining();
+                    self.unsent = None;
+                }
+                Poll::Ready(Ok(count)) => unsent.advance(count),
+                // What the upstream said before it broke is still to be read.
+                Poll::Ready(Err(error)) => {
+                    self.write_error = Some(error);
+                    self.unsent = None;
+                }
+            }
         }
+    }
+
+    /// Sends on, and reads once. When that succeeds, the framing knows more than before.
+    fn poll_exchange(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        self.poll_send(cx);
         let Some(wire) = self.wire.as_mut() else { return Poll::Ready(self.ended(None)) };
         if self.arrived.capacity() - self.arrived.len() < LEAST_ROOM {
             self.arrived.reserve(self.room);
         }
         let room = self.arrived.capacity() - self.arrived.len();
-        let read = pin!(wire.read_buf(&mut self.arrived)).poll(cx);
-        Poll::Ready(match read {
-            Poll::Pending => match self.write_error.take() {
-                None => return Poll::Pending,
-                // Whatever the upstream said before it went is read by now.
-                error => self.ended(error),
-            },
-            Poll::Ready(Err(error)) => self.ended(Some(error)),
-            Poll::Ready(Ok(0)) => self.ended(None),
-            Poll::Ready(Ok(count)) => {
+        Poll::Ready(match ready!(pin!(wire.read_buf(&mut self.arrived)).poll(cx)) {
+            Err(error) => self.ended(Some(error)),
+            Ok(0) => self.ended(None),
+            Ok(count) => {
                 if count == room {
                     self.room = (self.room * 2).min(LARGEST_READ);
                 }
@@ -203,7 +189,7 @@ impl Exchange {
     fn retire(&mut self) {
         let Some(wire) = self.wire.take() else { return };
         if self.framing.is_reusable()
-            && !self.unsent
+            && self.sent
             && let Some(pool) = self.pool.upgrade()
         {
             pool.put(wire);
@@ -231,20 +217,5 @@ impl Exchange {
                 Ok(())
             }
         }
-    }
-
-    /// Whether the upstream has refused the request (or gone) before all of it was sent.
-    fn answered_early(&mut self, cx: &mut Context<'_>) -> bool {
-        while self.framing.in_head() {
-            match self.poll_read(cx) {
-                Poll::Pending => return false,
-                Poll::Ready(Err(failure)) => {
-                    self.failure = Some(failure);
-                    return true;
-                }
-                Poll::Ready(Ok(())) => {}
-            }
-        }
-        self.framing.error().is_some() || self.framing.status() >= 300
     }
 }

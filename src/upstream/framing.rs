@@ -86,6 +86,7 @@ impl Framing {
     }
 
     /// The status of the answer; 0 until its head is complete.
+    #[cfg(test)]
     pub(super) fn status(&self) -> u16 {
         self.status
     }

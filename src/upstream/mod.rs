@@ -15,7 +15,7 @@ mod refusal;
 mod tls;
 
 pub use classify::{Respondent, classify, inside};
-pub use client::{Answer, AnswerBody, Client, ClientOptions, Outgoing};
+pub use client::{Answer, AnswerBody, Client, ClientOptions, Outgoing, UNINTERRUPTED};
 pub use failure::NO_CONNECTION;
 pub use rate_headers::{RateForm, statements};
 pub use refusal::rejected_fields;

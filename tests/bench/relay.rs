@@ -5,8 +5,8 @@
 //! exits 1 when a bound does not hold. It is no test of what the daemon answers, beyond refusing a wrong one.
 //!
 //! Needs Linux, nginx and taskset. All traffic stays on 127.0.0.1; a run takes about two and a half minutes.
-//! `-- --rounds N` changes the number of rounds; `-- --only NAME` runs one load (closed, rate, one, fifty, many, flood,
-//! body, cancel) and looks at its bounds alone; `-- --calibrate` puts a second nginx in the daemon's place, which shows
+//! `-- --rounds N` changes the number of rounds; `-- --only NAME,…` runs these loads alone (closed, rate, one, fifty, many,
+//! flood, body, cancel) and looks at their bounds; `-- --calibrate` puts a second nginx in the daemon's place, which shows
 //! how far from 1.00 this machine's noise takes a ratio.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark prints")]
 
@@ -38,7 +38,7 @@ const SECOND: Duration = Duration::from_secs(1);
 struct Options {
     rounds: usize,
     calibrate: bool,
-    only: Option<String>,
+    only: Vec<String>,
 }
 
 fn main() -> ExitCode {
@@ -58,7 +58,7 @@ fn main() -> ExitCode {
 }
 
 fn options(arguments: &[String]) -> Outcome<Options> {
-    let mut options = Options { rounds: ROUNDS, calibrate: false, only: None };
+    let mut options = Options { rounds: ROUNDS, calibrate: false, only: Vec::new() };
     let mut words = arguments.iter();
     while let Some(word) = words.next() {
         match word.as_str() {
@@ -66,13 +66,18 @@ fn options(arguments: &[String]) -> Outcome<Options> {
             "--calibrate" => options.calibrate = true,
             "--rounds" => options.rounds = words.next().ok_or("--rounds needs a number")?.parse()?,
             "--only" => {
-                let name = words.next().filter(|name| LOADS.contains(&name.as_str()));
-                options.only = Some(name.ok_or_else(|| format!("--only needs one of {LOADS:?}"))?.clone());
+                let names: Vec<&str> =
+                    words.next().map(|names| names.split(',').collect()).unwrap_or_default();
+                if names.is_empty() || !names.iter().all(|name| LOADS.contains(name)) {
+                    return Err(format!("--only needs some of {LOADS:?}").into());
+                }
+                options.only = names.into_iter().map(str::to_owned).collect();
             }
             other => {
-                return Err(
-                    format!("unknown option {other} (known: --rounds N, --only NAME, --calibrate)").into()
-                );
+                return Err(format!(
+                    "unknown option {other} (known: --rounds N, --only NAME,…, --calibrate)"
+                )
+                .into());
             }
         }
     }
@@ -101,7 +106,7 @@ fn run(options: &Options) -> Outcome<bool> {
     })?;
     println!("{}", about(options, cores, &nginx, begin.elapsed()));
     println!("{}", samples.table());
-    let (verdict, holds) = samples.verdict(options.only.is_none());
+    let (verdict, holds) = samples.verdict(options.only.is_empty());
     println!("{verdict}");
     Ok(holds)
 }
@@ -230,7 +235,7 @@ fn added_latency(samples: &mut Samples) {
 
 impl Options {
     fn wants(&self, load: &str) -> bool {
-        self.only.as_deref().is_none_or(|only| only == load)
+        self.only.is_empty() || self.only.iter().any(|only| only == load)
     }
 }
 

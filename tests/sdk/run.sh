@@ -22,7 +22,13 @@ missing() {
     exit 0
 }
 
-command -v python3 >/dev/null || missing "there is no python3 (apt-get install python3-venv)"
+failed() {
+    echo "THE SDK TEST CANNOT RUN: $1"
+    echo "0 passed, 1 failed"
+    exit 1
+}
+
+command -v python3 >/dev/null || failed "there is no python3 (apt-get install python3-venv)"
 state=$({ python3 --version; cat "$here/requirements.txt"; } | sha256sum | cut -c1-12)
 venv="$cache/sdk-$state"
 
@@ -31,7 +37,7 @@ exec 9>"$cache/sdk.lock"
 flock 9
 if [[ ! -e $venv/ready ]]; then
     rm -rf "$venv"
-    python3 -m venv "$venv" || missing "python3 -m venv failed (apt-get install python3-venv)"
+    python3 -m venv "$venv" || failed "python3 -m venv failed (apt-get install python3-venv)"
     for attempt in 1 2 3; do
         if "$venv/bin/pip" install --quiet --disable-pip-version-check -r "$here/requirements.txt" >"$cache/pip.log" 2>&1; then
             touch "$venv/ready"

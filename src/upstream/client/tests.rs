@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::future::Future;
+use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -569,6 +570,67 @@ async fn an_early_refusal_needs_no_upstream_that_reads_on_and_spends_the_connect
     assert_eq!(text_of(answer).await.unwrap(), "no");
     assert_eq!(text_of(client.send(post("{}")).await.unwrap()).await.unwrap(), "ok");
     assert_eq!(count.get(), 2);
+}
+
+/// An upstream on a thread of its own, so that what it does falls between any two steps of ours. It answers each
+/// connection after the first kilobyte, and then reads on or closes at once.
+fn hasty(answer: Vec<u8>, reads_on: bool) -> SocketAddr {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for socket in listener.incoming() {
+            let (mut socket, answer) = (socket.unwrap(), answer.clone());
+            std::thread::spawn(move || {
+                socket.read_exact(&mut [0_u8; 1000]).unwrap();
+                let written = socket.write_all(&answer);
+                if written.is_ok() && reads_on {
+                    let _ = std::io::copy(&mut socket, &mut std::io::sink());
+                }
+            });
+        }
+    });
+    address
+}
+
+#[actix_rt::test]
+async fn a_refusal_is_not_lost_when_the_upstream_closes_while_the_body_is_on_its_way() {
+    let refusal = b"HTTP/1.1 413 Too Large\r\ncontent-length: 9\r\nconnection: close\r\n\r\ntoo large";
+    let address = hasty(refusal.to_vec(), false);
+    for _ in 0..20 {
+        let answer = client_of(address).send(post(vec![b'x'; 6 << 20])).await.unwrap();
+        assert_eq!((answer.status, text_of(answer).await.unwrap()), (413, "too large".to_owned()));
+    }
+}
+
+#[actix_rt::test]
+async fn a_whole_answer_before_the_request_is_read_does_not_hang() {
+    for (head, status, text) in [
+        ("200 OK\r\ncontent-length: 2\r\n\r\nok", 200, "ok"),
+        ("200 OK\r\ncontent-length: 0\r\n\r\n", 200, ""),
+        ("204 No Content\r\n\r\n", 204, ""),
+    ] {
+        for reads_on in [true, false] {
+            let address = hasty(format!("HTTP/1.1 {head}").into_bytes(), reads_on);
+            let client = client_of(address);
+            let sent = async {
+                let answer = client.send(post(vec![b'x'; 20 << 20])).await?;
+                Ok::<_, ProxyError>((answer.status, text_of(answer).await?))
+            };
+            let answered = tokio::time::timeout(Duration::from_secs(20), sent).await.expect("it hangs");
+            assert_eq!(answered.unwrap(), (status, text.to_owned()), "{head:?}, reads on: {reads_on}");
+        }
+    }
+}
+
+#[actix_rt::test]
+async fn a_long_answer_that_begins_before_the_request_is_read_blocks_nobody() {
+    const LENGTH: usize = 20 << 20;
+    let mut answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {LENGTH}\r\n\r\n").into_bytes();
+    answer.resize(answer.len() + LENGTH, b'y');
+    let client = client_of(hasty(answer, true));
+    let sent = async { client.send(post(vec![b'x'; 20 << 20])).await?.body.collect(LENGTH).await };
+    let body = tokio::time::timeout(Duration::from_secs(30), sent).await.expect("it hangs").unwrap();
+    assert_eq!(body.len(), LENGTH);
 }
 
 // === cancelling ===

@@ -123,8 +123,7 @@ pub(super) fn read_head(head: &Bytes) -> Result<Head, FramingError> {
             }
             name if is_hop_by_hop(&name) => {}
             name => {
-                let value =
-                    HeaderValue::from_maybe_shared(head.slice_ref(value)).map_err(|_| no_header())?;
+                let value = HeaderValue::from_maybe_shared(head.slice_ref(value)).map_err(|_| no_header())?;
                 if read.headers.len() >= MAX_FIELDS {
                     return Err(malformed("its head has too many headers"));
                 }
@@ -139,7 +138,10 @@ pub(super) fn read_head(head: &Bytes) -> Result<Head, FramingError> {
     // Kept only where it is the framing, so that it can contradict nothing.
     if let Some(value) = length.filter(|_| !read.chunked && !matches!(read.status, 204 | 304)) {
         let value = HeaderValue::from_maybe_shared(head.slice_ref(value));
-        read.headers.insert(header::CONTENT_LENGTH, value.map_err(|_| malformed("its content-length is not a number"))?);
+        read.headers.insert(
+            header::CONTENT_LENGTH,
+            value.map_err(|_| malformed("its content-length is not a number"))?,
+        );
     }
     Ok(read)
 }
