@@ -5,8 +5,9 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use actix_web::body::{BodySize, MessageBody};
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
-use actix_web::http::{StatusCode, header};
+use actix_web::http::{ConnectionType, StatusCode, Version, header};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
@@ -46,7 +47,7 @@ pub async fn infer(
     let mut record = Record::new(Arc::clone(&edge.metrics), Arc::clone(&edge.id), request_id);
     record.client = client.map(|key| key.id.clone());
     record.task = Some(endpoint.task);
-    match answer(request, payload, edge, client, endpoint, &mut record).await {
+    let mut response = match answer(request, payload, edge, client, endpoint, &mut record).await {
         Ok(Answer::Reply(reply)) => respond(*reply, record, edge),
         Ok(Answer::Late(pending)) => late(pending, record, edge),
         Err(error) => {
@@ -54,7 +55,13 @@ pub async fn infer(
             record.failed(&error);
             error_response(&error)
         }
+    };
+    if request.version() < Version::HTTP_11 && response.body().size() == BodySize::Stream {
+        // It knows no chunks (RFC 9112 §7.1): the stream ends with the connection. nginx asks so by default.
+        response.head_mut().no_chunking(true);
+        response.head_mut().set_connection_type(ConnectionType::Close);
     }
+    response
 }
 
 type PendingReply = futures_util::future::BoxFuture<'static, Result<Reply, ProxyError>>;

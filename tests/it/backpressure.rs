@@ -1,6 +1,7 @@
 //! A client that does not read slows its own upstream down and nobody else's, costs bounded memory, and is dropped
 //! when it takes nothing for too long. And many streams at once are each exactly what they should be.
 
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -220,5 +221,33 @@ fn two_hundred_streams_at_once_are_each_exactly_what_they_should_be() {
     });
     eventually("all are counted", || stage.stream_ends("done"), |count| *count == STREAMS as f64);
     assert_eq!(stage.outcomes("ok"), STREAMS as f64);
+    stage.assert_settled();
+}
+
+#[test]
+fn a_stream_that_never_pauses_leaves_the_other_requests_of_its_provider_their_turn() {
+    let stage = Stage::with("", "", flood_or_words(20_000));
+    let (passed, done) = (AtomicUsize::new(0), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        let mut flood = stage.open_stream();
+        flood.until("xxx");
+        scope.spawn(|| {
+            let mut flood = flood;
+            let mut length = 0;
+            while !done.load(Ordering::Relaxed) {
+                length += 64 * 1024;
+                flood.until_length(length);
+                passed.store(length, Ordering::Relaxed);
+            }
+            flood.leave();
+        });
+        for _ in 0..5 {
+            let before = passed.load(Ordering::Relaxed);
+            other_stream(&stage);
+            let meanwhile = passed.load(Ordering::Relaxed) - before;
+            assert!(meanwhile < 16 * MEGABYTE, "it waited for {meanwhile} bytes of the flood");
+        }
+        done.store(true, Ordering::Relaxed);
+    });
     stage.assert_settled();
 }

@@ -448,3 +448,21 @@ fn an_upstreams_own_error_passes_unchanged() {
         stage.assert_settled();
     }
 }
+
+#[test]
+fn a_client_that_knows_no_chunks_gets_none() {
+    let stage = Stage::new(|_| {
+        Answer::events().chunked().event(chunk("word")).event(finish()).event("[DONE]").last_chunk()
+    });
+    let length = STREAM.len();
+    let request = format!(
+        "POST {PATH} HTTP/1.0\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{STREAM}"
+    );
+    let answer = String::from_utf8(client::raw(stage.proxy.address, request.as_bytes())).expect("text");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+    assert!(head.starts_with("HTTP/1.0 200 "), "{head}");
+    assert!(!head.to_ascii_lowercase().contains("transfer-encoding"), "{head}");
+    assert!(body.starts_with("data: {") && body.contains("word"), "{body}");
+    assert!(body.ends_with("data: [DONE]\n\n"), "{body}");
+    stage.assert_settled();
+}
