@@ -11,8 +11,8 @@ const MOST: usize = 2_000;
 const BYTES_PER_TOKEN: f64 = 4.0;
 /// Tokens in an answer, before anything is known.
 const ANSWER: f64 = 500.0;
-/// How much the newest report weighs.
-const WEIGHT: f64 = 0.05;
+/// How much the newest report weighs, at least: the first ones weigh as much as those before together.
+const WEIGHT: f64 = 0.02;
 /// No real tokenizer is outside of these.
 const LEAST_BYTES: f64 = 0.5;
 const MOST_BYTES: f64 = 50.0;
@@ -32,6 +32,9 @@ struct Sizes {
     bytes_off: f64,
     #[serde(default)]
     answer_off: f64,
+    /// How many reports there were, as far as that matters.
+    #[serde(default)]
+    reports: f64,
     #[serde(skip)]
     dirty: bool,
 }
@@ -72,20 +75,21 @@ impl Estimator {
             return;
         }
         let first = !self.models.contains_key(model);
-        let weight = if first { 1.0 } else { WEIGHT };
         let sizes = match self.models.get_mut(model) {
             Some(sizes) => sizes,
             None => self.models.entry(model.to_owned()).or_default(),
         };
+        sizes.reports = (sizes.reports + 1.0).min(1.0 / WEIGHT);
+        let weight = 1.0 / sizes.reports;
         if let Some(tokens) = input.filter(|tokens| *tokens > 0 && bytes > 0) {
             let ratio = (bytes as f64 / tokens as f64).clamp(LEAST_BYTES, MOST_BYTES);
             let off = (ratio - sizes.bytes_per_token).abs();
-            sizes.bytes_off += (if first { 0.0 } else { off } - sizes.bytes_off) * WEIGHT;
+            sizes.bytes_off += (if first { 0.0 } else { off } - sizes.bytes_off) * weight;
             sizes.bytes_per_token += (ratio - sizes.bytes_per_token) * weight;
         }
         if let Some(tokens) = output {
             let off = (tokens as f64 - sizes.answer).abs();
-            sizes.answer_off += (if first { 0.0 } else { off } - sizes.answer_off) * WEIGHT;
+            sizes.answer_off += (if first { 0.0 } else { off } - sizes.answer_off) * weight;
             sizes.answer += (tokens as f64 - sizes.answer) * weight;
         }
         sizes.dirty = true;
@@ -111,6 +115,7 @@ impl Estimator {
                 && (0.0..1e9).contains(&sizes.answer)
                 && (0.0..MOST_BYTES).contains(&sizes.bytes_off)
                 && (0.0..1e9).contains(&sizes.answer_off)
+                && (0.0..=1.0 / WEIGHT).contains(&sizes.reports)
                 && self.models.len() < MOST
             {
                 self.models.insert(model.to_owned(), sizes);
@@ -126,6 +131,7 @@ impl Default for Sizes {
             answer: ANSWER,
             bytes_off: 0.0,
             answer_off: 0.0,
+            reports: 0.0,
             dirty: false,
         }
     }
