@@ -7,6 +7,7 @@
 //! 2. Nobody could: once more at once, now with guesses probed and a place in the queue of every full member.
 //! 3. Still nobody: wait for what comes first, a freed place, a backoff before a retry of a member that failed for a
 //!    moment, or the moment a limit frees (within two seconds, or what `on_exhausted` allows); then another round.
+//! 4. Nothing is worth waiting for: one last round, in which room that is only reserved is tried, too.
 //!
 //! A group inside a group makes one round for each of the outer one and leaves the waiting to it.
 
@@ -33,6 +34,9 @@ const MOST_RETRIES: u32 = 2;
 const FIRST_BACKOFF: Duration = Duration::from_millis(250);
 /// A member that asks for more patience than this is not retried, but waited for if the group waits.
 const LONGEST_BACKOFF: Duration = Duration::from_secs(2);
+/// Limits are thought to free this much later than they may, as a request takes its time on the way: what misses the end
+/// of a wait by no more is waited for.
+const GRACE: Duration = Duration::from_millis(250);
 /// Rounds are bounded whatever members say; with the shortest wait between them this is far beyond every deadline.
 const MOST_ROUNDS: u32 = 10_000;
 /// No wait between rounds is shorter, so that a member that names moments in the past is not asked in a circle.
@@ -184,9 +188,17 @@ impl Walk<'_> {
                 round = Round { guesses: Guesses::Probe, waiter: Some(Arc::new(Waiter::default())) };
                 continue;
             }
-            let Some(pause) = self.pause(now) else { break };
+            let Some(pause) = self.pause(now) else {
+                if round.guesses == Guesses::Last || self.stands.iter().all(|stand| stand.out) {
+                    break;
+                }
+                round.guesses = Guesses::Last;
+                continue;
+            };
             let waiter = Arc::clone(round.waiter.get_or_insert_default());
-            round.guesses = Guesses::Probe;
+            if round.guesses == Guesses::Hold {
+                round.guesses = Guesses::Probe;
+            }
             let sleep = tokio::time::sleep_until(pause.until.into());
             if pause.woken {
                 tokio::select! {
@@ -363,7 +375,7 @@ impl Walk<'_> {
     /// What is worth waiting for after a round in which nobody answered.
     fn pause(&self, now: Instant) -> Option<Pause> {
         // What frees in a moment is worth that moment, even where a group does not wait.
-        let patient_until = self.began + self.group.wait.unwrap_or_default().max(LONGEST_BACKOFF);
+        let patient_until = self.began + self.group.wait.unwrap_or_default().max(LONGEST_BACKOFF) + GRACE;
         let mut pause: Option<Pause> = None;
         let mut earlier = |until: Instant, woken: bool| {
             let known = pause.take();

@@ -74,6 +74,8 @@ pub enum Guesses {
     Hold,
     /// Nobody else has capacity: one lone request may try.
     Probe,
+    /// And the request cannot wait any longer.
+    Last,
     /// There is nobody else at all: what was put off without the upstream saying for how long may be tried as well.
     Alone,
 }

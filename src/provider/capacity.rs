@@ -157,6 +157,7 @@ impl Capacity {
         let mode = match ask.guesses {
             Guesses::Hold => Mode::Keep,
             Guesses::Probe => Mode::Probe,
+            Guesses::Last => Mode::Last,
             Guesses::Alone => Mode::Alone,
         };
         // While nothing is in flight no place will be handed over, so that whoever asks may try.

@@ -26,8 +26,10 @@ pub struct Need<'a> {
 pub enum Mode {
     /// Guesses hold.
     Keep,
-    /// Nobody else has capacity: a lone request may exceed a guess.
+    /// Nobody else has capacity: a lone request may exceed a guess, and what is only reserved is lent.
     Probe,
+    /// And it cannot wait any longer: that is lent even where it is not likely to be free.
+    Last,
     /// There is nobody else: it may also try what was put off without the upstream saying for how long.
     Alone,
 }

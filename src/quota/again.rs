@@ -19,7 +19,7 @@ impl Charge {
 // === impl Ledger ===
 
 /// What is sent within this time of its admission need not be counted anew.
-const AT_ONCE: i64 = 20;
+pub(super) const AT_ONCE: i64 = 20;
 
 impl Ledger {
     /// The request of this charge is sent now. If it was admitted a while ago, it counts from now on.
@@ -88,7 +88,8 @@ mod tests {
             Moment(700_000),
         );
         assert_eq!(used(&ledger, Moment(4_199_999)), [1, 10]);
-        assert_eq!(used(&ledger, Moment(4_200_000)), [0, 0]);
+        assert_eq!(used(&ledger, Moment(4_200_000)), [0, 6], "the answer was given later");
+        assert_eq!(used(&ledger, Moment(4_300_000)), [0, 0]);
     }
 
     #[test]

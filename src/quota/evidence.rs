@@ -2,16 +2,23 @@
 //! which limit there must be that nobody knew of. Pure.
 
 use super::admission::Charge;
+use super::borrow::is_settled;
 use super::learn::{Change, HOUR, MINUTE, MOST_STATED, any_model, is_long, told};
 use super::ledger::Ledger;
 use super::limit::{Limit, Period, Scope, Source, Unit, Window};
-use super::standing::{Evidence, Promise, state_of};
-use super::window::DAY;
+use super::standing::{Evidence, Promise, Refusals, Rule, State, state_of};
+use super::window::{DAY, IN_TRANSIT};
 
 /// A limit that was refused is not exceeded again for so long at least.
 const SHORTEST_REST: i64 = 10 * MINUTE;
+/// And never for longer than this.
+pub(super) const LONGEST_REST: i64 = 7 * DAY;
 /// So often in a row may less be refused than was served before, until that is believed.
 const MOST_DOUBTS: u32 = 2;
+/// So often a limit is tried anew when a minute of the clock is over.
+const MOST_TURNS: u32 = 3;
+/// Two counts are the same that differ by no more than such a part.
+const ABOUT: u64 = 50;
 /// Fewer requests in a minute are no evidence of a limit: another user of the key may have had the rest.
 const LEAST_EVIDENCE: u64 = 5;
 
@@ -30,6 +37,7 @@ impl Ledger {
     ) -> Option<Change> {
         let unit = unit.or_else(|| self.most_used(period, model, now))?;
         let mut change = None;
+        let mut by_the_clock = Vec::new();
         for rule in &mut self.rules {
             let same = rule.limit.unit == unit && period.is_none_or(|period| rule.limit.period == period);
             let Some(key) = rule.key_for(model).filter(|_| same).map(str::to_owned) else { continue };
@@ -42,10 +50,41 @@ impl Ledger {
             let refused = charge.and_then(|charge| charge.parts.iter().find(|part| part.rule == rule.id));
             // The one that was refused is among them.
             let least = u64::from(matches!(unit, Unit::Requests | Unit::Concurrent));
-            let served = used.saturating_sub(refused.map_or(least, |part| part.n));
+            let before = used.saturating_sub(refused.map_or(least, |part| part.n));
+            // The most that the limit can be: what was served, and all but one of the prompt that no longer fitted.
+            let prompt =
+                charge.zip(refused).map_or(least, |(charge, part)| part.n - part.output(charge.input_tokens));
+            let served = before.saturating_add(prompt.saturating_sub(1)).saturating_add(state.doubts());
+            // One that went beyond it was refused where all before were served: it is the limit, as well as it can be
+            // known without being told.
+            let exceeded = charge.is_some_and(|charge| state.probe == Some(charge.sequence));
+            let about = if unit == Unit::Requests { 0 } else { prompt.max(state.amount / ABOUT) };
+            let true_to_one = unit != Unit::Concurrent && before.abs_diff(state.amount) <= about;
+            let seen = charge.map_or(now, |charge| charge.at).saturating_sub(IN_TRANSIT);
+            let careful = state.count.used(limit, state.amount, seen).saturating_sub(used - before);
+            if !exceeded && charge.is_some() && unit == Unit::Requests && careful >= state.amount {
+                // It was sent as soon as there might be room again, and came too early.
+                continue;
+            }
             state.probe = None;
             state.dirty = true;
+            if exceeded && state.evidence.rest_until > now {
+                state.evidence.turns = state.evidence.turns.saturating_add(1);
+            }
+            if limit.source.is_own()
+                && state.goes_by_the_clock(limit, refused.map_or(least, |part| part.n), prompt, now)
+            {
+                by_the_clock.push(rule.id);
+            }
             state.evidence.refused(limit, asked, now);
+            if exceeded && unit != Unit::Requests && before.saturating_add(prompt) > state.amount {
+                let over = before.saturating_add(prompt);
+                state.evidence.over =
+                    if state.evidence.over > state.amount { over.min(state.evidence.over) } else { over };
+            }
+            if exceeded && true_to_one {
+                state.evidence.confirmed(state.source, now);
+            }
             if served >= state.amount || used == 0 {
                 continue;
             }
@@ -55,11 +94,14 @@ impl Ledger {
             }
             let served = served.max(1);
             change = told(format!("{} fixed at {served}", limit.named(state.amount)));
-            state.evidence.best = served;
+            state.evidence.best = before.max(1);
             state.evidence.doubts = 0;
             state.amount = served;
             state.source = Source::Learned;
             state.since = Some(now);
+        }
+        for rule in self.rules.iter_mut().filter(|rule| by_the_clock.contains(&rule.id)) {
+            change = Some(rule.goes_by_the_clock(now));
         }
         change
     }
@@ -89,6 +131,19 @@ impl Ledger {
         }
     }
 
+    /// Whether a window was used up, by our own count, before the request of this charge came.
+    pub(super) fn is_full_without(&self, charge: &Charge, now: i64) -> bool {
+        let arrived = now.saturating_sub(IN_TRANSIT);
+        charge.parts.iter().any(|part| {
+            let Some(rule) = self.rules.iter().find(|rule| rule.id == part.rule) else { return false };
+            let Some(state) = rule.states.get(&part.key) else { return false };
+            let is_window = rule.limit.unit != Unit::Concurrent && rule.limit.period != Period::Request;
+            is_window
+                && is_settled(&rule.limit)
+                && state.count.used(&rule.limit, state.amount, arrived) > state.amount
+        })
+    }
+
     /// The guess that the request of this charge exceeded as a probe.
     pub(super) fn exceeded_by(&self, charge: &Charge) -> Option<(Unit, Period)> {
         charge.parts.iter().find_map(|part| {
@@ -107,9 +162,12 @@ impl Ledger {
             // Where as much went well before, it was more likely another.
             let beyond = used > state.evidence.best;
             let share = u128::from(used) * 1_000_000 / u128::from(state.amount);
-            (same && rule.limit.unit != Unit::Concurrent).then_some((beyond, share, rule.limit.unit))
+            // And what is counted by estimates, rather than what is counted exactly.
+            let unsure = rule.limit.unit != Unit::Requests && state.is_as_good_as_full(&rule.limit, now);
+            (same && rule.limit.unit != Unit::Concurrent)
+                .then_some(((beyond, unsure, share), rule.limit.unit))
         });
-        shares.max_by_key(|(beyond, share, _)| (*beyond, *share)).map(|(.., unit)| unit)
+        shares.max_by_key(|(key, _)| *key).map(|(_, unit)| unit)
     }
 
     /// Where no limit on requests at the same time is known, those that were out are the first guess.
@@ -212,6 +270,79 @@ impl Ledger {
     }
 }
 
+// === impl State ===
+
+impl State {
+    /// Whether it may be exceeded although it was refused lately: the minute of the clock is over in which that was, and
+    /// it may be the clock's.
+    pub(super) fn has_turned(&self, limit: &Limit, now: i64) -> bool {
+        let begin = now.div_euclid(MINUTE) * MINUTE;
+        let turned = self.evidence.refused_at.is_some_and(|known| known.minute < begin);
+        let may_be = limit.source.is_own() && limit.period == Period::MINUTE;
+        let since = || self.count.since(begin).is_some_and(|since| since < self.amount / 2);
+        may_be && turned && self.evidence.turns < MOST_TURNS && since()
+    }
+
+    /// Whether it may be exceeded by so little although more was refused: half-way between what was served and that.
+    pub(super) fn is_half_way(&self, wanted: u64) -> bool {
+        self.evidence.over > self.amount && wanted <= self.amount + (self.evidence.over - self.amount) / 2
+    }
+
+    /// Until when it is left alone.
+    pub(super) fn rests_until(&self, limit: &Limit, now: i64) -> i64 {
+        if self.has_turned(limit, now) { now } else { self.evidence.rest_until }
+    }
+
+    /// Whether the upstream's minutes are those of the clock: refusals in different minutes came after the same count
+    /// since the minute began, and after quite different ones in the sixty seconds before. The one that was refused
+    /// has reserved `n`, of which `prompt` is its prompt's.
+    pub(super) fn goes_by_the_clock(&mut self, limit: &Limit, n: u64, prompt: u64, now: i64) -> bool {
+        let begin = now.div_euclid(MINUTE) * MINUTE;
+        if limit.period != Period::MINUTE || limit.unit == Unit::Concurrent {
+            return false;
+        }
+        let Some(since) = self.count.since(begin) else { return false };
+        let most = |count: u64| count.saturating_sub(n).saturating_add(prompt.saturating_sub(1));
+        let (since, rolling) = (most(since), most(self.count.used(limit, self.amount, now)));
+        let one = Refusals { minute: begin, since: (since, since), rolling: (rolling, rolling) };
+        let Some(known) = self.evidence.refused_at.filter(|known| known.minute != begin) else {
+            self.evidence.refused_at.get_or_insert(one);
+            return false;
+        };
+        let both = |(least, most): (u64, u64), count: u64| (least.min(count), most.max(count));
+        let all = Refusals {
+            minute: begin,
+            since: both(known.since, since),
+            rolling: both(known.rolling, rolling),
+        };
+        let apart = |(least, most): (u64, u64)| most.saturating_sub(least);
+        let about = prompt.max(since / ABOUT);
+        let same = apart(all.since) <= about;
+        self.evidence.refused_at = Some(if same { all } else { one });
+        let by_the_clock = same && apart(all.rolling) > about.saturating_mul(2);
+        if by_the_clock {
+            // Of requests the count is exact; of tokens it may be too low.
+            let (least, most) = all.since;
+            self.amount = if limit.unit == Unit::Requests { least } else { most }.max(1);
+        }
+        by_the_clock
+    }
+}
+
+// === impl Rule ===
+
+impl Rule {
+    /// What was taken for the last sixty seconds turned out to be the clock's minute.
+    pub(super) fn goes_by_the_clock(&mut self, now: i64) -> Change {
+        for state in self.states.values_mut() {
+            state.count = state.count.as_span(&self.limit, now);
+            state.dirty = true;
+        }
+        self.limit.window = Window::Fixed;
+        Change { what: format!("{} goes by the clock", self.limit.named(self.limit.amount)) }
+    }
+}
+
 // === impl Evidence ===
 
 impl Evidence {
@@ -229,4 +360,18 @@ impl Evidence {
         self.successes = 0;
         self.rest_until = now.saturating_add(rest);
     }
+
+    /// It turned out to be the limit to one: it is left alone for far longer. What the catalogue says and a refusal
+    /// shows needs no third witness for a day; what was only drawn from refusals may have had another reason.
+    fn confirmed(&mut self, source: Source, now: i64) {
+        let times = self.refusals.saturating_sub(1).min(4);
+        let rest = match source {
+            Source::Catalogue => (DAY << times).min(LONGEST_REST),
+            _ => (SHORTEST_REST << (2 * times)).min(DAY),
+        };
+        self.rest_until = self.rest_until.max(now.saturating_add(rest));
+    }
 }
+
+#[cfg(test)]
+mod tests;

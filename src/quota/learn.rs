@@ -16,6 +16,8 @@ use super::window::{DAY, IN_TRANSIT};
 const SECOND: i64 = 1000;
 pub(super) const MINUTE: i64 = 60 * SECOND;
 pub(super) const HOUR: i64 = 60 * MINUTE;
+/// So often in a row what names no window is taken for a minute's, and asked again in the next one.
+const WHOLE_MINUTES: u32 = 2;
 /// No more limits of its own are taken from one upstream.
 pub(super) const MOST_STATED: usize = 64;
 /// No more scopes are put off at once.
@@ -26,6 +28,14 @@ pub(super) const MOST_BLOCKS: usize = 2_000;
 pub struct Change {
     /// In words.
     pub what: String,
+}
+
+/// What a refusal says of the window that was used up, as far as it does.
+struct Asked {
+    period: Option<Period>,
+    unit: Option<Unit>,
+    /// In how many milliseconds it wants to be asked again.
+    wait: Option<i64>,
 }
 
 // === impl Ledger ===
@@ -59,6 +69,8 @@ impl Ledger {
             let others =
                 state.out.iter().filter(|out| out.sequence != charge.sequence).map(|out| out.left).sum();
             let served = used.saturating_sub(others);
+            state.lent_well(charge.sequence);
+            state.evidence.crowded = 0;
             let evidence = &mut state.evidence;
             if rule.limit.unit != Unit::Concurrent && served > evidence.best {
                 (evidence.best, evidence.doubts) = (served, 0);
@@ -67,20 +79,34 @@ impl Ledger {
                 continue;
             }
             state.probe = None;
-            // Requests are counted as they come, so that those before it passed as well; tokens when they are known.
-            let exceeded = if rule.limit.unit == Unit::Requests { used } else { served };
+            // Requests are counted as they come, so that those before it passed as well; tokens when they are known, and
+            // what was there when it came is what it exceeded.
+            let exceeded = match rule.limit.unit {
+                Unit::Requests | Unit::Concurrent | Unit::Percent => used,
+                Unit::Tokens | Unit::InputTokens | Unit::OutputTokens => {
+                    let answers =
+                        state.answered_since(charge.at).saturating_add(part.output(charge.input_tokens));
+                    served.saturating_sub(answers).saturating_sub(state.doubts())
+                }
+            };
             if rule.limit.unit != Unit::Concurrent && exceeded <= state.amount {
                 // By now it exceeds nothing, and teaches nothing.
                 continue;
             }
+            let evidence = &mut state.evidence;
             // Each further success takes a larger step, so that a guess far too low is left behind soon.
             let step = (state.amount / 10).max(1).saturating_mul(1 << evidence.successes.min(3));
             evidence.successes = evidence.successes.saturating_add(1);
             evidence.refusals = 0;
+            evidence.turns = 0;
             if lone {
                 evidence.rest_until = evidence.rest_until.min(now);
             }
-            let raised = state.amount.max(used).saturating_add(step);
+            let mut raised = state.amount.max(exceeded).saturating_add(step);
+            if evidence.over > exceeded {
+                // So much was refused.
+                raised = raised.min(exceeded.midpoint(evidence.over));
+            }
             change = told(format!("{} raised to {raised}", rule.limit.named(state.amount)));
             state.amount = raised;
             state.source = Source::Learned;
@@ -153,8 +179,10 @@ impl Ledger {
             _ => (out.n, false),
         };
         let told = state.amount.saturating_sub(remaining);
-        let counted =
-            |last: i64| state.out.iter().fold(told, |sum, out| sum.saturating_add(left(out, last).0));
+        let counted = |last: i64| {
+            let out = state.out.iter().map(|out| left(out, last).0);
+            out.fold(told.saturating_add(state.answered_since(last)), u64::saturating_add)
+        };
         let (least, most) = (counted(after), counted(before));
         // Answers overtake each other: only a request sent after the last word may lower the count.
         let newer = charge.is_none_or(|charge| charge.sequence > state.stated);
@@ -217,34 +245,8 @@ impl Ledger {
             RefusalClass::TooLarge => self.learn_ceiling(model, size?, now),
             RefusalClass::Window(None) if asked.is_none() && self.tried_in_vain(scope, charge, now) => None,
             RefusalClass::Window(period) => {
-                // What names no window is the one that was exceeded knowingly, else most likely the shortest.
-                let exceeded = charge.and_then(|charge| self.exceeded_by(charge));
-                let (unit, window) = match (refusal.unit, period, exceeded) {
-                    (None, None, Some((unit, window))) => (Some(unit), window),
-                    (unit, period, _) => (unit, period.unwrap_or(Period::MINUTE)),
-                };
-                // Short waits for a long window are no promise (Gemini).
-                let believed = asked.filter(|wait| !is_long(window) || *wait >= HOUR);
-                let fixed = self.fix(unit, Some(window), model, charge, believed, now);
-                let learned = if fixed.is_none() && window == Period::MINUTE {
-                    let requests = self.learn_minute(Unit::Requests, scope, model, charge, believed, now);
-                    // More requests than these went well before: then it is their tokens.
-                    let tokens = || self.learn_minute(Unit::Tokens, scope, model, charge, believed, now);
-                    if unit.is_none_or(|unit| unit == Unit::Tokens) {
-                        requests.or_else(tokens)
-                    } else {
-                        requests
-                    }
-                } else {
-                    None
-                };
-                if let (Some(asked), Some(charge)) = (asked, charge) {
-                    self.promised(unit, window, model, charge, asked, now);
-                }
-                let until = self.window_ends(period, asked, scope, model, now);
-                let guess = asked.is_none() && !period.is_some_and(is_long);
-                let off = self.put_off(scope, refusal.class, until, guess, now);
-                fixed.or(learned).or(off)
+                let asked_of = Asked { period, unit: refusal.unit, wait: asked };
+                self.refuse_window(refusal.class, &asked_of, scope, model, charge, now)
             }
         }
     }
@@ -262,8 +264,86 @@ impl Ledger {
         tried
     }
 
-    /// When a window that was refused is free again: the upstream's word, else the window's own end, else longer each
-    /// time. A refusal that names no window, or a minute, never lasts longer than an hour.
+    /// A window was used up, by the upstream's count.
+    fn refuse_window(
+        &mut self,
+        class: RefusalClass,
+        said: &Asked,
+        scope: &str,
+        model: &str,
+        charge: Option<&Charge>,
+        now: i64,
+    ) -> Option<Change> {
+        let Asked { period, unit, wait } = *said;
+        let is_long = period.is_some_and(is_long);
+        // What names no window is the one that was exceeded knowingly, else most likely the shortest.
+        let exceeded = charge.and_then(|charge| self.exceeded_by(charge));
+        let suspect = charge.filter(|_| exceeded.is_none() && !is_long);
+        let crowded = suspect.is_some_and(|charge| self.was_crowded_out(unit, period, model, charge, now));
+        let first = self.blocks.get(scope).is_none_or(|block| block.strikes == 0) && wait.is_none();
+        if crowded && first {
+            return None;
+        }
+        let full = charge.is_some_and(|charge| self.is_full_without(charge, now));
+        let (unit, window) = match exceeded {
+            Some((exceeded, window)) if unit.is_none() && period.is_none() => (Some(exceeded), window),
+            _ => (unit, period.unwrap_or(Period::MINUTE)),
+        };
+        let learned =
+            if crowded { None } else { self.learn_window(unit, said, window, scope, model, charge, now) };
+        if let (Some(asked), Some(charge)) = (wait, charge) {
+            self.promised(unit, window, model, charge, asked, now);
+        }
+        if full && first && !is_long {
+            // Our own count says so, too, and lets nobody through before there is room.
+            return learned;
+        }
+        let (until, counted) = self.window_ends(period, wait, scope, model, now);
+        let guess = wait.is_none() && !is_long;
+        let off = self.put_off(scope, class, until, guess, now);
+        if let Some(block) = self.blocks.get_mut(scope).filter(|block| block.until == until) {
+            block.counted = counted;
+        }
+        learned.or(off)
+    }
+
+    /// What a refusal teaches of this window: that a guess was too high, or a limit that nobody knew.
+    #[expect(clippy::too_many_arguments, reason = "all that is known of one refusal")]
+    fn learn_window(
+        &mut self,
+        unit: Option<Unit>,
+        said: &Asked,
+        window: Period,
+        scope: &str,
+        model: &str,
+        charge: Option<&Charge>,
+        now: i64,
+    ) -> Option<Change> {
+        // What was used up by our own count is the reason, and no limit that nobody knows; nor one of this model, where
+        // that was learned for another.
+        let used_up = self.used_up_until(said.period, model, now);
+        let elsewhere = unit.is_none() && used_up.is_some_and(|(_, own)| !own);
+        // Short waits for a long window are no promise (Gemini).
+        let believed = said.wait.filter(|wait| !is_long(window) || *wait >= HOUR);
+        let mut learned = None;
+        if !elsewhere {
+            learned = self.fix(unit, Some(window), model, charge, believed, now);
+        }
+        if used_up.is_some() || window != Period::MINUTE {
+            return learned;
+        }
+        // More requests than these went well before: then it is their tokens.
+        for of in [Unit::Requests, Unit::Tokens] {
+            if learned.is_none() && unit.is_none_or(|unit| unit == of) {
+                learned = self.learn_minute(of, scope, model, charge, believed, now);
+            }
+        }
+        learned
+    }
+
+    /// When a window that was refused is free again, and whether our own count says so: the upstream's word, else the
+    /// window's own end, else longer each time. A refusal that names no window, or a minute, never lasts longer than an
+    /// hour.
     fn window_ends(
         &self,
         period: Option<Period>,
@@ -271,8 +351,8 @@ impl Ledger {
         scope: &str,
         model: &str,
         now: i64,
-    ) -> i64 {
-        let strikes = self.blocks.get(scope).map_or(0, |block| block.strikes).min(6);
+    ) -> (i64, bool) {
+        let strikes = self.blocks.get(scope).map_or(0, |block| block.strikes).min(8);
         let is_long = period.is_some_and(is_long);
         // Where a day refills continuously (Groq), the next request fits long before the day is over.
         let refills = || {
@@ -286,12 +366,12 @@ impl Ledger {
         {
             // And what is said to be a minute's is not a day's, whatever is asked for.
             let most = if period == Some(Period::MINUTE) { HOUR } else { LONGEST };
-            return now.saturating_add(asked.clamp(SECOND / 4, most));
+            return (now.saturating_add(asked.clamp(SECOND / 4, most)), false);
         }
-        if strikes < 2
-            && let Some(frees) = self.used_up_until(period, model, now)
+        if strikes < 1
+            && let Some((frees, _)) = self.used_up_until(period, model, now)
         {
-            return frees.max(now.saturating_add(SECOND / 4));
+            return (frees.max(now.saturating_add(SECOND / 4)), true);
         }
         let of_rule = self.applying(model).filter(|(rule, _)| Some(rule.limit.period) == period).find_map(
             |(rule, key)| {
@@ -305,31 +385,38 @@ impl Ledger {
             },
         );
         if let Some(ends) = of_rule.filter(|ends| *ends > now) {
-            return ends;
+            return (ends, true);
         }
         if is_long {
-            return now.saturating_add((HOUR << strikes).min(DAY));
+            return (now.saturating_add((HOUR << strikes).min(DAY)), false);
         }
-        if strikes == 0 {
-            // The next wall-clock minute; where the window is another one, the next refusal says so.
-            return (now / MINUTE + 1) * MINUTE;
+        if strikes < WHOLE_MINUTES {
+            // The next wall-clock minute; where the window is another one, the next refusals say so.
+            return ((now / MINUTE + 1) * MINUTE, false);
         }
-        now.saturating_add((MINUTE << strikes).min(HOUR))
+        (now.saturating_add((MINUTE << (strikes - WHOLE_MINUTES + 1)).min(HOUR)), false)
     }
 
-    /// When there is room again under the limits of this window that are as good as used up by our own count.
-    fn used_up_until(&self, period: Option<Period>, model: &str, now: i64) -> Option<i64> {
+    /// When there is room again under the limits of this window that are as good as used up by our own count; and
+    /// whether they are the model's own. Otherwise they were learned for another, and may be for all.
+    fn used_up_until(&self, period: Option<Period>, model: &str, now: i64) -> Option<(i64, bool)> {
         let window = period.unwrap_or(Period::MINUTE);
         let meant = |rule: &Rule| {
             rule.limit.period == window && !matches!(rule.limit.unit, Unit::Concurrent | Unit::Percent)
         };
-        let full = self.applying(model).filter(|(rule, _)| meant(rule)).filter_map(|(rule, key)| {
-            let state = rule.states.get(key)?;
-            let used = state.count.used(&rule.limit, state.amount, now);
-            let is_full = used.saturating_mul(10) >= state.amount.saturating_mul(9);
+        let frees = |rule: &Rule, state: &State| {
+            let is_full = state.is_as_good_as_full(&rule.limit, now);
             is_full.then(|| state.count.frees_at(&rule.limit, state.amount, 1, now))?
-        });
-        full.max().map(|frees| frees.saturating_add(IN_TRANSIT))
+        };
+        let own = self.applying(model).filter(|(rule, _)| meant(rule));
+        let own = own.filter_map(|(rule, key)| frees(rule, rule.states.get(key)?)).max();
+        let others = || {
+            let learned = self.rules.iter().filter(|rule| meant(rule) && rule.limit.source.is_own());
+            learned.flat_map(|rule| rule.states.values().filter_map(move |state| frees(rule, state))).max()
+        };
+        let own = own.map(|frees| (frees, true));
+        let found = own.or_else(|| others().map(|frees| (frees, false)));
+        found.map(|(frees, own)| (frees.saturating_add(IN_TRANSIT), own))
     }
 
     /// Does not ask a scope before that moment.
@@ -361,7 +448,18 @@ impl Ledger {
         let after = self.sequence;
         self.blocks.insert(
             scope.to_owned(),
-            Block { until: longest, class, strikes, guess, try_at, tries, probe: None, after, dirty: true },
+            Block {
+                until: longest,
+                class,
+                strikes,
+                guess,
+                try_at,
+                tries,
+                counted: false,
+                probe: None,
+                after,
+                dirty: true,
+            },
         );
         let whom = if scope.is_empty() { "the account" } else { scope };
         (!running).then(|| Change {
@@ -395,8 +493,16 @@ impl Ledger {
         if self.rules.len() >= MOST_STATED {
             return None;
         }
+        // Where the user has the same limit, it moves as the user says.
+        let same = |limit: &Limit| {
+            let of = (limit.unit, limit.period, limit.amount);
+            limit.source == Source::Configured && of == (statement.unit, period, amount)
+        };
+        let own = self.rules.iter().find(|rule| same(&rule.limit) && statement.resets_in.is_none());
         let window = if statement.refills {
             Window::Bucket
+        } else if let Some(own) = own {
+            own.limit.window.clone()
         } else if statement.resets_in.is_some() || period == Period::MINUTE {
             Window::Fixed
         } else {
@@ -425,7 +531,8 @@ impl Rule {
 impl State {
     /// The upstream says that this is the limit; what refusals taught counts no more.
     fn restated(&mut self, limit: &Limit, amount: u64, now: i64) -> Option<Change> {
-        self.evidence = Evidence { best: self.evidence.best, ..Evidence::default() };
+        let Evidence { best, strict, strict_until, lent, crowded, .. } = self.evidence;
+        self.evidence = Evidence { best, strict, strict_until, lent, crowded, ..Evidence::default() };
         if amount == self.amount {
             return None;
         }

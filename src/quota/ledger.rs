@@ -3,12 +3,15 @@
 //!
 //! Configured limits are hard. The catalogue's and what was drawn from refusals are guesses: they hold while anybody
 //! else has capacity; when nobody has, one request at a time may exceed a guess ([`Mode::Probe`]); its success raises
-//! the guess, a refusal fixes it. What the upstream states replaces a guess at once (`learn.rs`).
+//! the guess, a refusal fixes it. What the upstream states replaces a guess at once (`learn.rs`). What is reserved under
+//! any other limit than the user's own is lent then (`borrow.rs`).
 
 use std::collections::{BTreeMap, HashMap};
 
 use super::Moment;
 use super::admission::{Actual, Cause, Charge, Denial, Mode, Need, Part};
+use super::again::AT_ONCE;
+use super::borrow::Room;
 use super::limit::{Limit, Period, Scope, Source, Unit};
 use super::minute::Minute;
 use super::standing::{Block, MOST_MODELS, Out, Rule, State, state_of};
@@ -16,10 +19,11 @@ use super::window::IN_TRANSIT;
 
 /// A clock that goes back by less than this has not been set, only read on another core.
 const STEADY: i64 = 5_000;
-/// While one request finds out whether a pause is really over, the others come again after this.
+/// While one request finds out whether a pause is really over, or what is reserved is taken, the others come again
+/// after this.
 const TRY: i64 = 250;
 /// So many times the usual error of all that is out is kept free.
-const SAFETY: f64 = 1.5;
+const SAFETY: f64 = 2.0;
 /// Nothing is put off for longer than this, whatever an upstream says.
 pub(super) const LONGEST: i64 = 32 * super::window::DAY;
 
@@ -68,7 +72,7 @@ impl Ledger {
     /// # Errors
     /// What is in the way.
     pub fn check(&self, need: &Need<'_>, now: Moment) -> Result<(), Denial> {
-        self.look(need, self.steady(now), Mode::Keep).map_or(Ok(()), |found| Err(found.denial))
+        self.look(need, self.steady(now), Mode::Keep).0.map_or(Ok(()), |found| Err(found.denial))
     }
 
     /// Reserves what a request needs under all limits that apply, or nothing.
@@ -77,7 +81,7 @@ impl Ledger {
     /// What is in the way.
     pub fn admit(&mut self, need: &Need<'_>, mode: Mode, now: Moment) -> Result<Charge, Denial> {
         let now = self.heed(now);
-        let found = self.look(need, now, mode);
+        let (found, lent) = self.look(need, now, mode);
         let mut exceeded: Vec<u32> = Vec::new();
         if let Some(found) = found {
             if mode == Mode::Keep || !found.denial.probe {
@@ -124,6 +128,9 @@ impl Ledger {
             state.dirty = true;
             if exceeded.contains(&rule.id) {
                 state.probe = Some(sequence);
+            }
+            if lent.contains(&rule.id) {
+                state.lend(sequence, mode, now);
             }
             parts.push(part);
         }
@@ -178,6 +185,7 @@ impl Ledger {
         if state.probe == Some(charge.sequence) {
             state.probe = None;
         }
+        state.no_longer_lent(charge.sequence);
         let place = state.out.iter().position(|out| out.sequence == charge.sequence);
         let out = place.map(|place| state.out.swap_remove(place));
         let (reserved, used) = match out.filter(|out| out.counted) {
@@ -192,10 +200,20 @@ impl Ledger {
             }
             None => (part.n, actual.map_or(0, |actual| charge.used(part, actual))),
         };
-        if used > reserved {
-            state.count.add(&rule.limit, state.amount, used - reserved, now);
-        } else {
-            state.count.take_back(&rule.limit, state.amount, charge.at.min(now), reserved - used, now);
+        // An answer counts from when it is given on, whatever was reserved for it when its prompt was sent.
+        let is_answered = matches!(part.unit, Unit::Tokens | Unit::OutputTokens);
+        let answer = actual.and_then(|actual| actual.output_tokens).filter(|_| is_answered);
+        let answer = answer.map_or(0, |tokens| tokens.min(used));
+        let (limit, amount, prompt) = (&rule.limit, state.amount, used - answer);
+        if reserved > prompt {
+            state.count.take_back(limit, amount, charge.at.min(now), reserved - prompt, now);
+        }
+        let more = prompt.saturating_sub(reserved).saturating_add(answer);
+        if more > 0 {
+            state.count.add(limit, amount, more, now);
+        }
+        if answer > 0 {
+            state.answers(answer, now);
         }
     }
 
@@ -230,9 +248,10 @@ impl Ledger {
         self.rules.iter().filter_map(move |rule| Some((rule, rule.key_for(model)?)))
     }
 
-    /// What is in the way of a request.
-    fn look(&self, need: &Need<'_>, now: i64, mode: Mode) -> Option<Found> {
+    /// What is in the way of a request, and under which limits it goes into room that is only reserved.
+    fn look(&self, need: &Need<'_>, now: i64, mode: Mode) -> (Option<Found>, Vec<u32>) {
         let mut found: Option<Found> = None;
+        let mut lent = Vec::new();
         let mut met =
             |cause: Cause, until: Option<i64>, limit: &dyn Fn() -> String, guess: Option<(u32, bool)>| {
                 let probe = guess.is_some_and(|(_, free)| free);
@@ -252,6 +271,9 @@ impl Ledger {
                     }
                 });
             };
+        // Who cannot wait does not wait for the one that finds out, and goes as soon as it may fit: what left a window
+        // here has left it at the upstream, too, or does before this one is there.
+        let cannot_wait = matches!(mode, Mode::Last | Mode::Alone);
         // When a lone request may try what was put off without a word, whatever that taught of a minute.
         let mut lone: Option<i64> = None;
         for scope in ["", need.model] {
@@ -264,7 +286,7 @@ impl Ledger {
                     tried_at.map_or(block.until, |at| at.max(now.saturating_add(TRY)).min(block.until));
                 let words = || "refused a request without saying for how long".to_owned();
                 met(block.cause(), Some(until), &words, guess);
-            } else if mode != Mode::Alone && self.blocks.get(scope).is_some_and(Block::is_tried) {
+            } else if !cannot_wait && self.blocks.get(scope).is_some_and(Block::is_tried) {
                 let words =
                     || "refused a request, and another one finds out whether it still would".to_owned();
                 met(Cause::Refused, Some(now.saturating_add(TRY)), &words, None);
@@ -299,8 +321,15 @@ impl Ledger {
                 }
                 continue;
             }
-            let arrived = now.saturating_sub(IN_TRANSIT);
-            let used = known.map_or(0, |state| state.count.used(limit, amount, arrived));
+            // The user's own counts from its sending on, whenever it arrives.
+            let arrived = now.saturating_sub(match source {
+                Source::Configured if cannot_wait => AT_ONCE,
+                _ if cannot_wait => 0,
+                _ => IN_TRANSIT,
+            });
+            let used = known.map_or(0, |state| {
+                state.count.used(limit, amount, arrived).saturating_add(state.crossing(limit, now))
+            });
             let over = if limit.unit == Unit::Percent {
                 used >= amount
             } else {
@@ -310,30 +339,44 @@ impl Ledger {
             if !over || promise.is_some_and(|promise| promise.at <= now) {
                 continue;
             }
+            let room = known.map_or(Room::Taken, |state| state.room(need, limit, used, mode, now));
+            if room == Room::Lent && mode != Mode::Keep {
+                lent.push(rule.id);
+                continue;
+            }
             // Where there is nobody else at all, trying beats waiting.
             let lone =
                 lone.filter(|_| guess && limit.period == Period::MINUTE && limit.unit != Unit::Concurrent);
-            let tries = mode == Mode::Alone || lone.is_some_and(|at| at <= now);
-            let rests = |state: &State| !tries && state.evidence.rest_until > now;
+            let rests = |state: &State| {
+                let tries = mode == Mode::Alone
+                    || lone.is_some_and(|at| at <= now)
+                    || state.has_turned(limit, now)
+                    || state.is_half_way(used.saturating_add(need.at_least(limit.unit)));
+                state.evidence.rest_until > now && !tries
+            };
             let free = |state: &State| state.probe.is_none() && !rests(state);
             let probing = guess.then(|| (rule.id, known.is_none_or(free)));
             if limit.unit == Unit::Concurrent {
                 met(Cause::Full, None, &name, probing);
-            } else if n > amount {
+            } else if n > amount && source != Source::Learned {
                 met(Cause::NeverFits, None, &name, probing);
             } else {
-                let least = if limit.unit == Unit::Percent { 1 } else { n };
+                let least = if limit.unit == Unit::Percent { 1 } else { n.min(amount) };
                 let frees = known.and_then(|state| state.count.frees_at(limit, amount, least, arrived));
                 let until = frees.map_or(now, |frees| frees.saturating_add(IN_TRANSIT));
                 // A guess may be exceeded when its rest is over, which may be before that.
-                let rest = known.map(|state| state.evidence.rest_until).filter(|rest| guess && *rest > now);
+                let rest =
+                    known.map(|state| state.rests_until(limit, now)).filter(|rest| guess && *rest > now);
                 let until = rest.map_or(until, |rest| rest.min(until));
                 let until = promise.map_or(until, |promise| promise.at.min(until));
                 let until = lone.map_or(until, |at| at.max(now.saturating_add(TRY)).min(until));
+                let is_tried = guess && known.is_some_and(|state| state.probe.is_some());
+                let soon = Some(now.saturating_add(TRY)).filter(|_| room != Room::Taken || is_tried);
+                let until = soon.map_or(until, |soon| soon.min(until));
                 met(Cause::Window, Some(until), &name, probing);
             }
         }
-        found
+        (found, lent)
     }
 
     /// The time to go by. What was counted by a clock that was ahead counts from now on.
@@ -345,6 +388,8 @@ impl Ledger {
                     state.count.not_after(&rule.limit, now.0);
                     let rest = state.evidence.rest_until.saturating_add(delta);
                     state.evidence.rest_until = state.evidence.rest_until.min(rest.max(0));
+                    let strict = state.evidence.strict_until.saturating_add(delta);
+                    state.evidence.strict_until = state.evidence.strict_until.min(strict.max(0));
                     state.dirty = true;
                 }
             }
@@ -385,7 +430,7 @@ struct Found {
 
 /// What is kept free for errors of estimates, of this sum of squares.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "never negative, and saturates")]
-fn safety(spread: f64) -> u64 {
+pub(super) fn safety(spread: f64) -> u64 {
     (SAFETY * spread.sqrt()) as u64
 }
 

@@ -4,6 +4,7 @@
 
 mod admission;
 mod again;
+mod borrow;
 pub mod breaker;
 mod estimate;
 mod evidence;

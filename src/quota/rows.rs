@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Moment;
+use super::evidence::LONGEST_REST;
 use super::learn::{MOST_BLOCKS, MOST_STATED, any_model};
 use super::ledger::{LONGEST, Ledger};
 use super::limit::{Limit, Period, Scope, Source, Unit, Window};
@@ -182,12 +183,15 @@ impl Ledger {
             state.count.not_after(&rule.limit, at);
         }
         // What the configuration says now is what counts.
-        if rule.limit.source != Source::Configured && saved.source != Source::Catalogue {
+        let learned = saved.source != Source::Catalogue;
+        if rule.limit.source != Source::Configured && (learned || saved.amount == state.amount) {
             state.amount = saved.amount;
             state.source = saved.source;
             state.since = saved.since;
             state.evidence = saved.evidence;
-            state.evidence.rest_until = state.evidence.rest_until.min(at.saturating_add(DAY));
+            let evidence = &mut state.evidence;
+            evidence.rest_until = evidence.rest_until.min(at.saturating_add(LONGEST_REST));
+            evidence.strict_until = evidence.strict_until.min(at.saturating_add(DAY));
         }
         rule.states.insert(key.to_owned(), state);
     }

@@ -1,15 +1,19 @@
 //! How each limit of an account stands: for whom it counts, what is out under it, what speaks for and against a guess;
 //! and which scopes are not asked for a while. Pure data with what can be said of one entry alone.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use super::admission::Cause;
+use super::borrow::Loans;
+use super::ledger::safety;
 use super::limit::{Limit, Scope, Source};
 use super::said::RefusalClass;
 use super::window::Count;
 
 /// No more models are counted apart than this; the one that was not asked for longest is forgotten.
 pub(super) const MOST_MODELS: usize = 2_000;
+/// So many answers are remembered, to know of which a statement cannot tell yet.
+const MOST_ANSWERS: usize = 64;
 
 /// One limit and what was counted under it.
 #[derive(Debug)]
@@ -32,6 +36,10 @@ pub(super) struct State {
     pub(super) out: Vec<Out>,
     /// The request that exceeds the guess now.
     pub(super) probe: Option<u64>,
+    /// What was sent into room that is only reserved.
+    pub(super) loans: Loans,
+    /// What was counted for answers that are complete, and when, the oldest first.
+    pub(super) answered: VecDeque<(i64, u64)>,
     /// Requests up to this one were out when the upstream last stated something.
     pub(super) stated: u64,
     pub(super) asked: i64,
@@ -80,6 +88,31 @@ pub(super) struct Evidence {
     pub(super) best: u64,
     /// How often in a row less than that was refused: another user of the key may have had the rest.
     pub(super) doubts: u32,
+    /// No request is sent into room that is only reserved before this moment, after some were refused there.
+    pub(super) strict_until: i64,
+    /// How often in a row that was refused, and how often it went well, less for each refusal.
+    pub(super) strict: u32,
+    pub(super) lent: u32,
+    /// How often in a row a request was refused for which there was room by our own count, but for estimates.
+    pub(super) crowded: u32,
+    /// The least that was refused, of tokens that were used and asked for; none: 0. Between that and the limit nothing
+    /// is known.
+    pub(super) over: u64,
+    /// How often it was exceeded in vain because a minute of the clock was over.
+    pub(super) turns: u32,
+    /// At which counts it was refused, where the window is not known.
+    pub(super) refused_at: Option<Refusals>,
+}
+
+/// What was counted when requests were refused, at least and at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(super) struct Refusals {
+    /// When the clock's minute began, the last time.
+    pub(super) minute: i64,
+    /// What was counted since then.
+    pub(super) since: (u64, u64),
+    /// What was counted in the sixty seconds before.
+    pub(super) rolling: (u64, u64),
 }
 
 /// A scope that is not asked for a while.
@@ -99,6 +132,9 @@ pub(super) struct Block {
     /// How often in a row that was in vain.
     #[serde(default)]
     pub(super) tries: u32,
+    /// Our own count says when it is over, and goes on counting then.
+    #[serde(default)]
+    pub(super) counted: bool,
     /// The request that tries it now.
     #[serde(skip)]
     pub(super) probe: Option<u64>,
@@ -149,12 +185,55 @@ impl State {
             since: None,
             out: Vec::new(),
             probe: None,
+            loans: Loans::default(),
+            answered: VecDeque::new(),
             stated: 0,
             asked: now,
             dirty: false,
             evidence: Evidence::default(),
             promise: None,
         }
+    }
+
+    /// What answers will take of this window that were asked for in the one before.
+    pub(super) fn crossing(&self, limit: &Limit, now: i64) -> u64 {
+        let Some(began) = self.count.began(limit, now) else { return 0 };
+        let crossing = self.out.iter().filter(|out| out.at < began).map(Out::expected);
+        crossing.fold(0, u64::saturating_add)
+    }
+
+    /// What was counted for answers that were given since then.
+    pub(super) fn answered_since(&self, moment: i64) -> u64 {
+        let later = self.answered.iter().filter(|(at, _)| *at > moment).map(|(_, tokens)| *tokens);
+        later.fold(0, u64::saturating_add)
+    }
+
+    /// What estimates of all that is out may be wrong by.
+    pub(super) fn doubts(&self) -> u64 {
+        safety(self.out.iter().map(|out| out.spread).sum())
+    }
+
+    /// An answer of so many tokens is complete.
+    pub(super) fn answers(&mut self, tokens: u64, now: i64) {
+        if self.answered.len() >= MOST_ANSWERS {
+            self.answered.pop_front();
+        }
+        self.answered.push_back((now, tokens));
+    }
+
+    /// Nine tenths of it are used, by our own count.
+    pub(super) fn is_as_good_as_full(&self, limit: &Limit, now: i64) -> bool {
+        let used = self.count.used(limit, self.amount, now);
+        used.saturating_mul(10) >= self.amount.saturating_mul(9)
+    }
+}
+
+// === impl Out ===
+
+impl Out {
+    /// What of our count is kept for its answer, which nobody has counted yet.
+    pub(super) fn expected(&self) -> u64 {
+        if self.counted { self.left } else { self.output }
     }
 }
 
@@ -178,7 +257,9 @@ impl Block {
 
     /// It is over, and one request finds out whether all is well again: the others come after it.
     pub(super) fn is_tried(&self) -> bool {
-        self.strikes > 0 && self.probe.is_some() && matches!(self.class, RefusalClass::Window(_))
+        // What our own count is right about needs no trial; where it was wrong before, it does.
+        let sure = self.counted && self.strikes <= 1;
+        self.strikes > 0 && !sure && self.probe.is_some() && matches!(self.class, RefusalClass::Window(_))
     }
 
     pub(super) fn cause(&self) -> Cause {

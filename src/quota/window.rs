@@ -25,8 +25,15 @@ const GRAIN: i64 = 500;
 pub(super) enum Count {
     /// When and how much, the oldest first.
     Rolling { log: VecDeque<(i64, u64)> },
-    /// In the window from `starts` to before `ends`.
-    Span { starts: i64, ends: i64, used: u64 },
+    /// In the window from `starts` to before `ends`. What was sent so `late` in it that it may come in the next one
+    /// counts in both.
+    Span {
+        starts: i64,
+        ends: i64,
+        used: u64,
+        #[serde(default)]
+        late: u64,
+    },
     /// How far the bucket was emptied at that moment.
     Bucket { used: f64, at: i64 },
     /// What is held now.
@@ -45,7 +52,7 @@ impl Count {
             Window::Rolling => Count::Rolling { log: VecDeque::new() },
             Window::Fixed | Window::Calendar(_) => {
                 let (starts, ends) = span(limit, now);
-                Count::Span { starts, ends, used: 0 }
+                Count::Span { starts, ends, used: 0, late: 0 }
             }
             Window::Bucket => Count::Bucket { used: 0.0, at: now },
         }
@@ -63,13 +70,8 @@ impl Count {
                 let since = now.saturating_sub(length(limit.period));
                 log.iter().filter(|(at, _)| *at > since).fold(0, |sum, (_, n)| n.saturating_add(sum))
             }
-            Count::Span { ends, used, .. } => {
-                if now < *ends {
-                    *used
-                } else {
-                    0
-                }
-            }
+            Count::Span { ends, used, .. } if now < *ends => *used,
+            Count::Span { ends, late, .. } => carried(limit, *ends, *late, now),
             Count::Bucket { used, at } => ceil(emptied(*used, *at, limit, amount, now)),
             Count::Held { used } => *used,
         }
@@ -93,12 +95,16 @@ impl Count {
                     merge(log, length / GRAIN);
                 }
             }
-            Count::Span { starts, ends, used } => {
+            Count::Span { starts, ends, used, late } => {
                 if now >= *ends {
+                    *used = carried(limit, *ends, *late, now);
+                    *late = 0;
                     (*starts, *ends) = next_span(limit, *ends, now);
-                    *used = 0;
                 }
                 *used = used.saturating_add(n);
+                if now >= ends.saturating_sub(IN_TRANSIT) {
+                    *late = late.saturating_add(n);
+                }
             }
             Count::Bucket { used, at } => {
                 *used = emptied(*used, *at, limit, amount, now) + precise(n);
@@ -122,9 +128,12 @@ impl Count {
                 }
                 log.retain(|(_, entry)| *entry > 0);
             }
-            Count::Span { starts, used, .. } => {
-                if counted_at >= *starts {
+            Count::Span { starts, ends, used, late } => {
+                if counted_at >= starts.saturating_sub(IN_TRANSIT) {
                     *used = used.saturating_sub(n);
+                }
+                if counted_at >= ends.saturating_sub(IN_TRANSIT) {
+                    *late = late.saturating_sub(n);
                 }
             }
             Count::Bucket { used, at } => {
@@ -157,9 +166,10 @@ impl Count {
                 }
                 log.retain(|(_, entry)| *entry > 0);
             }
-            Count::Span { starts, ends, used } => {
+            Count::Span { starts, ends, used, late } => {
                 if now >= *ends {
                     (*starts, *ends) = next_span(limit, *ends, now);
+                    *late = 0;
                 }
                 if let Some(told) = ends_at.filter(|told| *told > now) {
                     // Whatever is said: no window lasts longer than its length. A day may have an hour more.
@@ -196,7 +206,7 @@ impl Count {
                 }
                 Some(now)
             }
-            Count::Span { ends, .. } => Some((*ends).max(now)),
+            Count::Span { ends, .. } => Some(end_of(limit, *ends, now)),
             Count::Bucket { used, at } => {
                 let over = emptied(*used, *at, limit, amount, now) + precise(n) - precise(amount);
                 let per = precise(amount) / precise(length(limit.period).unsigned_abs().max(1));
@@ -215,7 +225,7 @@ impl Count {
         }
         match self {
             Count::Rolling { log } => log.back().map(|(at, _)| at.saturating_add(length(limit.period))),
-            Count::Span { ends, .. } => Some(*ends),
+            Count::Span { ends, .. } => Some(end_of(limit, *ends, now)),
             Count::Bucket { .. } => self.frees_at(limit, amount, amount, now),
             Count::Held { .. } => None,
         }
@@ -262,6 +272,23 @@ impl Count {
         }
     }
 
+    /// How much was counted since then, where single entries are known.
+    pub(super) fn since(&self, moment: i64) -> Option<u64> {
+        match self {
+            Count::Rolling { log } => {
+                let newer = log.iter().filter(|(at, _)| *at >= moment);
+                Some(newer.fold(0, |sum, (_, n)| n.saturating_add(sum)))
+            }
+            Count::Span { .. } | Count::Bucket { .. } | Count::Held { .. } => None,
+        }
+    }
+
+    /// The same count in the wall-clock window of that moment.
+    pub(super) fn as_span(&self, limit: &Limit, now: i64) -> Count {
+        let (starts, ends) = span(limit, now);
+        Count::Span { starts, ends, used: self.since(starts).unwrap_or(0), late: 0 }
+    }
+
     /// The same count in a bucket.
     pub(super) fn as_bucket(&self, limit: &Limit, amount: u64, now: i64) -> Count {
         Count::Bucket { used: precise(self.used(limit, amount, now)), at: now }
@@ -305,6 +332,17 @@ fn next_span(limit: &Limit, ended: i64, now: i64) -> (i64, i64) {
     }
     let starts = ended + now.saturating_sub(ended) / length * length;
     (starts, starts.saturating_add(length))
+}
+
+/// When the window ends that a moment is in, where the last known one ended then.
+fn end_of(limit: &Limit, ended: i64, now: i64) -> i64 {
+    if now < ended { ended } else { next_span(limit, ended, now).1 }
+}
+
+/// What was sent late in the window that ended then, if this is the next one.
+fn carried(limit: &Limit, ended: i64, late: u64, now: i64) -> u64 {
+    let next = ended.saturating_add(length(limit.period));
+    if now < next { late } else { 0 }
 }
 
 /// The span that a moment is in.

@@ -293,6 +293,28 @@ mod tests {
     }
 
     #[test]
+    fn who_cannot_wait_any_longer_does_not_fail_for_room_that_is_only_reserved() {
+        let tokens =
+            Limit::parse("tokens", 1_000, Some("hour"), None, false, None, None, Source::Catalogue).unwrap();
+        let waiting = Waiting { most: std::time::Duration::ZERO, queue: 0 };
+        let capacity =
+            Capacity::new(Arc::from("p"), vec![tokens], Breaker::new(), waiting, State::nowhere(), &[]);
+        let model = Arc::from("m");
+        let ask = |guesses, bytes| Ask {
+            model: &model,
+            size: Size { bytes, max_tokens: Some(400), stream: false },
+            client: None,
+            guesses,
+            waiter: None,
+            generation: None,
+        };
+        let first = capacity.admit(&ask(Guesses::Hold, 2_000)).unwrap();
+        first.sent();
+        assert!(capacity.admit(&ask(Guesses::Hold, 1_600)).is_err());
+        assert!(capacity.admit(&ask(Guesses::Last, 1_600)).is_ok());
+    }
+
+    #[test]
     fn a_request_that_was_sent_twice_is_not_counted_once() {
         let capacity = guessed();
         let lease = admitted(&capacity);

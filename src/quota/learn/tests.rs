@@ -347,7 +347,7 @@ fn a_refusal_without_a_unit_is_about_the_one_that_was_used_up_most() {
     let charge = ledger.admit(&need("m"), Mode::Keep, Moment(0)).unwrap();
     ledger.refuse(&unnamed, "m", None, Some(&charge), Moment(10));
     let amounts: Vec<u64> = ledger.views(Moment(11)).iter().map(|view| view.amount).collect();
-    assert_eq!(amounts, [20, 800], "without the one that was refused");
+    assert_eq!(amounts, [20, 899], "and all but one token of the prompt that was refused");
 }
 
 #[test]
@@ -379,7 +379,7 @@ fn what_one_model_taught_is_no_limit_for_another() {
 #[test]
 fn nothing_left_of_the_last_minute_is_not_nothing_left_of_this_one() {
     let mut ledger = Ledger::new(vec![guess(10, "minute", "fixed")]);
-    let late = ledger.admit(&need("m"), Mode::Keep, Moment(59_900)).unwrap();
+    let late = ledger.admit(&need("m"), Mode::Keep, Moment(59_600)).unwrap();
     let said = Statement { resets_in: None, ..stated(Period::MINUTE, 10, 0) };
     ledger.state(&said, Source::Header, "m", Some(&late), Moment(60_100));
     ledger.settle(late, Actual::default(), Moment(60_100));
@@ -540,4 +540,69 @@ fn a_limit_that_was_learned_does_not_outlast_the_wait_that_the_upstream_asked_fo
     let until = ledger.check(&need("m"), Moment(100)).unwrap_err().until;
     assert_eq!(until, Some(Moment(3 * SECOND)));
     assert!(ledger.admit(&need("m"), Mode::Probe, Moment(3 * SECOND)).is_ok());
+}
+
+#[test]
+fn a_user_s_own_limit_that_the_upstream_states_too_does_not_move_in_another_window() {
+    let own =
+        Limit::parse("requests", 3, Some("minute"), None, false, None, None, Source::Configured).unwrap();
+    let mut ledger = Ledger::new(vec![own]);
+    let said = Statement { resets_in: None, ..stated(Period::MINUTE, 3, 2) };
+    for second in [30, 35, 40] {
+        let now = Moment(second * SECOND);
+        let charge = ledger.admit(&need("m"), Mode::Keep, now).unwrap();
+        let left = (40 - second).unsigned_abs() / 5;
+        ledger.state(
+            &Statement { remaining: Some(left), ..said.clone() },
+            Source::Header,
+            "m",
+            Some(&charge),
+            now,
+        );
+        ledger.settle(charge, Actual::default(), now);
+    }
+    assert!(ledger.check(&need("m"), Moment(61 * SECOND)).is_err(), "not by the clock");
+    assert!(ledger.check(&need("m"), Moment(90 * SECOND + IN_TRANSIT)).is_ok());
+}
+
+#[test]
+fn nobody_waits_for_one_that_tries_a_pause_whose_end_our_own_count_knows() {
+    let mut ledger = Ledger::new(vec![guess(10, "minute", "fixed")]);
+    assert_eq!(spend(&mut ledger, "m", 9, 0), 9);
+    let refused = refusal(RefusalClass::Window(Some(Period::MINUTE)), None);
+    ledger.refuse(&refused, "m", None, None, Moment(1));
+    assert!(ledger.check(&need("m"), Moment(30 * SECOND)).is_err());
+    let now = MINUTE + 2 * IN_TRANSIT;
+    let _tries = ledger.admit(&need("m"), Mode::Keep, Moment(now)).unwrap();
+    assert!(ledger.admit(&need("m"), Mode::Keep, Moment(now + 1)).is_ok());
+}
+
+#[test]
+fn answers_that_were_given_since_are_not_forgotten_when_less_is_stated() {
+    let own =
+        Limit::parse("tokens", 9000, Some("minute"), None, false, Some("fixed"), None, Source::Catalogue);
+    let mut ledger = Ledger::new(vec![own.unwrap()]);
+    let slow = ledger.admit(&need("m"), Mode::Keep, Moment(0)).unwrap();
+    let quick = ledger.admit(&need("m"), Mode::Keep, Moment(SECOND)).unwrap();
+    let used = Actual { input_tokens: Some(100), output_tokens: Some(700), refused: false };
+    ledger.settle(slow, used, Moment(2 * SECOND));
+    // What its head states is what was so when it came: both prompts, and no answer.
+    let said = Statement { unit: Unit::Tokens, per_model: false, ..stated(Period::MINUTE, 9000, 8800) };
+    ledger.state(&said, Source::Header, "m", Some(&quick), Moment(3 * SECOND));
+    assert_eq!(ledger.views(Moment(3 * SECOND))[0].used, 200 + 700);
+}
+
+#[test]
+fn an_answer_that_went_beyond_a_guess_does_not_raise_it() {
+    let own =
+        Limit::parse("tokens", 250, Some("minute"), None, false, Some("fixed"), None, Source::Catalogue);
+    let mut ledger = Ledger::new(vec![own.unwrap()]);
+    assert_eq!(spend(&mut ledger, "m", 1, 0), 1);
+    // 200 are used; its prompt of 100 exceeds the guess, the one of 30 does not, whatever is answered.
+    let small = Need { input_tokens: 30, ..need("m") };
+    let charge = ledger.admit(&small, Mode::Probe, Moment(1)).unwrap();
+    assert!(ledger.succeeded(&charge, "m", Moment(2)).is_none());
+    ledger.settle(charge, Actual { output_tokens: Some(9), ..Actual::default() }, Moment(3));
+    let charge = ledger.admit(&need("m"), Mode::Probe, Moment(4)).unwrap();
+    assert!(ledger.succeeded(&charge, "m", Moment(5)).is_some());
 }

@@ -347,3 +347,48 @@ fn one_long_answer_does_not_lock_out_what_names_no_bound() {
     // A prompt that is larger than the limit never fits.
     assert_eq!(ledger.check(&need(1001, 1), Moment(1)).unwrap_err().cause, Cause::NeverFits);
 }
+
+#[test]
+fn an_answer_does_not_leave_its_window_before_others_that_were_given_with_it() {
+    let mut ledger = Ledger::new(vec![limit("tokens", 1000, Some("minute"), "rolling", Source::Configured)]);
+    let charge = ledger.admit(&need(400, 300), Mode::Keep, Moment(0)).unwrap();
+    let actual = Actual { input_tokens: Some(400), output_tokens: Some(200), refused: false };
+    ledger.settle(charge, actual, Moment(30_000));
+    let used = |at| ledger.views(Moment(at))[0].used;
+    assert_eq!([used(MINUTE - 1), used(MINUTE), used(MINUTE + 30_000)], [600, 200, 0]);
+}
+
+#[test]
+fn an_answer_that_is_given_after_a_minutes_turn_does_not_count_in_the_minute_before() {
+    let mut ledger = Ledger::new(vec![limit("tokens", 1000, Some("minute"), "fixed", Source::Configured)]);
+    let charge = ledger.admit(&need(400, 300), Mode::Keep, Moment(50_000)).unwrap();
+    // While it is out it is thought of, once it is given it is counted.
+    let rest = need(701, 0);
+    assert!(ledger.check(&rest, Moment(MINUTE + IN_TRANSIT)).is_err());
+    assert!(ledger.check(&need(700, 0), Moment(MINUTE + IN_TRANSIT)).is_ok());
+    let actual = Actual { input_tokens: Some(400), output_tokens: Some(299), refused: false };
+    ledger.settle(charge, actual, Moment(MINUTE + 1_000));
+    assert_eq!(ledger.views(Moment(MINUTE + 1_000))[0].used, 299);
+}
+
+#[test]
+fn while_a_probe_is_out_nobody_is_told_to_wait_for_the_windows_end() {
+    let mut ledger = Ledger::new(vec![limit("requests", 1, Some("hour"), "rolling", Source::Catalogue)]);
+    assert!(admitted(&mut ledger, Mode::Keep, 0).is_some());
+    let probe = admitted(&mut ledger, Mode::Probe, 2).unwrap();
+    let denial = ledger.admit(&need(10, 10), Mode::Probe, Moment(3)).unwrap_err();
+    assert_eq!(denial.until, Some(Moment(3 + TRY)));
+    ledger.refund(probe, Moment(4));
+}
+
+#[test]
+fn who_cannot_wait_any_longer_does_not_wait_for_what_is_on_its_way() {
+    // The user's own holds for what is sent, and what was sent a little after its admission counts from then on.
+    for (source, early) in [(Source::Header, 0), (Source::Configured, AT_ONCE)] {
+        let mut ledger = Ledger::new(vec![limit("requests", 1, Some("minute"), "rolling", source)]);
+        assert!(admitted(&mut ledger, Mode::Keep, 0).is_some());
+        assert!(admitted(&mut ledger, Mode::Last, MINUTE + early - 1).is_none());
+        assert!(admitted(&mut ledger, Mode::Probe, MINUTE + early).is_none());
+        assert!(admitted(&mut ledger, Mode::Last, MINUTE + early).is_some());
+    }
+}

@@ -157,3 +157,17 @@ fn entries_that_are_merged_again_and_again_do_not_move() {
         assert!((exact - 1..=exact + 15).contains(&left), "{left} of {exact} at {at}");
     }
 }
+
+#[test]
+fn what_is_sent_in_a_windows_last_moment_and_may_come_in_the_next_is_not_forgotten_there() {
+    let limit = limit(10, "minute", "fixed", None);
+    let mut count = Count::new(&limit, 0);
+    count.add(&limit, 10, 3, 50_000);
+    count.add(&limit, 10, 2, 59_900);
+    assert_eq!([count.used(&limit, 10, 59_999), count.used(&limit, 10, 60_000)], [5, 2]);
+    count.take_back(&limit, 10, 59_900, 1, 60_050);
+    count.add(&limit, 10, 4, 60_100);
+    assert_eq!(count.used(&limit, 10, 60_100), 5);
+    assert_eq!(count.frees_at(&limit, 10, 9, 60_100), Some(120_000));
+    assert_eq!(count.used(&limit, 10, 120_000), 0, "nor carried for ever");
+}
