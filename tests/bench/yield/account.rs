@@ -9,6 +9,8 @@ use demuxai::quota::{
     Statement,
 };
 
+use crate::traffic::Request;
+
 /// How long a request waits for a place, and how many may (the configuration's defaults).
 const MAX_WAIT: i64 = 30_000;
 const MAX_QUEUE: usize = 100;
@@ -25,10 +27,8 @@ pub struct Account {
     pub truth: Allowance,
     /// The truth, had the failures that capacity could have avoided been served.
     pub shadow: Allowance,
-    /// Requests that were sent and are not at the upstream yet: model and prompt.
-    pub on_the_way: Vec<(usize, &'static str, u64)>,
-    /// Requests that the upstream answers now, and how long the answer will be: it takes what is left.
-    pub answering: Vec<(usize, &'static str, u64)>,
+    /// Requests that were sent and whose end nobody here has seen yet.
+    pub out: Vec<Out>,
     /// What the user allowed.
     pub ceiling: Option<Allowance>,
     /// The same, had those failures been served.
@@ -49,6 +49,26 @@ pub struct Tally {
     pub missed: u64,
     /// Refusals by the limit that was hit.
     pub hit: BTreeMap<String, u64>,
+}
+
+/// A request that was sent.
+pub struct Out {
+    pub flight: usize,
+    pub model: &'static str,
+    pub input: u64,
+    pub output: u64,
+    /// By how many tokens it might have been larger than it is, by all that could be known when it was sent.
+    pub more: u64,
+    pub stand: Stand,
+}
+
+/// How far it is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Stand {
+    OnTheWay,
+    Answering,
+    /// The upstream is done with it.
+    Back,
 }
 
 /// What is known of a request's size before it is sent.
@@ -117,8 +137,7 @@ impl Account {
             queue: VecDeque::new(),
             open: 0,
             shadow: truth.clone(),
-            on_the_way: Vec::new(),
-            answering: Vec::new(),
+            out: Vec::new(),
             truth,
             spare: ceiling.clone(),
             ceiling,
@@ -289,34 +308,42 @@ impl Account {
     }
 
     /// A request that went out is over, whoever still knows of it.
-    pub fn ended(&mut self, model: &str, output: u64, now: i64) {
+    pub fn ended(&mut self, flight: usize, model: &str, output: u64, now: i64) {
+        self.out.retain(|out| out.flight != flight);
         for allowed in self.ceiling.iter_mut().chain(&mut self.spare) {
             allowed.done(now, model, output);
         }
     }
 
-    /// Whether a request that nobody serves now could have been, by the true limits and the user's own; then it counts as
-    /// served for the next such question.
-    pub fn could_serve(&mut self, model: &str, (input, output): (u64, u64), now: i64) -> bool {
-        let below = |ceiling: &mut Allowance| ceiling.check(now, model, input).is_none();
-        if self.shadow.check(now, model, input).is_some() || !self.spare.as_mut().is_none_or(below) {
+    /// The upstream has this request, or is done with it.
+    pub fn moves(&mut self, flight: usize, stand: Stand) {
+        self.out.iter_mut().filter(|out| out.flight == flight).for_each(|out| out.stand = stand);
+    }
+
+    /// Whether a request that nobody serves now could have been; then it counts as served for the next such question.
+    ///
+    /// There is capacity where a scheduler that knows the true limits, but not what will be asked, would have served it:
+    /// - The upstream would take it now, and also when those that were sent before it are there.
+    /// - It would take it when those are answered, too. What answers on their way will take is not there for others:
+    ///   who takes it spends what they were promised. (The oracle does that, so that a few more than its own are served.)
+    /// - It fits under the user's own limits, which are not the upstream's and hard. A prompt's tokens are known only
+    ///   when the upstream has counted them, and an answer's length when it is given. Until then there is room for what
+    ///   a request may take at most: the prompt as the densest text there is, the longest answer that it allows. Only
+    ///   who keeps that free never goes above.
+    pub fn could_serve(&mut self, model: &str, request: &Request, now: i64) -> bool {
+        let (input, output) = (request.input, request.output);
+        if self.shadow.check(now, model, input).is_some() || !self.is_below(model, request, now) {
             return false;
         }
         let mut soon = self.shadow.clone();
-        for (_, model, input) in &self.on_the_way {
-            soon.count(now, model, *input);
+        for out in self.out.iter().filter(|out| out.stand == Stand::OnTheWay) {
+            soon.count(now, out.model, out.input);
         }
         if soon.check(now, model, input).is_some() {
             return false;
         }
-        // And when those that are out are answered, all of them: what they take is not there for others.
-        let lengths: Vec<u64> = self.answering.iter().map(|(.., output)| *output).collect();
-        for (_, model, output) in &self.answering {
-            soon.done(now, model, *output);
-        }
-        let each = lengths.iter().sum::<u64>() / lengths.len().max(1) as u64;
-        for (_, model, _) in &self.on_the_way {
-            soon.done(now, model, each);
+        for out in self.out.iter().filter(|out| out.stand != Stand::Back) {
+            soon.done(now, out.model, out.output);
         }
         if soon.check(now, model, input).is_some() {
             return false;
@@ -328,8 +355,45 @@ impl Account {
         true
     }
 
-    /// What the ledger thinks, for a trace.
-    pub fn print(&self, now: i64) {
+    /// Whether a request fits under the user's own limits, whatever it turns out to take.
+    fn is_below(&self, model: &str, request: &Request, now: i64) -> bool {
+        let Some(mut spare) = self.spare.clone() else { return true };
+        if spare.check(now, model, request.input).is_some() {
+            return false;
+        }
+        for out in &self.out {
+            spare.done(now, out.model, out.output + out.more);
+        }
+        spare.done(now, model, request.output + request.more());
+        spare.check(now, model, request.input).is_none()
+    }
+
+    /// What is in the way of a request, for a trace.
+    pub fn denial(&self, model: &str, size: Size, now: i64) -> String {
+        let need = self.need(model, size);
+        match self.ledger.check(&need, Moment(now)) {
+            Ok(()) => "free".to_owned(),
+            Err(denial) => {
+                let until = denial.until.map(|until| until.0 - now);
+                let estimate = (need.input_tokens, need.output_tokens, need.off);
+                format!("{:?} in {until:?} by {}, needs {estimate:?}", denial.cause, denial.limit)
+            }
+        }
+    }
+
+    /// What the ledger thinks, and what is true, for a trace.
+    pub fn print(&self, model: &str, now: i64) {
+        for standing in self.truth.clone().standings(now, model) {
+            if standing.used * 2 > standing.limit.amount {
+                println!("    in truth {} of {}", standing.used, standing.limit.amount);
+            }
+        }
+        let stands = |stand| self.out.iter().filter(|out| out.stand == stand).count();
+        let (coming, answering) = (stands(Stand::OnTheWay), stands(Stand::Answering));
+        println!(
+            "    {coming} on the way, {answering} being answered, {} wait for a place",
+            self.queue.len()
+        );
         for view in self.ledger.views(Moment(now)).into_iter().filter(|view| view.used * 2 > view.amount) {
             let name = (view.model.unwrap_or(view.scope), view.unit.word(), view.window);
             println!("    {name:?}: {} of {} ({:?})", view.used, view.amount, view.source);

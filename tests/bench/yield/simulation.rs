@@ -14,7 +14,7 @@ use fastrand::Rng;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::Outcome;
-use crate::account::{Account, Seat, Tally};
+use crate::account::{Account, Out, Seat, Stand, Tally};
 use crate::scenario::Scenario;
 use crate::tiers::World;
 use crate::traffic::{BEGIN, DAY, Request};
@@ -162,7 +162,7 @@ impl Simulation<'_> {
                 let account = &mut self.accounts[tier];
                 account.truth.done(self.now, model, output);
                 account.shadow.done(self.now, model, output);
-                account.answering.retain(|(answered, ..)| *answered != flight);
+                account.moves(flight, Stand::Back);
             }
             Event::Complete(flight) => self.complete(flight),
             Event::Restart => self.restart(),
@@ -195,7 +195,14 @@ impl Simulation<'_> {
                 let account = &mut self.accounts[tier];
                 account.ledger.departs(&mut seat.charge, Moment(self.now));
                 account.judge(model, asked.input, self.now);
-                account.on_the_way.push((self.flights.len(), model, asked.input));
+                account.out.push(Out {
+                    flight: self.flights.len(),
+                    model,
+                    input: asked.input,
+                    output: asked.output,
+                    more: asked.more(),
+                    stand: Stand::OnTheWay,
+                });
                 let life = self.life;
                 self.flights.push(Flight { walk: number, member, tier, model, seat: Some(seat), life });
                 let at = self.now + self.latency();
@@ -215,13 +222,19 @@ impl Simulation<'_> {
         self.result.failed += 1;
         for (tier, model) in &self.world.groups[asked.group].members {
             let account = &mut self.accounts[*tier];
-            if account.could_serve(model, (asked.input, asked.output), now) {
+            if account.could_serve(model, asked, now) {
                 account.tally.missed += 1;
                 self.result.missed += 1;
                 if self.trace {
                     let id = self.world.tiers[*tier].id;
-                    println!("{} missed: {id} {model}", (now - BEGIN) / 1000);
-                    account.print(now);
+                    let (at, waited) = ((now - BEGIN) as f64 / 1000.0, now - asked.at);
+                    let size = format!("{} + {} tokens", asked.input, asked.output);
+                    println!("{at} missed: {id} {model} {size}, waited {waited} ms");
+                    for (tier, model) in &self.world.groups[asked.group].members {
+                        let (id, account) = (self.world.tiers[*tier].id, &self.accounts[*tier]);
+                        println!("  {id} {model}: {}", account.denial(model, asked.size(), now));
+                        account.print(model, now);
+                    }
                 }
                 break;
             }
@@ -263,7 +276,6 @@ impl Simulation<'_> {
         let asked = &self.requests[self.walks[walk].request];
         let (now, of_tier) = (self.now, &self.world.tiers[tier]);
         let account = &mut self.accounts[tier];
-        account.on_the_way.retain(|(flight, ..)| *flight != number);
         let frankness = self.scenario.frankness;
         let admission = account.truth.admit(now, model, asked.input);
         let standings = account.truth.standings(now, model);
@@ -271,7 +283,7 @@ impl Simulation<'_> {
             Admission::Admitted => {
                 account.shadow.count(now, model, asked.input);
                 account.tally.served += 1;
-                account.answering.push((number, model, asked.output));
+                account.moves(number, Stand::Answering);
                 let told = success(of_tier.form, frankness, &standings, asked.stream);
                 let headers = headers(told.iter().map(|(name, value)| (name.as_str(), value.as_str())));
                 let (first, last) = of_tier.pace(asked.output);
@@ -281,6 +293,7 @@ impl Simulation<'_> {
                 self.at(now + last + back, Event::Complete(number));
             }
             Admission::Refused(refused) => {
+                account.moves(number, Stand::Back);
                 account.tally.refused += 1;
                 let probe = self.flights[number].seat.as_ref().is_some_and(|seat| seat.probes_guess);
                 account.tally.probes += u64::from(probe);
@@ -290,7 +303,7 @@ impl Simulation<'_> {
                     let id = of_tier.id;
                     let kind = if probe { "probe" } else { "in good faith" };
                     println!("{} refused: {id} {model} {hit} ({kind})", (now - BEGIN) as f64 / 1000.0);
-                    account.print(now);
+                    account.print(model, now);
                 }
                 *account.tally.hit.entry(hit).or_default() += 1;
                 let no = no(&refusal(of_tier.form, frankness, &refused, &standings, now));
@@ -328,7 +341,7 @@ impl Simulation<'_> {
         let flight = &mut self.flights[number];
         let (tier, model, walk) = (flight.tier, flight.model, flight.walk);
         let output = self.requests[self.walks[walk].request].output;
-        self.accounts[tier].ended(model, output, self.now);
+        self.accounts[tier].ended(number, model, output, self.now);
         let Some(seat) = flight.seat.take().filter(|_| flight.life == self.life) else { return };
         let asked = &self.requests[self.walks[walk].request];
         self.result.served += 1;
@@ -344,7 +357,7 @@ impl Simulation<'_> {
     fn no(&mut self, number: usize, no: &No) {
         let flight = &mut self.flights[number];
         let (tier, model, walk, member) = (flight.tier, flight.model, flight.walk, flight.member);
-        self.accounts[tier].ended(model, 0, self.now);
+        self.accounts[tier].ended(number, model, 0, self.now);
         let Some(seat) = flight.seat.take().filter(|_| flight.life == self.life) else { return };
         let asked = &self.requests[self.walks[walk].request];
         let world = &self.world.tiers[tier];

@@ -104,7 +104,8 @@ impl World {
         let groups = vec![
             Group { members: chat, wait: 30_000 },
             Group { members: agents, wait: 60_000 },
-            Group { members: code, wait: 1_500 },
+            // What frees within two seconds is waited for by any group.
+            Group { members: code, wait: 2_000 },
         ];
         Ok(World { tiers, groups })
     }

@@ -14,6 +14,9 @@ const CODE: usize = 2;
 pub const BEGIN: i64 = 1_793_491_200_000;
 pub const DAY: i64 = 86_400_000;
 const SEED: u64 = 20_261_128;
+/// Bytes to ten tokens, at least and at most.
+const DENSEST: u64 = 34;
+const SPARSEST: u64 = 46;
 
 /// One request.
 #[derive(Clone)]
@@ -31,6 +34,14 @@ impl Request {
     /// What the daemon knows of its size.
     pub fn size(&self) -> Size {
         Size { bytes: self.bytes, max_tokens: self.max_tokens, stream: self.stream }
+    }
+
+    /// By how many tokens it might be larger, by what is known before it is answered: its text as dense as any, its
+    /// answer as long as it allows.
+    pub fn more(&self) -> u64 {
+        let densest = (self.bytes as u64 * 10).div_ceil(DENSEST);
+        let longest = self.max_tokens.unwrap_or(self.output);
+        densest.saturating_sub(self.input) + longest.saturating_sub(self.output)
     }
 }
 
@@ -112,7 +123,8 @@ fn request(
     stream: bool,
 ) -> Request {
     // Text of all kinds: code has fewer bytes to a token than prose.
-    let bytes = usize::try_from(input).unwrap_or_default() * rng.usize(34..46) / 10 + 120;
+    let density = rng.u64(DENSEST..SPARSEST);
+    let bytes = usize::try_from(input * density / 10).unwrap_or_default() + 120;
     Request { at, group, bytes, input, output, max_tokens, stream }
 }
 

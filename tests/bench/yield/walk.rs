@@ -12,6 +12,7 @@ const FIRST_BACKOFF: i64 = 250;
 const LONGEST_BACKOFF: i64 = 2_000;
 const MOST_ROUNDS: u32 = 10_000;
 const SHORTEST_WAIT: i64 = 20;
+const GRACE: i64 = 250;
 
 /// One request on its way.
 pub struct Walk {
@@ -153,9 +154,18 @@ impl Walk {
                 self.round(group, request, accounts, now);
                 continue;
             }
-            let Some((until, wakes)) = self.pause(group.wait, now) else { return Step::GiveUp };
+            let Some((until, wakes)) = self.pause(group.wait, now) else {
+                if self.mode == Mode::Last || self.stands.iter().all(|stand| stand.out) {
+                    return Step::GiveUp;
+                }
+                self.mode = Mode::Last;
+                self.round(group, request, accounts, now);
+                continue;
+            };
             self.waits = true;
-            self.mode = Mode::Probe;
+            if self.mode == Mode::Keep {
+                self.mode = Mode::Probe;
+            }
             if wakes && self.woken {
                 self.resume(group, request, accounts, now);
                 continue;
@@ -207,6 +217,7 @@ impl Walk {
     }
 
     fn pause(&self, patience: i64, now: i64) -> Option<(i64, bool)> {
+        let patience = patience.max(LONGEST_BACKOFF);
         let mut pause: Option<(i64, bool)> = None;
         let mut earlier = |until: i64, wakes: bool| {
             let (known, woken) = pause.unwrap_or((until, false));
@@ -220,7 +231,7 @@ impl Walk {
                 }
             }
             if let Some(at) = stand.at
-                && (stand.retry || at <= self.began + patience)
+                && (stand.retry || at <= self.began + patience + GRACE)
             {
                 earlier(at.max(now + SHORTEST_WAIT), false);
             }
