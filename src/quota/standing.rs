@@ -240,7 +240,7 @@ impl Out {
 // === impl Block ===
 
 /// What is put off without a word is tried again after this, and each time in vain after three times as long.
-const FIRST_TRY: i64 = 4_000;
+const FIRST_TRY: i64 = 10_000;
 /// And at least so often.
 const LAST_TRY: i64 = 3_600_000;
 

@@ -143,22 +143,22 @@ fn a_bare_429_does_not_hold_up_for_a_minute_what_is_free_in_seconds() {
     ledger.refuse(&bare, "m", None, Some(&refused), Moment(10));
     ledger.settle(refused, Actual { refused: true, ..Actual::default() }, Moment(10));
     let soon = ledger.admit(&need("m"), Mode::Probe, Moment(1_000)).unwrap_err();
-    assert_eq!((soon.cause, soon.until), (Cause::Refused, Some(Moment(4_010))));
+    assert_eq!((soon.cause, soon.until), (Cause::Refused, Some(Moment(10_010))));
     // While others have capacity it is left alone; when nobody has, one request tries, and no second one.
-    let kept = ledger.admit(&need("m"), Mode::Keep, Moment(4_010)).unwrap_err();
+    let kept = ledger.admit(&need("m"), Mode::Keep, Moment(10_010)).unwrap_err();
     assert!(kept.probe, "a group learns that trying may help");
-    let lone = ledger.admit(&need("m"), Mode::Probe, Moment(4_010)).unwrap();
-    assert!(ledger.admit(&need("m"), Mode::Probe, Moment(4_011)).is_err());
+    let lone = ledger.admit(&need("m"), Mode::Probe, Moment(10_010)).unwrap();
+    assert!(ledger.admit(&need("m"), Mode::Probe, Moment(10_011)).is_err());
     // In vain: the next one comes after three times as long.
-    ledger.refuse(&bare, "m", None, Some(&lone), Moment(4_020));
-    ledger.settle(lone, Actual { refused: true, ..Actual::default() }, Moment(4_020));
-    let again = ledger.admit(&need("m"), Mode::Probe, Moment(5_000)).unwrap_err();
-    assert_eq!(again.until, Some(Moment(16_020)));
-    let lone = ledger.admit(&need("m"), Mode::Probe, Moment(16_020)).unwrap();
-    assert!(ledger.succeeded(&lone, "m", Moment(16_030)).is_some(), "more than that fits in a minute");
-    ledger.settle(lone, Actual::default(), Moment(16_030));
-    assert!(ledger.admit(&need("m"), Mode::Keep, Moment(16_040)).is_ok());
-    assert!(ledger.admit(&need("m"), Mode::Probe, Moment(16_050)).is_ok());
+    ledger.refuse(&bare, "m", None, Some(&lone), Moment(10_020));
+    ledger.settle(lone, Actual { refused: true, ..Actual::default() }, Moment(10_020));
+    let again = ledger.admit(&need("m"), Mode::Probe, Moment(11_000)).unwrap_err();
+    assert_eq!(again.until, Some(Moment(40_020)));
+    let lone = ledger.admit(&need("m"), Mode::Probe, Moment(40_020)).unwrap();
+    assert!(ledger.succeeded(&lone, "m", Moment(40_030)).is_some(), "more than that fits in a minute");
+    ledger.settle(lone, Actual::default(), Moment(40_030));
+    assert!(ledger.admit(&need("m"), Mode::Keep, Moment(40_040)).is_ok());
+    assert!(ledger.admit(&need("m"), Mode::Probe, Moment(40_050)).is_ok());
 }
 
 #[test]
