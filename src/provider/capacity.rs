@@ -438,7 +438,7 @@ pub struct View {
     pub until: Option<Moment>,
     /// The smallest share left of all limits that apply.
     pub share_left: f64,
-    /// When the first of the used windows is whole again.
+    /// When what is left of the longest window is lost or given back.
     pub next_reset: Option<Moment>,
     /// Requests in flight.
     pub in_flight: usize,

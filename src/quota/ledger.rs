@@ -15,7 +15,7 @@ use super::borrow::Room;
 use super::limit::{Limit, Period, Scope, Source, Unit};
 use super::minute::Minute;
 use super::standing::{Block, MOST_MODELS, Out, Rule, State, state_of};
-use super::window::IN_TRANSIT;
+use super::window::{IN_TRANSIT, length};
 
 /// A clock that goes back by less than this has not been set, only read on another core.
 const STEADY: i64 = 5_000;
@@ -234,14 +234,39 @@ impl Ledger {
         share
     }
 
-    /// When the first of the windows that are used is whole again.
+    /// When what is left now of the longest window is lost or given back: that window is the tier, shorter ones within
+    /// it only say how fast it may be spent. `None`: there is none.
     pub fn next_reset(&self, need: &Need<'_>, now: Moment) -> Option<Moment> {
         let now = self.steady(now);
-        let whole = self.applying(need.model).filter_map(|(rule, key)| {
-            let state = rule.states.get(key)?;
-            state.count.whole_at(&rule.limit, state.amount, now)
+        let windows = self.applying(need.model).filter_map(|(rule, key)| {
+            let limit = &rule.limit;
+            if limit.unit == Unit::Concurrent || limit.period == Period::Request {
+                return None;
+            }
+            let renewed = match rule.states.get(key) {
+                Some(state) => state.count.renewed_at(limit, state.amount, now),
+                None => State::new(limit, now).count.renewed_at(limit, limit.amount, now),
+            };
+            Some((length(limit.period), renewed))
         });
-        whole.min().map(Moment)
+        windows.max().map(|(_, renewed)| Moment(renewed))
+    }
+
+    /// Whether a request for the one model could take a place for which one for the other waits. It cannot where the
+    /// latter waits for a place that the former does not need.
+    pub fn takes_place_of(&self, waiting: &str, asking: &str) -> bool {
+        let mut contends = false;
+        for (rule, key) in self.applying(waiting).filter(|(rule, _)| rule.limit.unit == Unit::Concurrent) {
+            if rule.key_for(asking) == Some(key) {
+                contends = true;
+                continue;
+            }
+            let is_full = |state: &State| state.count.used(&rule.limit, state.amount, 0) >= state.amount;
+            if rule.states.get(key).is_some_and(is_full) {
+                return false;
+            }
+        }
+        contends
     }
 
     pub(super) fn applying<'s>(&'s self, model: &'s str) -> impl Iterator<Item = (&'s Rule, &'s str)> {

@@ -231,6 +231,18 @@ impl Count {
         }
     }
 
+    /// When what is used by now, or would be if it were used now, is free again: the end of a window that has one, used or
+    /// not; a bucket that is full loses what it does not give now.
+    pub(super) fn renewed_at(&self, limit: &Limit, amount: u64, now: i64) -> i64 {
+        let unused = match self {
+            Count::Rolling { .. } => now.saturating_add(length(limit.period)),
+            Count::Span { ends, .. } if now < *ends => *ends,
+            Count::Span { ends, .. } => next_span(limit, *ends, now).1,
+            Count::Bucket { .. } | Count::Held { .. } => now,
+        };
+        self.whole_at(limit, amount, now).unwrap_or(unused)
+    }
+
     /// What was counted by a clock that was ahead stays counted, for no longer than its window from now on; and what
     /// no honest counting leaves behind is made sense of.
     pub(super) fn not_after(&mut self, limit: &Limit, now: i64) {

@@ -1,5 +1,5 @@
-//! `soonest-reset`: spends the tier first that is whole again soonest, since what is left of it then is lost. Members
-//! without a running window come after those with one, in the configured order. Pure.
+//! `soonest-reset`: spends the tier first whose longest window ends soonest, whether something of it is used or not, since
+//! what is left of it then is lost. Members without a window come after those with one, in the configured order. Pure.
 
 use std::time::Instant;
 

@@ -1,6 +1,7 @@
 //! Rules that hold for every strategy, and what each is for.
 
 use super::*;
+use crate::quota::{Ledger, Limit, Mode, Moment, Need, Source};
 
 fn member(weight: u32, availability: Availability) -> MemberView {
     MemberView { weight, availability, share_left: 1.0, next_reset: None, in_flight: 0 }
@@ -184,6 +185,48 @@ fn least_latency_takes_the_fastest_tries_others_now_and_then_and_a_fast_failure_
     rule.failed(&mut state, 1, at);
     rule.failed(&mut state, 1, at);
     assert!(firsts(&mut state, &mut rng) < 200);
+}
+
+/// When a member with these limits renews, after so many requests.
+fn renews(limits: &[(u64, &str, &str)], requests: usize, now: i64) -> MemberView {
+    let limits = limits.iter().map(|(amount, per, window)| {
+        Limit::parse("requests", *amount, Some(per), None, false, Some(window), None, Source::Catalogue)
+            .unwrap()
+    });
+    let need =
+        Need { model: "m", input_tokens: 1, output_tokens: 1, off: 0, most_output: None, stream: false };
+    let mut ledger = Ledger::new(limits.collect());
+    for _ in 0..requests {
+        assert!(ledger.admit(&need, Mode::Keep, Moment(now)).is_ok());
+    }
+    let next_reset = ledger.next_reset(&need, Moment(now)).map(|reset| reset.0);
+    MemberView { next_reset, ..member(1, Availability::Now) }
+}
+
+#[test]
+fn soonest_reset_does_not_leave_what_is_lost_soonest_for_last() {
+    // A Wednesday, ten minutes past an hour.
+    const NOW: i64 = 1_764_158_400_000 + 600_000;
+    let first = |members: &[MemberView]| orders("soonest-reset", members, 1, 0)[0][0];
+    let week = (100, "week", "calendar");
+    let day = (100, "day", "calendar");
+    let hour = (100, "hour", "calendar");
+    let minute = (60, "minute", "rolling");
+    for used in [0, 1] {
+        for other in [0, 1] {
+            assert_eq!(
+                first(&[renews(&[week], used, NOW), renews(&[hour], other, NOW)]),
+                1,
+                "{used} {other}"
+            );
+            // How fast a tier may be spent does not hide how long it lasts.
+            let fast_week = renews(&[minute, week], used, NOW);
+            assert_eq!(first(&[fast_week, renews(&[day], other, NOW)]), 1, "{used} {other}");
+        }
+    }
+    // What refills all the time loses at once what it does not give; what never ends has nothing to lose.
+    let bucket = renews(&[(100, "day", "bucket")], 0, NOW);
+    assert_eq!(first(&[renews(&[], 0, NOW), renews(&[hour], 0, NOW), bucket]), 2);
 }
 
 #[test]
