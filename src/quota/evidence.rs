@@ -242,8 +242,27 @@ impl Ledger {
         told(format!("{name} learned from a refusal"))
     }
 
-    /// A request of this size was too large: that is the ceiling.
-    pub(super) fn learn_ceiling(&mut self, model: &str, size: u64, now: i64) -> Option<Change> {
+    /// Whether the upstream states how much of this unit fits into one of its windows: then a request that is too large
+    /// is larger than that, and there need be no other ceiling.
+    pub(super) fn states(&self, unit: Option<Unit>, model: &str) -> bool {
+        self.applying(model).any(|(rule, key)| {
+            Some(rule.limit.unit) == unit
+                && rule.limit.period != Period::Request
+                && rule
+                    .states
+                    .get(key)
+                    .is_some_and(|state| matches!(state.source, Source::Header | Source::Probe))
+        })
+    }
+
+    /// A request of about this size was too large: that is the ceiling, as far as one can tell. A probe may exceed it.
+    pub(super) fn learn_ceiling(
+        &mut self,
+        model: &str,
+        size: u64,
+        charge: Option<&Charge>,
+        now: i64,
+    ) -> Option<Change> {
         let amount = size.saturating_sub(1).max(1);
         let is_ceiling = |limit: &Limit| limit.period == Period::Request && limit.source == Source::Learned;
         let index = match self.rules.iter().position(|rule| is_ceiling(&rule.limit)) {
@@ -261,8 +280,14 @@ impl Ledger {
         let rule = self.rules.get_mut(index)?;
         let state = state_of(&mut rule.states, &rule.limit, model, now);
         if amount >= state.amount {
+            if charge.is_some_and(|charge| state.probe == Some(charge.sequence)) {
+                state.probe = None;
+                state.evidence.refused(&rule.limit, None, now);
+                state.dirty = true;
+            }
             return None;
         }
+        state.evidence.refused(&rule.limit, None, now);
         state.amount = amount;
         state.since = Some(now);
         state.dirty = true;
@@ -273,6 +298,19 @@ impl Ledger {
 // === impl State ===
 
 impl State {
+    /// A request above a learned ceiling was answered.
+    pub(super) fn outgrown(&mut self, limit: &Limit, size: u64, now: i64) -> Option<Change> {
+        if size <= self.amount {
+            return None;
+        }
+        let change = told(format!("{} raised to {size}", limit.named(self.amount)));
+        self.amount = size;
+        self.evidence = Evidence::default();
+        self.since = Some(now);
+        self.dirty = true;
+        change
+    }
+
     /// Whether it may be exceeded although it was refused lately: the minute of the clock is over in which that was, and
     /// it may be the clock's.
     pub(super) fn has_turned(&self, limit: &Limit, now: i64) -> bool {
@@ -351,7 +389,9 @@ impl Evidence {
         let first = match limit.period {
             _ if limit.unit == Unit::Concurrent => MINUTE,
             Period::Millis(length) => i64::try_from(length).unwrap_or(DAY).clamp(SHORTEST_REST, DAY),
-            Period::Month | Period::Request => DAY,
+            Period::Month => DAY,
+            // The sizes of two requests are compared as they were estimated.
+            Period::Request => SHORTEST_REST,
         };
         // The first time its own word on when to come again is believed.
         let believed = asked.filter(|_| self.refusals == 0);

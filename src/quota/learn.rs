@@ -79,6 +79,10 @@ impl Ledger {
                 continue;
             }
             state.probe = None;
+            if rule.limit.period == Period::Request {
+                change = state.outgrown(&rule.limit, charge.likely(rule.limit.unit), now).or(change);
+                continue;
+            }
             // Requests are counted as they come, so that those before it passed as well; tokens when they are known, and
             // what was there when it came is what it exceeded.
             let exceeded = match rule.limit.unit {
@@ -242,7 +246,8 @@ impl Ledger {
                 let until = now.saturating_add(asked.unwrap_or(DAY).max(HOUR));
                 self.put_off(scope, refusal.class, until, true, now)
             }
-            RefusalClass::TooLarge => self.learn_ceiling(model, size?, now),
+            RefusalClass::TooLarge if self.states(refusal.unit, model) => None,
+            RefusalClass::TooLarge => self.learn_ceiling(model, size?, charge, now),
             RefusalClass::Window(None) if asked.is_none() && self.tried_in_vain(scope, charge, now) => None,
             RefusalClass::Window(period) => {
                 let asked_of = Asked { period, unit: refusal.unit, wait: asked };

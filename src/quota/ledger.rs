@@ -106,6 +106,11 @@ impl Ledger {
             requests_known |= limit.unit == Unit::Requests && limit.period == Period::MINUTE;
             tokens_known |= limit.unit == Unit::Tokens && limit.period == Period::MINUTE;
             let hard = limit.source == Source::Configured;
+            if limit.period == Period::Request && exceeded.contains(&rule.id) {
+                let state = state_of(&mut rule.states, limit, key, now);
+                state.probe = Some(sequence);
+                parts.push(Part { rule: rule.id, key: key.to_owned(), n: 0, unit: limit.unit });
+            }
             if limit.period == Period::Request || (need.of(limit.unit) == 0 && limit.unit != Unit::Concurrent)
             {
                 continue;
@@ -186,6 +191,10 @@ impl Ledger {
             state.probe = None;
         }
         state.no_longer_lent(charge.sequence);
+        if rule.limit.period == Period::Request {
+            // A ceiling counts nothing.
+            return;
+        }
         let place = state.out.iter().position(|out| out.sequence == charge.sequence);
         let out = place.map(|place| state.out.swap_remove(place));
         let (reserved, used) = match out.filter(|out| out.counted) {
@@ -342,7 +351,12 @@ impl Ledger {
             }
             if limit.period == Period::Request {
                 if likely > amount {
-                    met(Cause::NeverFits, None, &name, None);
+                    // What was drawn from a refusal is a guess at the size of what was refused.
+                    let probing = (source == Source::Learned).then(|| {
+                        let rests = |state: &State| mode != Mode::Alone && state.evidence.rest_until > now;
+                        (rule.id, known.is_none_or(|state| state.probe.is_none() && !rests(state)))
+                    });
+                    met(Cause::NeverFits, None, &name, probing);
                 }
                 continue;
             }

@@ -5,6 +5,8 @@ use super::super::admission::{Actual, Cause, Mode, Need};
 use super::super::said::{Refusal, RefusalClass};
 use super::*;
 
+mod ceilings;
+
 const SECOND: i64 = 1000;
 
 fn need(model: &str) -> Need<'_> {
