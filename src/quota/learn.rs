@@ -137,7 +137,7 @@ impl Ledger {
         let sequence = self.sequence;
         let rule = self.rules.get_mut(index)?;
         let key = rule.limit.key_for(model)?.to_owned();
-        if statement.refills && rule.limit.window != Window::Bucket {
+        if statement.refills {
             rule.refills(now);
         }
         let limit = &rule.limit;
@@ -522,7 +522,10 @@ impl Ledger {
 
 impl Rule {
     /// What was taken for a window turned out to refill continuously.
-    fn refills(&mut self, now: i64) {
+    pub(super) fn refills(&mut self, now: i64) {
+        if self.limit.window == Window::Bucket {
+            return;
+        }
         for state in self.states.values_mut() {
             state.count = state.count.as_bucket(&self.limit, state.amount, now);
             state.dirty = true;

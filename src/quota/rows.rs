@@ -176,6 +176,10 @@ impl Ledger {
         if rule.states.len() >= MOST_MODELS {
             return;
         }
+        if matches!(saved.count, Count::Bucket { .. }) && rule.limit.source.is_guess() {
+            // The upstream had stated that what was taken for a window refills.
+            rule.refills(at);
+        }
         let mut state = State::new(&rule.limit, at);
         if saved.count.fits(&rule.limit) && rule.limit.unit != Unit::Concurrent {
             state.count = saved.count;
@@ -216,9 +220,12 @@ impl Ledger {
                     state.amount = limit.amount;
                     state.source = limit.source;
                     state.since = None;
-                    state.probe = None;
-                    state.dirty = true;
                 }
+                // What refusals taught of a guess is learned, too, even where its amount is as it was.
+                state.evidence = Evidence::default();
+                state.promise = None;
+                state.probe = None;
+                state.dirty = true;
                 true
             });
             !own || !rule.states.is_empty()
@@ -293,3 +300,6 @@ fn remade(own: &Own, amount: u64, source: Source) -> Option<Limit> {
     let scope = if own.each { any_model()? } else { Scope::Account };
     Some(Limit { unit: own.unit, amount, period: own.period, window, scope, source })
 }
+
+#[cfg(test)]
+mod tests;
