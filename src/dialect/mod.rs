@@ -120,7 +120,8 @@ pub struct Request {
 }
 
 impl Request {
-    /// What it needs of a model beyond its task. Read from the body the first time; only who chooses among models asks.
+    /// What it needs of a model beyond its task. Read from the body the first time; most who do not choose among models
+    /// need not ask.
     pub fn needs(&self) -> &Needs {
         self.needs.get_or_init(|| needs::read(self))
     }
@@ -138,6 +139,20 @@ impl Request {
     /// How many tokens the answer may have, if the client says so.
     pub fn max_tokens(&self) -> Option<u64> {
         ["max_completion_tokens", "max_tokens"].iter().find_map(|key| json::as_u64(self.value(key)?))
+    }
+
+    /// How many answers it asks for, those among which the upstream chooses counted: `n` and `best_of`.
+    pub fn answers(&self) -> u64 {
+        let asked = ["n", "best_of"].iter().filter_map(|key| json::as_u64(self.value(key)?));
+        asked.max().unwrap_or(1).max(1)
+    }
+
+    /// Whether its messages may have more in them than text. A look for words, which costs next to nothing; who needs to
+    /// know reads [`Request::needs`].
+    pub fn may_have_media(&self) -> bool {
+        const WORDS: [&str; 5] = ["image", "audio", "video", "file", "document"];
+        self.task == Task::Chat
+            && WORDS.iter().any(|word| memchr::memmem::find(&self.body, word.as_bytes()).is_some())
     }
 
     /// The same request with these top-level fields set, each a name and JSON; all else keeps its bytes.

@@ -1,5 +1,5 @@
-//! What a request needs of a model beyond its task: tools, images, room for its prompt. Read only for requests that
-//! have a choice of models, and then once.
+//! What a request needs of a model beyond its task: tools, images, room for its prompt. Read once, for requests that
+//! have a choice of models or may have more than text in them.
 
 use std::ops::Range;
 
@@ -15,7 +15,17 @@ pub struct Needs {
     pub vision: bool,
     /// The bytes of its text as written, without images and other media, whose size says nothing of their tokens.
     pub text_bytes: usize,
+    /// Images, sounds and files among its parts.
+    pub media: usize,
+    /// The bytes of those as written.
+    pub media_bytes: usize,
 }
+
+/// What parts with an image are called.
+const IMAGES: [&str; 3] = ["image_url", "input_image", "image"];
+/// What parts with another medium are called.
+const OTHER_MEDIA: [&str; 8] =
+    ["input_audio", "audio", "audio_url", "file", "input_file", "document", "video_url", "input_video"];
 
 /// Fields that are text to the model besides the messages.
 const TEXT_FIELDS: [&str; 4] = ["prompt", "suffix", "tools", "functions"];
@@ -64,12 +74,18 @@ impl Needs {
     }
 
     fn part(&mut self, body: &[u8], part: Range<usize>) {
+        let length = part.len();
         for field in members_of(body, part) {
             match field.key_bytes().as_ref() {
                 b"text" => self.text_bytes += field.raw.len(),
                 b"type" => {
-                    let kinds = ["image_url", "input_image", "image"];
-                    self.vision |= kinds.iter().any(|kind| string_is(field.raw, kind));
+                    let is_one_of = |kinds: &[&str]| kinds.iter().any(|kind| string_is(field.raw, kind));
+                    let image = is_one_of(&IMAGES);
+                    self.vision |= image;
+                    if image || is_one_of(&OTHER_MEDIA) {
+                        self.media += 1;
+                        self.media_bytes += length;
+                    }
                 }
                 _ => {}
             }
@@ -114,7 +130,12 @@ mod tests {
         let body = format!(
             r#""messages":[{{"role":"user","content":[{{"type":"text","text":"what?"}},{{"type":"image_url","image_url":{{"url":"data:image/png;base64,{data}"}}}}]}}]"#
         );
-        assert_eq!(chat(&body), Needs { tools: false, vision: true, text_bytes: 7 });
+        let known = chat(&body);
+        assert_eq!((known.tools, known.vision, known.text_bytes, known.media), (false, true, 7, 1));
+        let rest = format!(r#"{{"model":"m",{body}}}"#).len() - known.media_bytes;
+        assert!(known.media_bytes > 10_000 && rest < 100, "{rest} are no image");
+        let sound = r#""messages":[{"role":"user","content":[{"type":"input_audio","input_audio":{}}]}]"#;
+        assert_eq!((chat(sound).media, chat(sound).vision), (1, false));
         assert!(
             chat(r#""messages":[{"role":"user","content":[{"type":"input_image","file_id":"f"}]}]"#).vision
         );

@@ -6,7 +6,7 @@ mod denied;
 mod queue;
 mod seat;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
@@ -16,7 +16,7 @@ use tracing::info;
 use crate::backend::Guesses;
 use crate::backend::lease::{Generation, Hold, Lease};
 use crate::backend::waiter::Waiter;
-use crate::dialect::Request;
+use crate::dialect::{Request, Task};
 use crate::error::ProxyError;
 use crate::quota::{
     BlockView, Breaker, BreakerView, Cause, Change, Charge, Denial, Estimator, Gate, Ledger, Limit,
@@ -68,10 +68,14 @@ struct Open {
 /// What is known of a request's size before it is sent.
 #[derive(Debug, Clone, Copy)]
 pub struct Size {
-    /// The length of its body.
+    /// The length of its body without images and other media.
     pub bytes: usize,
-    /// The answer's bound in tokens, if the request names one.
+    /// How many of those there are.
+    pub media: usize,
+    /// The bound of each answer in tokens, if the request names one; of embeddings, which have none, zero.
     pub max_tokens: Option<u64>,
+    /// How many answers it asks for.
+    pub answers: u64,
     /// The answer is streamed.
     pub stream: bool,
 }
@@ -97,9 +101,22 @@ pub struct Ask<'a> {
 impl Size {
     /// Of this request.
     pub fn of(request: &Request) -> Size {
-        Size { bytes: request.body.len(), max_tokens: request.max_tokens(), stream: request.stream }
+        let needs = request.may_have_media().then(|| request.needs());
+        let media_bytes = needs.map_or(0, |needs| needs.media_bytes);
+        Size {
+            bytes: request.body.len().saturating_sub(media_bytes),
+            media: needs.map_or(0, |needs| needs.media),
+            max_tokens: if request.task == Task::Embedding { Some(0) } else { request.max_tokens() },
+            answers: request.answers(),
+            stream: request.stream,
+        }
     }
 }
+
+/// What an image is taken for, in tokens: the most that Anthropic makes of one (it scales larger ones down; OpenAI's
+/// 4o takes 85 to 1,105, Gemini 258 for each tile of 768 pixels; their documentation, 2026-11). Of sounds and files
+/// nobody knows before the upstream reports.
+const MEDIUM: u64 = 1_600;
 
 // === impl Capacity ===
 
@@ -161,7 +178,9 @@ impl Capacity {
             Guesses::Alone => Mode::Alone,
         };
         // While nothing is in flight no place will be handed over, so that whoever asks may try.
-        let behind = !inner.open.is_empty() && inner.queue.others_first(ask.waiter);
+        let Inner { queue, ledger, open, .. } = &mut *inner;
+        let behind = !open.is_empty()
+            && queue.others_first(ask.waiter, |waiting| ledger.takes_place_of(waiting, ask.model));
         let admitted = if behind {
             Err(Denial { cause: Cause::Full, until: None, limit: "others wait".to_owned(), probe: false })
         } else {
@@ -207,7 +226,8 @@ impl Capacity {
         let inner = self.lock();
         let need = inner.need(model, size);
         let denial = inner.ledger.check(&need, now).err();
-        if let Some(Denial { cause: Cause::NeverFits, limit, .. }) = &denial {
+        // What is only guessed to be too small may be tried, once nobody else can.
+        if let Some(Denial { cause: Cause::NeverFits, probe: false, limit, .. }) = &denial {
             return Err(format!("is too large for {limit}"));
         }
         let shut = match inner.breaker.check(now) {
@@ -335,16 +355,21 @@ impl Capacity {
         let mut met = Vec::new();
         let mut inner = self.lock();
         let now = moment();
-        while let Some((waiter, place)) = inner.queue.next() {
+        // Those who wait for one model's places hold nobody up who wants another model.
+        let mut full: HashSet<Arc<str>> = HashSet::new();
+        while let Some((turn, waiter, place)) = inner.queue.next(&full) {
             let (model, size) = (Arc::clone(&place.model), place.size);
             met.push(Arc::clone(&waiter));
             let need = inner.need(&model, size);
             let charge = match inner.ledger.admit(&need, Mode::Keep, now) {
                 Ok(charge) => charge,
-                Err(denial) if denial.cause == Cause::Full => break,
+                Err(denial) if denial.cause == Cause::Full => {
+                    full.insert(model);
+                    continue;
+                }
                 Err(_) => {
                     // It is not a place that is missing any more: others may have what it needs, or it never fits.
-                    inner.queue.served();
+                    inner.queue.served(turn);
                     waiter.look_again();
                     continue;
                 }
@@ -358,7 +383,7 @@ impl Capacity {
                 generation: None,
             };
             let lease = self.seat(&mut inner, &ask, false, charge);
-            inner.queue.served();
+            inner.queue.served(turn);
             waiter.give(Arc::clone(&self.id), model, lease);
         }
         self.state.changed();
@@ -372,9 +397,12 @@ impl Capacity {
 impl Inner {
     /// What a request of this size takes, as far as one can tell.
     fn need<'m>(&self, model: &'m str, size: Size) -> Need<'m> {
-        let Size { bytes, max_tokens, stream } = size;
-        let (input_tokens, output_tokens, off) = self.estimator.estimate(model, bytes, max_tokens);
-        Need { model, input_tokens, output_tokens, off, most_output: max_tokens, stream }
+        let Size { bytes, media, max_tokens, answers, stream } = size;
+        let (text, answer, off) = self.estimator.estimate(model, bytes, max_tokens);
+        let media = u64::try_from(media).unwrap_or(u64::MAX).saturating_mul(MEDIUM);
+        let most_output = max_tokens.map(|most| most.saturating_mul(answers));
+        let (input_tokens, output_tokens) = (text.saturating_add(media), answer.saturating_mul(answers));
+        Need { model, input_tokens, output_tokens, off, most_output, stream }
     }
 
     /// Notes for the history what a request used. Whoever makes up model names shares one row.
@@ -463,3 +491,6 @@ fn moment() -> Moment {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     Moment(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,9 +13,11 @@ const BYTES_PER_TOKEN: f64 = 4.0;
 const ANSWER: f64 = 500.0;
 /// How much the newest report weighs, at least: the first ones weigh as much as those before together.
 const WEIGHT: f64 = 0.02;
-/// No real tokenizer is outside of these.
+/// No real tokenizer is outside of these, with what JSON adds; more bytes to a token are something else than text.
 const LEAST_BYTES: f64 = 0.5;
-const MOST_BYTES: f64 = 50.0;
+const MOST_BYTES: f64 = 8.0;
+/// In a shorter body keys and quotes outweigh the text, so that it tells less of how few tokens a longer one has.
+const LONG: f64 = 4_000.0;
 
 /// What was learned of sizes, by model.
 #[derive(Debug, Default)]
@@ -85,7 +87,9 @@ impl Estimator {
             let ratio = (bytes as f64 / tokens as f64).clamp(LEAST_BYTES, MOST_BYTES);
             let off = (ratio - sizes.bytes_per_token).abs();
             sizes.bytes_off += (if first { 0.0 } else { off } - sizes.bytes_off) * weight;
-            sizes.bytes_per_token += (ratio - sizes.bytes_per_token) * weight;
+            // What makes estimates larger is believed at once: too small a one lets limits be exceeded.
+            let told = if ratio < sizes.bytes_per_token { 1.0 } else { (bytes as f64 / LONG).min(1.0) };
+            sizes.bytes_per_token += (ratio - sizes.bytes_per_token) * weight * told;
         }
         if let Some(tokens) = output {
             let off = (tokens as f64 - sizes.answer).abs();
@@ -181,5 +185,19 @@ mod tests {
         assert!(input >= 20 && output <= 7);
         sizes.restore(&[("size:x", "{}"), ("size:y", r#"{"bytes_per_token":0,"answer":1}"#)]);
         assert_eq!(sizes.estimate("y", 400, None), (100, 500, 0));
+    }
+
+    #[test]
+    fn nothing_that_is_reported_lets_long_prompts_pass_for_short_ones() {
+        for bytes in [60, 400, 100_000] {
+            let mut sizes = Estimator::new();
+            for _ in 0..1_000 {
+                sizes.learn("m", bytes, Some(1), None);
+            }
+            assert!(sizes.estimate("m", 40_000, None).0 >= 5_000, "{bytes}");
+        }
+        let mut sizes = Estimator::new();
+        sizes.learn("m", 120, Some(8), None);
+        assert!(sizes.estimate("m", 40_000, None).0 > 9_500, "one short prompt says little of long ones");
     }
 }

@@ -57,6 +57,8 @@ pub(super) fn denied(id: &str, denial: &Denial, now: Moment, patience: Patience)
     };
     let mut error = ProxyError::new(kind, text).at(id);
     if kind == ErrorKind::Unsupported {
+        // What is only guessed to be too small may be tried, once nobody else can.
+        error.denial = denial.probe.then_some(Reason { full: None, probe: true });
         return error;
     }
     error.retry_after = when.or((denial.cause == Cause::Full).then_some(OVERLOAD_RETRY));

@@ -1,7 +1,7 @@
 //! Who waits for a place at one provider: first come, first served within a client, and clients take turns, so that
 //! one with a hundred requests does not keep another waiting. Bounded; those who left are forgotten when met. Pure.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Weak};
 
 use super::Size;
@@ -18,6 +18,13 @@ pub(super) struct Queue {
 struct Line {
     client: Option<Arc<str>>,
     waiting: VecDeque<Place>,
+}
+
+/// Where somebody stands who is served now.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Turn {
+    line: usize,
+    place: usize,
 }
 
 /// One waiting request.
@@ -68,31 +75,58 @@ impl Queue {
         true
     }
 
-    /// Whether somebody other than this one comes first. Nobody is held for it: the last hold on a waiter gives back
-    /// what it holds, which must not happen under the capacity's lock.
-    pub(super) fn others_first(&mut self, asking: Option<&Arc<Waiter>>) -> bool {
+    /// Whether somebody other than this one comes first, of those who wait for a model with which it contends. Nobody is
+    /// held for it: the last hold on a waiter gives back what it holds, which must not happen under the capacity's lock.
+    pub(super) fn others_first(
+        &mut self,
+        asking: Option<&Arc<Waiter>>,
+        contends: impl Fn(&str) -> bool,
+    ) -> bool {
         self.forget_those_who_left();
-        let first = self.clients.front().and_then(|line| line.waiting.front());
-        first.is_some_and(|first| {
-            asking.is_none_or(|asking| !std::ptr::eq(first.waiter.as_ptr(), Arc::as_ptr(asking)))
-        })
+        let is_asking =
+            |place: &Place| asking.is_some_and(|one| std::ptr::eq(place.waiter.as_ptr(), Arc::as_ptr(one)));
+        let mut harmless: Option<&str> = None;
+        for (_, place) in self.in_turn() {
+            if is_asking(place) {
+                return false;
+            }
+            if harmless == Some(&*place.model) {
+                continue;
+            }
+            if contends(&place.model) {
+                return true;
+            }
+            harmless = Some(&place.model);
+        }
+        false
     }
 
-    /// Whose turn it is; it keeps it until [`Queue::served`].
-    pub(super) fn next(&mut self) -> Option<(Arc<Waiter>, &Place)> {
+    /// Whose turn it is of those who wait for none of these models; it keeps it until [`Queue::served`].
+    pub(super) fn next(&mut self, but: &HashSet<Arc<str>>) -> Option<(Turn, Arc<Waiter>, &Place)> {
         self.forget_those_who_left();
-        let place = self.clients.front()?.waiting.front()?;
-        Some((place.waiter.upgrade()?, place))
+        let (turn, place) = self.in_turn().find(|(_, place)| !but.contains(&place.model))?;
+        Some((turn, place.waiter.upgrade()?, place))
     }
 
-    /// The one whose turn it was got a place; the next client's turn comes.
-    pub(super) fn served(&mut self) {
-        if let Some(mut line) = self.clients.pop_front() {
-            line.waiting.pop_front();
+    /// The one whose turn it was got a place; its client comes last now.
+    pub(super) fn served(&mut self, turn: Turn) {
+        if let Some(mut line) = self.clients.remove(turn.line) {
+            line.waiting.remove(turn.place);
             if !line.waiting.is_empty() {
                 self.clients.push_back(line);
             }
         }
+    }
+
+    /// All who wait, in the order in which they come: each client's first, then each one's second.
+    fn in_turn(&self) -> impl Iterator<Item = (Turn, &Place)> {
+        let rounds = self.clients.iter().map(|line| line.waiting.len()).max().unwrap_or(0);
+        (0..rounds).flat_map(move |place| {
+            self.clients
+                .iter()
+                .enumerate()
+                .filter_map(move |(line, known)| Some((Turn { line, place }, known.waiting.get(place)?)))
+        })
     }
 
     fn forget_those_who_left(&mut self) {
@@ -108,14 +142,33 @@ mod tests {
     use super::*;
 
     fn place(waiter: &Arc<Waiter>, bytes: usize) -> Place {
-        let size = Size { bytes, max_tokens: None, stream: false };
+        let size = Size { bytes, media: 0, max_tokens: None, answers: 1, stream: false };
         Place { waiter: Arc::downgrade(waiter), model: Arc::from("m"), size }
     }
 
     fn served(queue: &mut Queue) -> Option<usize> {
-        let bytes = queue.next().map(|(_, place)| place.size.bytes)?;
-        queue.served();
+        let (turn, bytes) = queue.next(&HashSet::new()).map(|(turn, _, place)| (turn, place.size.bytes))?;
+        queue.served(turn);
         Some(bytes)
+    }
+
+    #[test]
+    fn who_waits_for_another_model_is_not_passed_over_and_the_others_keep_their_order() {
+        let mut queue = Queue::default();
+        let (busy, other): (Arc<str>, Arc<str>) = (Arc::from("busy"), Arc::from("other"));
+        let waiters: Vec<Arc<Waiter>> = (0..4).map(|_| Arc::default()).collect();
+        for (number, waiter) in waiters.iter().take(3).enumerate() {
+            let model = Arc::from(if number == 2 { "fast" } else { "m" });
+            assert!(queue.join(Some(&busy), Place { model, ..place(waiter, number) }, 10));
+        }
+        assert!(queue.join(Some(&other), place(&waiters[3], 3), 10));
+        let full: HashSet<Arc<str>> = HashSet::from([Arc::from("m")]);
+        let (turn, _, fast) = queue.next(&full).unwrap();
+        assert_eq!(fast.size.bytes, 2);
+        queue.served(turn);
+        assert!(queue.next(&full).is_none());
+        let order: Vec<usize> = std::iter::from_fn(|| served(&mut queue)).collect();
+        assert_eq!(order, [3, 0, 1], "its client had its turn");
     }
 
     #[test]
@@ -135,13 +188,14 @@ mod tests {
     fn only_the_first_is_not_behind_others_and_looking_holds_nobody() {
         let mut queue = Queue::default();
         let (first, second): (Arc<Waiter>, Arc<Waiter>) = (Arc::default(), Arc::default());
-        assert!(!queue.others_first(None));
+        let all = |_: &str| true;
+        assert!(!queue.others_first(None, all));
         assert!(queue.join(None, place(&first, 1), 9) && queue.join(None, place(&second, 2), 9));
-        assert!(!queue.others_first(Some(&first)) && queue.others_first(Some(&second)));
-        assert!(queue.others_first(None));
+        assert!(!queue.others_first(Some(&first), all) && queue.others_first(Some(&second), all));
+        assert!(queue.others_first(None, all) && !queue.others_first(None, |model| model != "m"));
         assert_eq!((Arc::strong_count(&first), Arc::strong_count(&second)), (1, 1));
         drop(first);
-        assert!(!queue.others_first(Some(&second)));
+        assert!(!queue.others_first(Some(&second), all));
     }
 
     #[test]

@@ -168,9 +168,14 @@ impl Hold for Seat {
                         };
                         inner.spend(&self.model, spent, now);
                     }
-                    inner.estimator.learn(&self.model, self.size.bytes, usage.input, usage.output);
+                    let Size { bytes, media, max_tokens, answers, .. } = self.size;
+                    // Of a prompt with more than text in it nobody knows what the text took.
+                    let input = usage.input.filter(|_| media == 0);
+                    let answer = usage.output.map(|output| output.div_ceil(answers.max(1)));
+                    inner.estimator.learn(&self.model, bytes, input, answer);
                     let nothing = refused.then_some(0);
-                    let (input_tokens, output_tokens) = (nothing.or(usage.input), nothing.or(usage.output));
+                    let output = usage.output.or(max_tokens.filter(|most| *most == 0));
+                    let (input_tokens, output_tokens) = (nothing.or(usage.input), nothing.or(output));
                     inner.ledger.settle(charge, Actual { input_tokens, output_tokens, refused }, now);
                 } else {
                     inner.ledger.refund(charge, now);
@@ -205,7 +210,7 @@ mod tests {
     fn admitted(capacity: &Arc<Capacity>) -> Lease {
         let ask = Ask {
             model: &Arc::from("m"),
-            size: Size { bytes: 10, max_tokens: Some(1), stream: false },
+            size: Size { bytes: 10, media: 0, max_tokens: Some(1), answers: 1, stream: false },
             client: None,
             guesses: Guesses::Probe,
             waiter: None,
@@ -270,7 +275,7 @@ mod tests {
         let model = Arc::from("m");
         let ask = || Ask {
             model: &model,
-            size: Size { bytes: 10, max_tokens: Some(1), stream: false },
+            size: Size { bytes: 10, media: 0, max_tokens: Some(1), answers: 1, stream: false },
             client: None,
             guesses: Guesses::Probe,
             waiter: Some(&waiter),
