@@ -12,8 +12,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use super::sqlite::{Identity, SqliteStore};
-use super::store::{Fault, Shelf, Store, StoreError};
+use super::store::{Fault, Saved, Shelf, Store, StoreError};
 use crate::metrics::state::StatePutAside;
+use crate::quota::Moment;
 
 /// How many corrupt files one process puts aside before it takes the disk for broken.
 const MOST_PUT_ASIDE: u32 = 3;
@@ -200,6 +201,10 @@ impl Shelf for FileShelf {
         }
         StatePutAside { file: &self.path, aside: &to, why: &why.text }.emit();
         Ok(())
+    }
+
+    fn read(&self, now: Moment) -> Option<Saved> {
+        SqliteStore::read(&self.path, now)
     }
 
     fn release(&self) {

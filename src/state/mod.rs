@@ -68,7 +68,8 @@ pub struct Status {
     pub lost: u64,
 }
 
-type Opened = Result<(Box<dyn Store>, Saved), StoreError>;
+/// The open store and what it held; or why it could not be opened, and what could be read of it nonetheless.
+type Opened = (Result<Box<dyn Store>, StoreError>, Saved);
 
 // === impl State ===
 
@@ -102,10 +103,8 @@ impl State {
     }
 
     fn on(shelf: Arc<dyn Shelf>, file: PathBuf, pace: Pace, metrics: &Metrics) -> (State, Saved) {
-        let (opened, saved) = match open_within(&shelf, pace.patience) {
-            Ok((store, saved)) => (Ok(store), saved),
-            Err(error) => (Err(error.text), Saved::default()),
-        };
+        let (opened, saved) = open_within(&shelf, pace.patience);
+        let opened = opened.map_err(|error| error.text);
         let mut journal = Journal::new(fastrand::i64(..));
         journal.loaded(&saved);
         let keeper = Arc::new(Keeper::new(file, pace, shelf, journal, opened, metrics.state_meters()));
@@ -214,18 +213,30 @@ fn open_within(shelf: &Arc<dyn Shelf>, patience: Duration) -> Opened {
         // Nobody may be waiting any more; then the store is closed again.
         let _ = done.send(catch_unwind(AssertUnwindSafe(|| open(opener.as_ref()))));
     });
-    let failed = |text: &str| StoreError::new(Fault::Other, text);
+    let failed = |text: &str| (Err(StoreError::new(Fault::Other, text)), Saved::default());
     if spawned.is_err() {
-        return Err(failed("the system has no thread to open the state"));
+        return failed("the system has no thread to open the state");
     }
     match opened.recv_timeout(patience) {
         Ok(Ok(opened)) => opened,
-        Ok(Err(_panic)) => Err(failed("opening the state fell over itself")),
-        Err(_elapsed) => Err(failed("the disk does not answer")),
+        Ok(Err(_panic)) => failed("opening the state fell over itself"),
+        Err(_elapsed) => failed("the disk does not answer"),
     }
 }
 
 fn open(shelf: &dyn Shelf) -> Opened {
+    match open_to_write(shelf) {
+        Ok((store, saved)) => (Ok(store), saved),
+        // What was counted before counts, even where nothing more can be written down.
+        Err(error) if matches!(error.fault, Fault::ReadOnly | Fault::Full) => {
+            let saved = shelf.read(now()).unwrap_or_default();
+            (Err(error), saved)
+        }
+        Err(error) => (Err(error), Saved::default()),
+    }
+}
+
+fn open_to_write(shelf: &dyn Shelf) -> Result<(Box<dyn Store>, Saved), StoreError> {
     let mut store = shelf.open()?;
     match store.load(now()) {
         Err(error) if error.fault == Fault::Corrupt => {

@@ -85,6 +85,21 @@ impl SqliteStore {
         Ok(store)
     }
 
+    /// What is needed at start, of a database that is ours and of this version; nothing is written, not even beside it.
+    /// Where SQLite cannot have what it puts beside its file, it reads the file alone.
+    pub fn read(path: &Path, now: Moment) -> Option<Saved> {
+        ["mode=ro", "immutable=1"].iter().find_map(|how| {
+            let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
+                | OpenFlags::SQLITE_OPEN_URI
+                | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+            let connection = Connection::open_with_flags(address(path, how)?, flags).ok()?;
+            connection.busy_timeout(BUSY).ok()?;
+            version(&connection, path).ok().filter(|version| *version == migrations::latest())?;
+            let mut store = SqliteStore { connection, identity: None, path: path.to_owned(), pruned: 0 };
+            store.loaded(now).ok()
+        })
+    }
+
     /// All statements fit the tables; if not, somebody changed them.
     fn check_tables(&self) -> Result<(), StoreError> {
         for sql in [LOAD, SAVE, FORGET, COUNT, HISTORY, LAST_BATCH, SET_BATCH] {
@@ -267,6 +282,20 @@ fn version(connection: &Connection, path: &Path) -> Result<i64, StoreError> {
         return Err(StoreError::new(Fault::NotOurs, text));
     }
     Ok(version)
+}
+
+/// The file as SQLite's URI, opened this way.
+fn address(path: &Path, how: &str) -> Option<String> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-~".contains(&byte);
+    let mut address = String::from("file:");
+    for byte in std::path::absolute(path).ok()?.to_str()?.bytes() {
+        if plain(byte) {
+            address.push(char::from(byte));
+        } else {
+            address.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    Some(format!("{address}?{how}"))
 }
 
 fn failed(path: &Path, verb: &str, error: &rusqlite::Error) -> StoreError {

@@ -213,6 +213,10 @@ pub trait Shelf: Send + Sync + 'static {
     /// When it cannot be moved.
     fn put_aside(&self, why: &StoreError) -> Result<(), StoreError>;
 
+    /// What is needed at start, of a store that cannot be opened to be written to, as far as it can be read. May block;
+    /// changes nothing.
+    fn read(&self, now: Moment) -> Option<Saved>;
+
     /// Lets other processes have the store; until the next opening.
     fn release(&self);
 }

@@ -164,6 +164,24 @@ async fn a_store_that_fails_is_tried_again_until_it_works_and_meanwhile_nothing_
 }
 
 #[actix_rt::test]
+async fn what_was_counted_is_not_forgotten_where_nothing_can_be_written() {
+    let (faulty, metrics) = (Faulty::new(), Metrics::new().unwrap());
+    let (state, _) = on(&faulty, &metrics);
+    state.save("p", vec![row("a", "12 used")]);
+    eventually("it is written", || state.status().waiting == 0).await;
+    state.drain(LONG).await;
+    for (fault, is_read) in [(Fault::ReadOnly, true), (Fault::Full, true), (Fault::InUse, false)] {
+        *faulty.closed.lock().unwrap() = Some((fault, "closed"));
+        let (state, saved) = on(&faulty, &metrics);
+        assert_eq!(
+            saved.rows_of("p").collect::<Vec<_>>(),
+            if is_read { vec![("a", "12 used")] } else { vec![] }
+        );
+        assert_eq!(state.status().trouble.as_deref(), Some("closed"), "and it is said all the same");
+    }
+}
+
+#[actix_rt::test]
 async fn a_store_that_is_replaced_by_an_empty_one_gets_every_row_again() {
     let (faulty, metrics) = (Faulty::new(), Metrics::new().unwrap());
     let (state, _) = on(&faulty, &metrics);

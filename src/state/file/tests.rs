@@ -57,6 +57,34 @@ fn the_directory_and_every_file_in_it_are_the_owner_s_alone() {
 }
 
 #[test]
+fn what_cannot_be_written_to_is_not_left_unread() {
+    let (directory, path) = folder();
+    let shelf = FileShelf::new(path.clone());
+    let mut store = shelf.open().ok();
+    store.as_mut().unwrap().write(&batch(1, "1")).unwrap();
+    // As after a kill, and as after an orderly end; a name that is no plain URI.
+    for endings in [&["", "-wal", "-shm"][..], &["", "-wal"], &[""]] {
+        if endings.len() == 1 {
+            drop(store.take());
+        }
+        let copy = directory.path().join(format!("{}#%?/state ü.db", endings.len()));
+        fs::create_dir_all(copy.parent().unwrap()).unwrap();
+        for ending in endings {
+            let with = |path: &Path| format!("{}{ending}", path.display());
+            fs::copy(with(&path), with(&copy)).unwrap();
+        }
+        let (before, bytes) = (names(&copy), fs::read(&copy).unwrap());
+        let saved = FileShelf::new(copy.clone()).read(NOW).unwrap();
+        assert_eq!(saved.ledger.first().map(|row| row.json.as_str()), Some("1"), "{endings:?}");
+        assert_eq!(fs::read(&copy).unwrap(), bytes);
+        assert!(!names(&copy).iter().any(|name| name.ends_with(".lock")), "{before:?}");
+    }
+    let (_directory, nowhere) = folder();
+    assert!(FileShelf::new(nowhere.clone()).read(NOW).is_none());
+    assert!(!nowhere.exists() && !nowhere.parent().unwrap().exists(), "nothing is made");
+}
+
+#[test]
 fn a_corrupt_file_is_moved_aside_and_a_fresh_one_is_begun() {
     let (_directory, path) = folder();
     let garbage = "garbage ".repeat(1000);
