@@ -192,6 +192,8 @@ impl Ledger {
             state.amount = saved.amount;
             state.source = saved.source;
             state.since = saved.since;
+        }
+        if rule.limit.source != Source::Configured {
             state.evidence = saved.evidence;
             let evidence = &mut state.evidence;
             evidence.rest_until = evidence.rest_until.min(at.saturating_add(LONGEST_REST));

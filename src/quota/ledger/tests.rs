@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::quota::said::{Refusal, RefusalClass, Statement};
 
 const MINUTE: i64 = 60_000;
 
@@ -232,7 +233,19 @@ proptest! {
                 }
                 Step::Refund { which } if !out.is_empty() => {
                     let charge = out.swap_remove(which % out.len());
-                    sent.retain({ let mut once = true; move |at| { let drop = once && *at == charge_at(&charge); if drop { once = false; } !drop } });
+                    let before = used_of(&ledger, now);
+                    let mine: Vec<u64> = ledger.rules.iter().map(|rule| reserved(&charge, rule.id)).collect();
+                    let theirs: Vec<u64> = ledger.rules.iter()
+                        .map(|rule| out.iter().filter(|other| counts(&rule.limit, other.at, now))
+                            .map(|other| reserved(other, rule.id)).sum())
+                        .collect();
+                    let sent_at = charge.at;
+                    ledger.refund(charge, Moment(now));
+                    for (index, after) in used_of(&ledger, now).into_iter().enumerate() {
+                        prop_assert!(after <= before[index] && before[index] - after <= mine[index], "{index}");
+                        prop_assert!(after >= theirs[index], "what others have reserved stays theirs: {index}");
+                    }
+                    sent.retain({ let mut once = true; move |at| { let drop = once && *at == sent_at; if drop { once = false; } !drop } });
                 }
                 Step::Wait(more) => now += more,
                 _ => {}
@@ -255,10 +268,15 @@ proptest! {
                         out.push((charge, over));
                     }
                 }
-                Step::Settle { which, .. } | Step::Refund { which } if !out.is_empty() => {
+                Step::Settle { which, .. } if !out.is_empty() => {
                     let (charge, over) = out.swap_remove(which % out.len());
                     probes -= usize::from(over);
                     ledger.settle(charge, Actual::default(), Moment(now));
+                }
+                Step::Refund { which } if !out.is_empty() => {
+                    let (charge, over) = out.swap_remove(which % out.len());
+                    probes -= usize::from(over);
+                    ledger.refund(charge, Moment(now));
                 }
                 Step::Wait(more) => now += more,
                 _ => {}
@@ -267,15 +285,22 @@ proptest! {
     }
 
     #[test]
-    fn the_order_of_settles_does_not_matter(uses in prop::collection::vec((0u64..30, 0u64..30), 1..8), seed in any::<u64>()) {
+    fn the_order_of_settles_does_not_matter(
+        uses in prop::collection::vec((0u64..30, 0u64..30, 0i64..2_000), 1..8), seed in any::<u64>(),
+        unit in prop::sample::select(vec!["requests", "input_tokens", "output_tokens", "tokens", "concurrent"]),
+        window in prop::sample::select(vec!["rolling", "fixed", "calendar"]),
+    ) {
         let run = |order: &[usize]| {
-            let mut ledger = Ledger::new(vec![limit("tokens", 1000, Some("hour"), "rolling", Source::Configured)]);
+            let per = (unit != "concurrent").then_some("hour");
+            let mut ledger = Ledger::new(vec![limit(unit, 1000, per, window, Source::Configured)]);
             let mut charges: Vec<Option<Charge>> = uses.iter().enumerate()
                 .map(|(index, _)| ledger.admit(&need(20, 20), Mode::Keep, Moment(index as i64 * 100)).ok()).collect();
-            for index in order {
-                let (input, output) = uses[*index];
+            let mut now = 1_000;
+            for (index, (.., pause)) in order.iter().zip(&uses) {
+                let (input, output, _) = uses[*index];
                 let actual = Actual { input_tokens: Some(input), output_tokens: Some(output), refused: false };
-                ledger.settle(charges[*index].take().unwrap(), actual, Moment(10_000));
+                now += pause;
+                ledger.settle(charges[*index].take().unwrap(), actual, Moment(now));
             }
             ledger.views(Moment(20_000))[0].used
         };
@@ -301,15 +326,30 @@ proptest! {
     }
 
     #[test]
-    fn rows_and_restore_are_the_identity_and_what_was_reserved_counts(steps in steps()) {
+    fn rows_and_restore_are_the_identity_and_what_was_reserved_counts(
+        steps in steps(), words in prop::collection::vec(words(), 120),
+    ) {
         let mut ledger = Ledger::new(limits(Source::Catalogue));
         let (mut now, mut out) = (1_000_000i64, Vec::<Charge>::new());
-        for step in steps {
+        for (step, word) in steps.into_iter().zip(words) {
             match step {
-                Step::Admit { input, output, .. } => out.extend(ledger.admit(&need(input, output), Mode::Keep, Moment(now)).ok()),
+                Step::Admit { input, output, probe } => {
+                    let mode = if probe { Mode::Alone } else { Mode::Keep };
+                    out.extend(ledger.admit(&need(input, output), mode, Moment(now)).ok());
+                }
                 Step::Settle { which, .. } if !out.is_empty() => {
                     let charge = out.swap_remove(which % out.len());
-                    ledger.settle(charge, Actual::default(), Moment(now));
+                    let refused = matches!(word, Word::Refuses(_));
+                    match word {
+                        Word::States(statement) => { ledger.state(&statement, Source::Header, "m", Some(&charge), Moment(now)); }
+                        Word::Refuses(refusal) => { ledger.refuse(&refusal, "m", Some(30), Some(&charge), Moment(now)); }
+                        Word::Serves => { ledger.succeeded(&charge, "m", Moment(now)); }
+                    }
+                    ledger.settle(charge, Actual { refused, ..Actual::default() }, Moment(now));
+                }
+                Step::Refund { which } if !out.is_empty() => {
+                    let charge = out.swap_remove(which % out.len());
+                    ledger.refund(charge, Moment(now));
                 }
                 Step::Wait(more) => now += more,
                 _ => {}
@@ -320,16 +360,96 @@ proptest! {
         let mut after = Ledger::new(limits(Source::Catalogue));
         after.restore(&borrowed, Moment(now));
         let told = |ledger: &Ledger| -> Vec<_> {
-            ledger.views(Moment(now)).into_iter().filter(|view| view.unit != Unit::Concurrent)
-                .map(|view| (view.unit, view.window, view.amount, view.used, view.resets_at.filter(|_| view.used > 0))).collect()
+            let mut told: Vec<_> = ledger.views(Moment(now)).into_iter().filter(|view| view.unit != Unit::Concurrent)
+                .map(|view| (view.unit, view.window, view.scope, view.model, view.amount, view.used)).collect();
+            told.sort();
+            told
         };
         prop_assert_eq!(told(&ledger), told(&after));
+        prop_assert_eq!(ledger.blocks(Moment(now)), after.blocks(Moment(now)));
+        prop_assert_eq!(comparable(&ledger, now), comparable(&after, now));
         after.restore(&[("limit:own requests minute account|", "{"), ("nonsense", ""), ("block:x", "[]")], Moment(now));
     }
 }
 
-fn charge_at(charge: &Charge) -> i64 {
-    charge.at
+/// What is used of each limit.
+fn used_of(ledger: &Ledger, now: i64) -> Vec<u64> {
+    ledger.views(Moment(now)).iter().map(|view| view.used).collect()
+}
+
+/// What a charge has reserved under a limit.
+fn reserved(charge: &Charge, rule: u32) -> u64 {
+    charge.parts.iter().filter(|part| part.rule == rule).map(|part| part.n).sum()
+}
+
+/// Whether what was counted at that moment still counts.
+fn counts(limit: &Limit, at: i64, now: i64) -> bool {
+    let Period::Millis(length) = limit.period else { return true };
+    let length = length as i64;
+    match limit.window {
+        _ if limit.unit == Unit::Concurrent => true,
+        crate::quota::limit::Window::Fixed => at / length == now / length,
+        _ => at > now - length,
+    }
+}
+
+/// Rows that can be compared: without those that end with the process, and with what a bucket holds to the millionth.
+fn comparable(ledger: &Ledger, now: i64) -> Vec<(String, serde_json::Value)> {
+    let of_row = |(key, json): (String, String)| {
+        let mut value: serde_json::Value = serde_json::from_str(&json).unwrap();
+        let over = value["until"].as_i64().is_some_and(|until| until <= now);
+        if let Some(used) = value.pointer_mut("/count/bucket/used") {
+            *used = ((used.as_f64().unwrap() * 1e6).round() as u64).into();
+        }
+        (!over && !key.contains(" concurrent ")).then_some((key, value))
+    };
+    let mut rows: Vec<_> = ledger.rows().into_iter().filter_map(of_row).collect();
+    rows.sort_by(|one, other| one.0.cmp(&other.0));
+    rows
+}
+
+/// What an upstream may say.
+#[derive(Debug, Clone)]
+enum Word {
+    States(Statement),
+    Refuses(Refusal),
+    Serves,
+}
+
+fn words() -> impl Strategy<Value = Word> {
+    let windows = prop_oneof![
+        Just((Unit::Requests, Period::MINUTE)),
+        Just((Unit::Tokens, Period::Millis(600_000))),
+        Just((Unit::OutputTokens, Period::DAY)),
+    ];
+    let states = (windows, any::<bool>(), 1u64..40, 0u64..40, 0u64..100, any::<bool>()).prop_map(
+        |((unit, period), per_model, amount, remaining, seconds, refills)| {
+            let resets_in = (seconds > 30).then_some(std::time::Duration::from_secs(seconds));
+            let (period, remaining) = (Some(period), Some(remaining.min(amount)));
+            Word::States(Statement {
+                unit,
+                period,
+                per_model,
+                amount: Some(amount),
+                remaining,
+                resets_in,
+                refills,
+            })
+        },
+    );
+    let class = prop_oneof![
+        Just(RefusalClass::Concurrency),
+        Just(RefusalClass::Window(None)),
+        Just(RefusalClass::Window(Some(Period::MINUTE))),
+        Just(RefusalClass::Window(Some(Period::DAY))),
+        Just(RefusalClass::NoAllowance),
+        Just(RefusalClass::TooLarge),
+    ];
+    let refuses = (class, any::<bool>(), 0u64..60).prop_map(|(class, per_model, seconds)| {
+        let retry_after = (seconds > 20).then_some(std::time::Duration::from_secs(seconds));
+        Word::Refuses(Refusal { class, per_model, unit: None, retry_after })
+    });
+    prop_oneof![3 => states, 2 => refuses, 3 => Just(Word::Serves)]
 }
 
 #[test]
