@@ -307,7 +307,7 @@ mod tests {
         let model = Arc::from("m");
         let ask = |guesses, bytes| Ask {
             model: &model,
-            size: Size { bytes, max_tokens: Some(400), stream: false },
+            size: Size { bytes, media: 0, answers: 1, max_tokens: Some(400), stream: false },
             client: None,
             guesses,
             waiter: None,
