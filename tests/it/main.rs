@@ -17,6 +17,7 @@ mod config_examples;
 mod disconnect;
 mod embeddings;
 mod errors;
+mod failover;
 mod fim;
 mod groups;
 mod keep_alive;
