@@ -4,6 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use demuxai::demo::faults::{self, good_stream};
 use demuxai::demo::script::Answer as Plain;
@@ -15,6 +17,7 @@ use crate::support::proxy::{Proxy, provider};
 use crate::support::{eventually, nowhere};
 
 const PATH: &str = "/v1/chat/completions";
+const WORDS: &str = r#"{"id":"c","object":"chat.completion","model":"m","choices":[{"index":0,"message":{"role":"assistant","content":"ok"},"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":5,"total_tokens":8}}"#;
 
 /// One sample line.
 #[derive(Debug, Clone, PartialEq)]
@@ -114,6 +117,23 @@ fn impatient_with(fake: &Fake, more: &str) -> Proxy {
     proxy
 }
 
+/// An upstream that answers so many requests and then asks to be left alone for five minutes.
+fn refusing_after(count: usize) -> Fake {
+    let left = AtomicUsize::new(count);
+    Fake::start(move |received| {
+        if received.path().ends_with("/models") {
+            return Plain::json(200).body(r#"{"object":"list","data":[{"id":"m"}]}"#);
+        }
+        match left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)) {
+            Ok(_) => Plain::json(200).body(WORDS),
+            Err(_) => Plain::json(429)
+                .header("retry-after", "300")
+                .body(r#"{"error":{"message":"slow down","type":"rate_limit_error"}}"#),
+        }
+    })
+    .expect("fake upstream starts")
+}
+
 /// Every way a stream can end, each once.
 fn end_in_every_way(proxy: &Proxy) {
     assert!(proxy.post(PATH, &ask("done", true)).complete);
@@ -148,7 +168,15 @@ fn names_types_and_labels_are_those_that_are_promised() {
     let fake = obedient();
     let directory = tempfile::TempDir::new().expect("a directory");
     let state = format!("[state]\npath = \"{}\"\n", directory.path().join("state.db").display());
-    let proxy = impatient_with(&fake, &state);
+    let full = refusing_after(1);
+    let other = provider("other", "openai", &full.url());
+    let limit = "limits = [{ requests = 10, per = \"hour\" }]\n";
+    let group = "[groups.g]\ntype = \"failover\"\nmembers = [\"other/m\", \"up/m\"]\n";
+    let proxy = impatient_with(&fake, &format!("{other}{limit}{group}{state}"));
+    until_up(&proxy, "other");
+    for model in ["other/m", "g"] {
+        assert_eq!(proxy.post(PATH, &ask("plain", false).replace("up/m", model)).status, 200, "{model}");
+    }
     assert_eq!(proxy.post(PATH, &ask("plain", false)).status, 200);
     assert_eq!(proxy.post(PATH, &ask("refused", false)).status, 429);
     assert_eq!(proxy.post(PATH, "{}").status, 400);
@@ -179,6 +207,86 @@ fn names_types_and_labels_are_those_that_are_promised() {
         prepend_module_to_snapshot => false,
         omit_expression => true,
     }, { insta::assert_snapshot!("metrics_names_types_and_labels", listed) });
+}
+
+/// What is shown of one limit.
+#[derive(Debug, PartialEq)]
+struct Shown {
+    limit: f64,
+    used: f64,
+    remaining: f64,
+    /// Seconds from now, if anything is used.
+    reset: Option<f64>,
+}
+
+/// What is shown of the only limit of this provider that counts this in this window and is known so.
+#[track_caller]
+fn shown(text: &str, provider: &str, scope: &str, unit: &str, window: &str, source: &str) -> Shown {
+    let labels =
+        [("provider", provider), ("scope", scope), ("unit", unit), ("window", window), ("source", source)];
+    let value = |name: &str| value(text, &format!("demuxai_quota_{name}"), &labels);
+    let resets = samples(text).into_iter().find(|sample| {
+        sample.name == "demuxai_quota_reset_timestamp_seconds"
+            && sample.labels["provider"] == provider
+            && sample.labels["unit"] == unit
+            && sample.labels["window"] == window
+    });
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
+    Shown {
+        limit: value("limit"),
+        used: value("used"),
+        remaining: value("remaining"),
+        reset: resets.map(|sample| sample.value - now.as_secs_f64()),
+    }
+}
+
+#[test]
+fn no_limit_is_shown_as_known_otherwise_than_it_is_nor_with_wrong_amounts() {
+    let good = || refusing_after(usize::MAX);
+    let (own, guessed, learned) = (good(), good(), refusing_after(6));
+    let stating = Fake::start(|received| {
+        if received.path().ends_with("/models") {
+            return Plain::json(200).body(r#"{"object":"list","data":[{"id":"m"}]}"#);
+        }
+        Plain::json(200)
+            .header("x-ratelimit-limit-requests", "20")
+            .header("x-ratelimit-remaining-requests", "13")
+            .header("x-ratelimit-reset-requests", "21s")
+            .body(WORDS)
+    })
+    .expect("fake upstream starts");
+    let proxy = Proxy::start(&format!(
+        "{}limits = [{{ requests = 9, per = \"hour\" }}]\n{}{}{}[state]\npath = \"none\"\n",
+        provider("own", "openai", &own.url()),
+        provider("guessed", "nvidia", &guessed.url()),
+        provider("stated", "openai", &stating.url()),
+        provider("learned", "openai", &learned.url()),
+    ));
+    for (id, requests) in [("own", 2), ("guessed", 3), ("stated", 1), ("learned", 6)] {
+        until_up(&proxy, id);
+        for _ in 0..requests {
+            let answer = proxy.post(PATH, &CHAT.replace("up/", &format!("{id}/")));
+            assert_eq!(answer.status, 200, "{id}: {}", answer.text());
+        }
+    }
+    assert_eq!(proxy.post(PATH, &CHAT.replace("up/", "learned/")).status, 429);
+    let text = proxy.get("/metrics").text();
+    // What was refused was sent, too, and is counted.
+    for (id, scope, window, source, amounts, reset) in [
+        ("own", "account", "hour", "configured", (9.0, 2.0, 7.0), 3540.0..3601.0),
+        ("guessed", "account", "minute", "catalogue", (40.0, 3.0, 37.0), 20.0..61.0),
+        ("stated", "m", "minute", "header", (20.0, 7.0, 13.0), 1.0..62.0),
+        ("learned", "m", "minute", "learned", (6.0, 7.0, 0.0), 1.0..301.0),
+    ] {
+        let shown = shown(&text, id, scope, "requests", window, source);
+        assert_eq!((shown.limit, shown.used, shown.remaining), amounts, "{id}: {text}");
+        assert!(shown.reset.is_some_and(|wait| reset.contains(&wait)), "{id}: {shown:?}");
+    }
+    let until =
+        "demuxai_cooldown_until_timestamp_seconds{provider=\"learned\",reason=\"window\",scope=\"m\"}";
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs_f64();
+    let wait = proxy.metric(until) - now;
+    assert!((200.0..301.0).contains(&wait), "{wait}");
 }
 
 #[test]
