@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -235,6 +236,71 @@ fn status_and_quota_speak_to_the_running_daemon() {
     assert_eq!(nobody.code, 1);
     assert!(nobody.stderr.contains("--url"), "{}", nobody.stderr);
     assert_eq!(nobody.stderr.matches("is it running").count(), 1, "{}", nobody.stderr);
+}
+
+/// An upstream that answers so many requests, refuses the next one for so long, and answers again from then on.
+fn refusing_once(after: usize) -> Fake {
+    let count = AtomicUsize::new(0);
+    upstream(move |_| match count.fetch_add(1, Ordering::SeqCst) == after {
+        true => Answer::json(429).header("retry-after", "300").body(SLOW_DOWN),
+        false => Answer::json(200).body(WORDS),
+    })
+}
+
+#[test]
+fn after_a_reset_nothing_of_what_was_learned_is_in_the_way_of_the_next_request() {
+    // The first one is put off; of the second one besides a limit is learned.
+    let (refuses, limits) = (refusing_once(0), refusing_once(6));
+    let text = format!(
+        "{}{}",
+        provider("refuses", "openai", &refuses.url()),
+        provider("limits", "openai", &limits.url())
+    );
+    let phoenix = Phoenix::start(&text);
+    let address = phoenix.program().address();
+    let ask = |id: &str| client::post(address, PATH, &chat(&format!("{id}/m"))).status;
+    let url = format!("http://{address}");
+    let by_command = |id: &str| {
+        let reset = phoenix.ask(&["quota", "--url", &url, "reset", id]);
+        assert_eq!(reset.code, 0, "{}", reset.stderr);
+        reset.stdout.trim().to_owned()
+    };
+    for id in ["refuses", "limits"] {
+        eventually("the provider is up", || status(address, id)["health"].clone(), |health| health == "up");
+    }
+    assert_eq!([ask("refuses"), ask("refuses")], [429, 429]);
+    assert_eq!(asked(&refuses), 1, "it is put off");
+    assert_eq!(by_command("refuses"), "forgotten: 1 learned limits and pauses");
+    assert_eq!((ask("refuses"), asked(&refuses)), (200, 2));
+
+    let answers: Vec<u16> = (0..8).map(|_| ask("limits")).collect();
+    assert_eq!((&answers[..6], &answers[6..]), (&[200; 6][..], &[429; 2][..]));
+    let learned = |id: &str| {
+        let limits = status(address, id)["limits"].as_array().cloned().unwrap_or_default();
+        limits.iter().filter(|limit| limit["source"] == "learned").count()
+    };
+    assert_eq!((learned("limits"), asked(&limits)), (1, 7));
+    assert_eq!(by_command("limits"), "forgotten: 2 learned limits and pauses");
+    assert_eq!(learned("limits"), 0);
+    for asked_before in 7..12 {
+        assert_eq!((ask("limits"), asked(&limits)), (200, asked_before + 1));
+    }
+}
+
+#[test]
+fn a_reset_over_http_does_not_leave_a_learned_limit_behind() {
+    let fake = refusing_once(6);
+    let proxy = daemon(&fake, "", "[admin]\nkey = \"changes\"");
+    let answers: Vec<u16> = (0..8).map(|_| proxy.post(PATH, &chat("up/m")).status).collect();
+    assert_eq!((&answers[..6], &answers[6..]), (&[200; 6][..], &[429; 2][..]));
+    assert_eq!(proxy.status_of("up")["limits"][0]["source"], "learned");
+    let headers = [("authorization", "Bearer changes")];
+    let reset = client::open(proxy.address, "POST", "/demuxai/quota/reset", &headers, b"").finish();
+    assert_eq!(reset.status, 200, "{}", reset.text());
+    let left = proxy.status_of("up");
+    let count = |key: &str| left[key].as_array().map(Vec::len);
+    assert_eq!((count("limits"), count("put_off")), (Some(0), Some(0)), "{left}");
+    assert_eq!((proxy.post(PATH, &chat("up/m")).status, asked(&fake)), (200, 8));
 }
 
 #[test]
