@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use crate::support::eventually;
 use crate::support::program::{Home, Phoenix, Program};
 use crate::support::proxy::Proxy;
-use crate::support::{client, nowhere};
+use crate::support::{client, edge, nowhere, proxy};
 
 /// Longer than anything here takes.
 const LONG: Duration = Duration::from_secs(20);
@@ -249,6 +249,35 @@ fn a_file_that_cannot_be_used_is_said_once_and_the_daemon_serves_on_until_it_can
     eventually("it is kept on disk", || state_of(phoenix.program()), |state| state["kept"] == "disk");
     assert_eq!(phoenix.end().code, 0);
     assert!(directory.join("state.db").exists());
+}
+
+#[test]
+fn a_database_that_another_program_holds_does_not_keep_the_daemon_from_serving() {
+    let fake = edge::upstream();
+    let mut phoenix = Phoenix::start(&proxy::provider("up", "openai", &fake.url()));
+    let file = phoenix.state_file();
+    assert_eq!(phoenix.end().code, 0);
+    let other = rusqlite::Connection::open(&file).expect("a database");
+    other.execute_batch("PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE;").expect("it is held");
+    phoenix.rise();
+    let state = state_of(phoenix.program());
+    assert_eq!(state["kept"], "memory", "{state}");
+    let error = state["error"].as_str().expect("a reason");
+    assert!(error.contains("locked; another program holds it"), "{error}");
+    assert_eq!(metric(phoenix.program(), "demuxai_state_up").as_deref(), Some("0"));
+    phoenix.program().until_ready();
+    let address = phoenix.program().address();
+    assert_eq!(client::post(address, "/v1/chat/completions", edge::CHAT).status, 200);
+    drop(other);
+    eventually("it is kept on disk", || state_of(phoenix.program()), |state| state["kept"] == "disk");
+    let all_written = || metric(phoenix.program(), "demuxai_state_journal_rows");
+    eventually("nothing is left to write", all_written, |rows| rows.as_deref() == Some("0"));
+    let ended = phoenix.end();
+    assert_eq!((ended.code, complaints(&ended.stderr).len()), (0, 1), "{}", ended.stderr);
+    let requests: i64 = rusqlite::Connection::open(&file)
+        .and_then(|file| file.query_row("SELECT sum(requests) FROM usage", [], |row| row.get(0)))
+        .expect("its history");
+    assert_eq!(requests, 1, "what was counted in memory came to disk");
 }
 
 #[test]
