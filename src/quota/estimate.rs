@@ -16,7 +16,7 @@ const WEIGHT: f64 = 0.02;
 /// No real tokenizer is outside of these, with what JSON adds; more bytes to a token are something else than text.
 const LEAST_BYTES: f64 = 0.5;
 const MOST_BYTES: f64 = 8.0;
-/// In a shorter body keys and quotes outweigh the text, so that it tells less of how few tokens a longer one has.
+/// In a shorter body keys and quotes outweigh the text, so that a first one tells less of how few tokens a longer one has.
 const LONG: f64 = 4_000.0;
 
 /// What was learned of sizes, by model.
@@ -88,8 +88,9 @@ impl Estimator {
             let off = (ratio - sizes.bytes_per_token).abs();
             sizes.bytes_off += (if first { 0.0 } else { off } - sizes.bytes_off) * weight;
             // What makes estimates larger is believed at once: too small a one lets limits be exceeded.
-            let told = if ratio < sizes.bytes_per_token { 1.0 } else { (bytes as f64 / LONG).min(1.0) };
-            sizes.bytes_per_token += (ratio - sizes.bytes_per_token) * weight * told;
+            let doubted = first && ratio > sizes.bytes_per_token;
+            let told = if doubted { (bytes as f64 / LONG).clamp(WEIGHT, 1.0) } else { weight };
+            sizes.bytes_per_token += (ratio - sizes.bytes_per_token) * told;
         }
         if let Some(tokens) = output {
             let off = (tokens as f64 - sizes.answer).abs();
