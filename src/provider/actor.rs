@@ -28,13 +28,16 @@ use crate::backend::{Call, Guesses};
 use crate::error::{ErrorKind, ProxyError};
 use crate::metrics::ModelMeters;
 use crate::quota::Source;
-use crate::upstream::Client;
+use crate::upstream::{Client, NO_CONNECTION};
 
 /// How often the actor looks whether its model list is due. Each look wakes a thread that may have nothing else to do.
 const TICK: Duration = Duration::from_secs(2);
 /// A list that failed is tried again after this long at first, doubled up to the list's lifetime or ten minutes.
 const FIRST_RETRY: Duration = Duration::from_secs(5);
 const LONGEST_RETRY: Duration = Duration::from_secs(600);
+/// Of what cannot be reached no longer than this, as nobody else finds out that it is back; a local server sooner.
+const LOST_RETRY: Duration = Duration::from_secs(30);
+const LOCAL_RETRY: Duration = Duration::from_secs(5);
 /// Fetching a list takes no longer than this, and neither does completing it.
 const LIST_TIMEOUT: Duration = Duration::from_secs(60);
 /// Nor does asking what is left of the account.
@@ -138,10 +141,9 @@ impl ProviderActor {
     fn tick(&mut self, ctx: &mut Context<Self>, now: Instant) {
         // What a request could not reach is asked for its list soon, so that it is known when it is back.
         let lost = self.vitals.health() == Health::Unreachable;
-        let soon = self
-            .refresh
-            .ended
-            .map(|at| at + retry_after(self.refresh.failures.max(1), self.about.config.cache));
+        let config = &self.about.config;
+        let wait = lost_retry(self.refresh.failures, config.cache, config.local);
+        let soon = self.refresh.ended.map(|at| at + wait);
         let due = if lost { soon.min(self.refresh.next) } else { self.refresh.next };
         if due.is_none_or(|due| now >= due) {
             self.start_refresh(ctx);
@@ -251,7 +253,7 @@ impl ProviderActor {
                 let first = self.vitals.models.load().fetched().is_none();
                 // Before it counts as up, so that nobody finds it up and its models missing.
                 self.publish(Some(models), now);
-                if self.vitals.answered() || first {
+                if self.vitals.set_health(Health::Up, None) || first {
                     info!(provider = &*self.about.id, models = count, "provider is up");
                 }
                 lifetime
@@ -298,6 +300,17 @@ impl ProviderActor {
         !self.about.facts.models.is_empty() || !self.about.config.models.is_empty()
     }
 
+    /// It answers, but with no list.
+    fn note_no_list(&self, error: &ProxyError) {
+        let id = &*self.about.id;
+        let first = self.vitals.remark().is_none();
+        if self.vitals.set_health(Health::Up, Some(error.message.clone())) || first {
+            warn!(provider = id, error = error.message, "provider is up, but its model list cannot be had");
+        } else {
+            debug!(provider = id, error = error.message, "model list failed again");
+        }
+    }
+
     fn note_list_failure(&self, error: &ProxyError) {
         let id = &*self.about.id;
         let health = match error.kind {
@@ -309,7 +322,12 @@ impl ProviderActor {
                 self.vitals.set_health(Health::Up, None);
                 return;
             }
-            _ => Health::Unreachable,
+            kind => match reached(kind, error.code.as_deref()) {
+                Some(false) => Health::Unreachable,
+                // Whoever answers can be reached; whether he answers requests, they find out.
+                Some(true) if self.vitals.health() != Health::Refused => return self.note_no_list(error),
+                _ => return debug!(provider = id, error = error.message, "model list failed"),
+            },
         };
         if self.vitals.set_health(health, Some(error.message.clone())) {
             warn!(provider = id, health = health.label(), error = error.message, "provider is not usable");
@@ -317,6 +335,21 @@ impl ProviderActor {
             debug!(provider = id, health = health.label(), error = error.message, "model list failed again");
         }
     }
+}
+
+/// Whether an error shows that the upstream can be reached. `None`: it shows neither.
+fn reached(kind: ErrorKind, code: Option<&str>) -> Option<bool> {
+    match kind {
+        ErrorKind::Connect => Some(false),
+        ErrorKind::Timeout if code == Some(NO_CONNECTION) => Some(false),
+        ErrorKind::UpstreamStatus | ErrorKind::UpstreamProtocol | ErrorKind::Truncated => Some(true),
+        _ => None,
+    }
+}
+
+/// How long after a list that failed so often one that cannot be reached is asked again.
+fn lost_retry(failures: u32, lifetime: Duration, local: bool) -> Duration {
+    retry_after(failures.max(1), lifetime).min(if local { LOCAL_RETRY } else { LOST_RETRY })
 }
 
 fn retry_after(failures: u32, lifetime: Duration) -> Duration {
@@ -384,4 +417,29 @@ impl Handler<Ping> for ProviderActor {
     type Result = ();
 
     fn handle(&mut self, _message: Ping, _ctx: &mut Self::Context) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outage_however_long_does_not_keep_a_provider_that_is_back_unknown_for_minutes() {
+        let hour = Duration::from_secs(3600);
+        for failures in [0, 1, 5, 20, u32::MAX] {
+            assert!(lost_retry(failures, hour, true) <= LOCAL_RETRY);
+            assert!(lost_retry(failures, hour, false) <= LOST_RETRY);
+        }
+        assert_eq!(retry_after(20, hour), LONGEST_RETRY, "others are not asked that often");
+    }
+
+    #[test]
+    fn no_answer_to_the_list_is_taken_for_a_lost_provider() {
+        for kind in [ErrorKind::UpstreamStatus, ErrorKind::UpstreamProtocol, ErrorKind::Truncated] {
+            assert_eq!(reached(kind, None), Some(true));
+        }
+        assert_eq!(reached(ErrorKind::Timeout, None), None, "it was reached, and is slow");
+        assert_eq!(reached(ErrorKind::Timeout, Some(NO_CONNECTION)), Some(false));
+        assert_eq!(reached(ErrorKind::Connect, None), Some(false));
+    }
 }

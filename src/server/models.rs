@@ -34,8 +34,10 @@ pub fn list(request: &HttpRequest, edge: &Edge, client: Option<&ClientKey>) -> H
             }
         }
         let health = provider.vitals().health();
-        if matches!(health, Health::Retired | Health::Refused | Health::Unreachable) {
-            let remark = provider.vitals().remark().unwrap_or_default();
+        let remark = provider.vitals().remark();
+        // One that is up has a remark if its list cannot be had.
+        if remark.is_some() || matches!(health, Health::Retired | Health::Refused | Health::Unreachable) {
+            let remark = remark.unwrap_or_default();
             notices.push(json!({"provider": provider.id(), "state": health.label(), "message": remark}));
         }
     }

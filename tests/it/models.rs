@@ -157,7 +157,11 @@ fn one_provider_that_fails_or_hangs_neither_fails_nor_delays_the_list() {
     for notice in &notices {
         let id = notice["provider"].as_str().unwrap();
         assert_ne!(id, "good");
-        let state = if id == "denies" { "refused" } else { "unreachable" };
+        let state = match id {
+            "denies" => "refused",
+            "resets" | "nobody" => "unreachable",
+            _ => "up",
+        };
         assert_eq!(notice["state"], state, "{notice}");
         assert!(notice["message"].as_str().unwrap().len() > 20, "{notice}");
     }
@@ -191,8 +195,9 @@ fn the_last_good_list_stays_while_later_ones_fail_and_is_replaced_by_the_next_go
         *list.lock().unwrap() = (*broken).to_owned();
     }
     for (id, _, _, fake) in &stages {
-        let health = || proxy.status_of(id)["health"].clone();
-        eventually("a fetch failed", health, |health| *health == "unreachable");
+        let notices = || proxy.get("/v1/models").json()["notices"].to_string();
+        eventually("a fetch failed", notices, |notices| notices.contains(&format!("\"{id}\"")));
+        assert_eq!(proxy.status_of(id)["health"], "up");
         assert_eq!(ids(&proxy), ["up/a", "up/b", "two/a", "two/b"]);
         assert_eq!(sent_as(&proxy, fake, &format!("{id}/a")), "a");
     }
