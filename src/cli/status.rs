@@ -29,15 +29,20 @@ pub fn run(args: &StatusArgs) -> Exit {
         Err(exit) => return exit,
     };
     actix_rt::System::new().block_on(async move {
+        let mut watches = false;
         loop {
-            let status = match ask(&url, Method::GET, "/demuxai/status", None).await {
-                Ok(status) => status,
-                Err(problem) => {
-                    complain(&problem);
-                    return Exit::Failure;
-                }
+            let text = match ask(&url, Method::GET, "/demuxai/status", None).await {
+                Ok(status) if args.json => status.to_string(),
+                Ok(status) => table(&status, SystemTime::now()),
+                Err(problem) => match lost(&problem, watches) {
+                    Some(text) => text,
+                    None => {
+                        complain(&problem);
+                        return Exit::Failure;
+                    }
+                },
             };
-            let text = if args.json { status.to_string() } else { table(&status, SystemTime::now()) };
+            watches = args.watch;
             if !args.watch {
                 return answer(&text);
             }
@@ -46,6 +51,12 @@ pub fn run(args: &StatusArgs) -> Exit {
             tokio::time::sleep(WATCH).await;
         }
     })
+}
+
+/// What is shown in place of a status that cannot be had: the daemon that answered before may be restarting. `None`:
+/// it never answered.
+fn lost(problem: &str, answered_before: bool) -> Option<String> {
+    answered_before.then(|| format!("{problem}\nlooking again every {} s", WATCH.as_secs()))
 }
 
 /// Prints the limits, or has the daemon forget what it learned of them.
@@ -248,6 +259,13 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part}: {text}");
         }
+    }
+
+    #[test]
+    fn a_daemon_that_restarts_does_not_end_the_watch() {
+        let text = lost("no demuxai answers at http://127.0.0.1:1", true).unwrap();
+        assert!(text.starts_with("no demuxai answers") && text.contains("again every 2 s"), "{text}");
+        assert_eq!(lost("no demuxai answers", false), None, "a wrong address is told at once");
     }
 
     #[test]
