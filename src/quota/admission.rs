@@ -64,6 +64,10 @@ pub enum Cause {
     Payment,
     /// It no longer has the model.
     ModelGone,
+    /// It is overloaded, and said for how long.
+    Overloaded,
+    /// It has no such model, or not for this key.
+    NotServed,
 }
 
 /// Why a request is not admitted, and when it may be.

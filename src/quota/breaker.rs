@@ -122,6 +122,16 @@ impl Breaker {
         }
     }
 
+    /// It failed a request that others served. The probe of it may be over already.
+    pub fn blamed(&mut self, now: Moment) {
+        if let Stand::Open { until } = self.stand
+            && until <= now.0
+        {
+            self.stand = Stand::Probing { since: now.0 };
+        }
+        self.failed(now);
+    }
+
     /// The probe was cancelled: the next request is one.
     pub fn dropped(&mut self, now: Moment) {
         if matches!(self.stand, Stand::Probing { .. }) {
@@ -188,6 +198,17 @@ mod tests {
             breaker.succeeded();
         }
         assert_eq!(breaker.admit(Moment(0)), Gate::Pass);
+    }
+
+    #[test]
+    fn one_that_fails_what_others_serve_is_not_probed_by_every_request() {
+        let mut breaker = opened(0);
+        assert_eq!(breaker.admit(Moment(FIRST)), Gate::Probe);
+        breaker.dropped(Moment(FIRST));
+        breaker.blamed(Moment(FIRST + 1));
+        assert!(matches!(breaker.admit(Moment(FIRST + 2)), Gate::Shut { .. }));
+        breaker.blamed(Moment(FIRST + 3));
+        assert_eq!(breaker.admit(Moment(FIRST + 1 + 2 * FIRST)), Gate::Probe, "late news prolong nothing");
     }
 
     #[test]

@@ -52,7 +52,7 @@ impl Ledger {
             if let Some(block) = self.blocks.get_mut(scope).filter(newer) {
                 block.strikes = 0;
                 block.dirty = true;
-                if block.probe == Some(charge.sequence) {
+                if block.probe == Some(charge.sequence) || block.is_soft() {
                     // It was put off for longer than was needed.
                     if block.until > now {
                         (block.tries, lone) = (0, true);
@@ -223,7 +223,15 @@ impl Ledger {
         let scope = if refusal.per_model { model } else { "" };
         let asked = refusal.retry_after.map(|wait| millis(wait.as_millis()).min(LONGEST));
         match refusal.class {
-            RefusalClass::Overloaded => None,
+            RefusalClass::Overloaded => {
+                // What it does not say is the breaker's to find out. Others are asked so long; alone it is tried.
+                let wait = asked.filter(|wait| *wait > 0)?.min(10 * MINUTE);
+                self.put_off(scope, refusal.class, now.saturating_add(wait), true, now)
+            }
+            RefusalClass::NotServed => {
+                let until = now.saturating_add(asked.unwrap_or(5 * MINUTE).min(HOUR));
+                self.put_off(model, refusal.class, until, true, now)
+            }
             RefusalClass::Concurrency => {
                 let learned = self.fix(Some(Unit::Concurrent), None, model, charge, None, now);
                 let learned = learned.or_else(|| self.learn_places(scope, model, now));

@@ -312,6 +312,12 @@ impl Ledger {
         let mut lone: Option<i64> = None;
         for scope in ["", need.model] {
             if let Some(block) = self.blocks.get(scope).filter(|block| block.until > now) {
+                if block.is_soft() {
+                    if mode == Mode::Keep {
+                        met(block.cause(), Some(block.until), &String::new, Some((0, true)));
+                    }
+                    continue;
+                }
                 let tried_at = block.tried_at();
                 lone = lone.max(tried_at);
                 let may = block.guess && (mode == Mode::Alone || tried_at.is_some_and(|at| at <= now));

@@ -43,6 +43,8 @@ pub enum RefusalClass {
     Overloaded,
     /// The model is gone, or not in this plan: until the next model list.
     ModelGone,
+    /// There is no such model here, or not for this key: for some minutes.
+    NotServed,
 }
 
 impl RefusalClass {
@@ -56,6 +58,7 @@ impl RefusalClass {
             RefusalClass::TooLarge => "too_large",
             RefusalClass::Overloaded => "overloaded",
             RefusalClass::ModelGone => "model_gone",
+            RefusalClass::NotServed => "not_served",
         }
     }
 }

@@ -255,6 +255,11 @@ impl Block {
         now.saturating_add(FIRST_TRY.saturating_mul(3_i64.saturating_pow(tries)).min(LAST_TRY))
     }
 
+    /// It is a reason to ask others first, but none to fail a request that nobody else can answer.
+    pub(super) fn is_soft(&self) -> bool {
+        matches!(self.class, RefusalClass::NotServed | RefusalClass::Overloaded)
+    }
+
     /// It is over, and one request finds out whether all is well again: the others come after it.
     pub(super) fn is_tried(&self) -> bool {
         // What our own count is right about needs no trial; where it was wrong before, it does.
@@ -267,6 +272,8 @@ impl Block {
             RefusalClass::NoAllowance => Cause::NoAllowance,
             RefusalClass::Payment => Cause::Payment,
             RefusalClass::ModelGone => Cause::ModelGone,
+            RefusalClass::NotServed => Cause::NotServed,
+            RefusalClass::Overloaded => Cause::Overloaded,
             _ if self.guess => Cause::Refused,
             _ => Cause::Cooldown,
         }

@@ -30,6 +30,19 @@ const MONEY: [&str; 7] = [
     "depleted your monthly included credits",
     "exceeded and account balance",
 ];
+/// What is left is too little for this request; a smaller one, or one for another model, is served (OpenRouter).
+const TOO_DEAR: [&str; 2] = ["can only afford", "fewer max_tokens"];
+/// OpenRouter: the free models are served without credits.
+const OF_PAID_MODELS: [&str; 2] = ["requires more credits", "openrouter.ai/settings/credits"];
+/// The user's own limit at the upstream (Anthropic).
+const OWN_LIMIT: [&str; 1] = ["usage limits"];
+/// There is no such model, or not for this key; another list may have it.
+const NO_MODEL: [&str; 2] = [
+    "model_not_found",           // OpenAI
+    "not found, try pulling it", // Ollama
+];
+/// A 403 that is about what was asked, or from where, though it speaks of the model.
+const ABOUT_THE_REQUEST: [&str; 4] = ["moderation", "flagged", "region", "country"];
 /// Suspended or unpaid (Fireworks 412).
 const SUSPENDED: [&str; 3] = ["is suspended", "spending limit", "past invoices"];
 
@@ -134,9 +147,10 @@ fn refusal(
     told: Option<Duration>,
 ) -> Option<Refusal> {
     let class = match status {
+        402 if words.say(&TOO_DEAR) => return None,
         402 if told.is_some_and(|wait| wait <= SOON) => RefusalClass::Concurrency,
         402 => RefusalClass::Payment,
-        400 | 403 if words.say(&MONEY) => RefusalClass::Payment,
+        400 | 403 if words.say(&MONEY) || words.say(&OWN_LIMIT) => RefusalClass::Payment,
         412 if words.say(&MONEY) || words.say(&SUSPENDED) => RefusalClass::Payment,
         403 if words.say(&["requires a subscription", "does not have access to model"]) => {
             RefusalClass::NoAllowance
@@ -147,6 +161,9 @@ fn refusal(
         {
             RefusalClass::ModelGone
         }
+        404 if words.say(&NO_MODEL) => RefusalClass::NotServed,
+        403 if words.say(&["model"]) && !words.say(&ABOUT_THE_REQUEST) => RefusalClass::NotServed,
+        503 | 529 if told.is_some() => RefusalClass::Overloaded,
         413 if words.say(&["tokens per minute", "(tpm)"]) => RefusalClass::TooLarge,
         429 if no_allowance(headers, words) => RefusalClass::NoAllowance,
         429 => of_429(words, told),
@@ -154,8 +171,10 @@ fn refusal(
     };
     let violation = words.violations().into_iter().max_by_key(|violation| period_of_id(&violation.id));
     let per_model = match class {
-        RefusalClass::Payment | RefusalClass::Concurrency => false,
+        RefusalClass::Payment => words.say(&OF_PAID_MODELS),
+        RefusalClass::Concurrency => false,
         RefusalClass::NoAllowance
+        | RefusalClass::NotServed
         | RefusalClass::ModelGone
         | RefusalClass::TooLarge
         | RefusalClass::Overloaded => true,

@@ -130,7 +130,7 @@ pub(super) fn period_of_id(id: &str) -> Option<Period> {
 pub(super) fn wait_told(text: &str, now: SystemTime) -> Option<Duration> {
     const BEFORE: [&str; 5] = ["try again in ", "please wait ", "retry after ", "retry in ", "retrydelay "];
     const UNITS: [(&str, u32); 3] = [("minute", 60), ("hour", 3600), ("day", 86_400)];
-    BEFORE.iter().find_map(|before| {
+    let told = BEFORE.iter().find_map(|before| {
         let (_, rest) = text.split_once(before)?;
         let mut rest = rest.split_whitespace().map(|word| word.trim_end_matches(['.', ',', ';', ')']));
         let (first, unit) = (rest.next()?, rest.next().unwrap_or(""));
@@ -143,7 +143,16 @@ pub(super) fn wait_told(text: &str, now: SystemTime) -> Option<Duration> {
         }
         let scale = UNITS.iter().find(|(word, _)| unit.starts_with(word)).map_or(1, |(_, scale)| *scale);
         Some(told.saturating_mul(scale).min(LONGEST))
-    })
+    });
+    told.or_else(|| access_regained(text, now))
+}
+
+/// Anthropic: "You will regain access on 2026-12-01 at 00:00 UTC."
+fn access_regained(text: &str, now: SystemTime) -> Option<Duration> {
+    let (_, rest) = text.split_once("regain access on ")?;
+    let (day, rest) = rest.split_once(" at ")?;
+    let (time, _) = rest.split_once(" utc")?;
+    (day.len() == 10 && time.len() == 5).then(|| wait(&format!("{day}T{time}:00Z"), now))?
 }
 
 /// The whole number right behind the first of these words; commas between thousands are read over.

@@ -45,6 +45,8 @@ pub(super) fn denied(id: &str, denial: &Denial, now: Moment, patience: Patience)
         }
         Cause::Payment => (ErrorKind::QuotaExhausted, format!("`{id}` wants payment")),
         Cause::ModelGone => (ErrorKind::QuotaExhausted, format!("`{id}` no longer serves this model")),
+        Cause::Overloaded => (ErrorKind::BreakerOpen, format!("`{id}` is overloaded and asked us to wait")),
+        Cause::NotServed => (ErrorKind::QuotaExhausted, format!("`{id}` does not serve this model to us")),
         Cause::Cooldown => (ErrorKind::QuotaExhausted, format!("`{id}` asked us to wait")),
         Cause::Refused => (ErrorKind::QuotaExhausted, format!("`{id}` {limit}")),
         Cause::Window => (ErrorKind::QuotaExhausted, format!("`{id}` has used up its {limit}")),

@@ -245,3 +245,53 @@ fn what_is_no_refusal_states_nothing_in_words() {
         Said { refusal: None, statements: Vec::new() }
     );
 }
+
+#[test]
+fn a_limit_that_the_user_set_at_the_upstream_is_not_taken_for_a_fault_of_the_request() {
+    let anthropic = r#"{"type":"error","error":{"type":"invalid_request_error","message":"You have reached your specified API usage limits. You will regain access on 1970-01-03 at 00:00 UTC."}}"#;
+    let found = read(400, &[], anthropic).unwrap();
+    let told = Some(Duration::from_secs(2 * 86_400));
+    assert_eq!((found.class, found.per_model, found.retry_after), (RefusalClass::Payment, false, told));
+    let undated = r#"{"error":{"message":"You have reached your specified API usage limits."}}"#;
+    let found = read(403, &[], undated).unwrap();
+    assert_eq!((found.class, found.retry_after), (RefusalClass::Payment, None));
+    for odd in ["soon at 00:00 UTC", "1970-01-03 at noon UTC", "1970-01-03", "1970-99-99 at 00:00 UTC"] {
+        let text = format!("you will regain access on {odd}").to_lowercase();
+        assert_eq!(wait_told(&text, SystemTime::UNIX_EPOCH), None, "{odd}");
+    }
+}
+
+#[test]
+fn a_request_that_is_too_dear_does_not_put_off_the_account() {
+    let dear = r#"{"error":{"code":402,"message":"This request requires more credits, or fewer max_tokens. You requested up to 65536 tokens, but can only afford 8321. To increase, visit https://openrouter.ai/settings/credits"}}"#;
+    assert_eq!(read(402, &[], dear), None);
+    let empty = r#"{"error":{"code":402,"message":"Insufficient credits. Add more using https://openrouter.ai/settings/credits"}}"#;
+    let found = read(402, &[], empty).unwrap();
+    assert_eq!((found.class, found.per_model), (RefusalClass::Payment, true));
+    assert!(!read(402, &[], r#"{"error":{"message":"Insufficient Balance"}}"#).unwrap().per_model);
+}
+
+#[test]
+fn a_model_that_is_not_there_is_not_asked_for_with_every_request() {
+    let missing = RefusalClass::NotServed;
+    let ollama = r#"{"error":{"message":"model \"m\" not found, try pulling it first","type":"api_error"}}"#;
+    let openai = r#"{"error":{"message":"The model `m` does not exist","code":"model_not_found"}}"#;
+    let gate = r#"{"error":{"message":"Your organization must be verified to use the model `m`."}}"#;
+    assert_eq!((class(404, &[], ollama), class(404, &[], openai)), (Some(missing), Some(missing)));
+    assert_eq!(read(403, &[], gate).map(|found| (found.class, found.per_model)), Some((missing, true)));
+    let flagged =
+        r#"{"error":{"code":403,"message":"The model requires moderation, your input was flagged"}}"#;
+    assert_eq!(class(403, &[], flagged), None, "it is about the request");
+    assert_eq!(class(404, &[], r#"{"error":"no such route"}"#), None);
+}
+
+#[test]
+fn an_overloaded_upstream_that_says_for_how_long_is_not_asked_before() {
+    let busy = r#"{"error":{"message":"Service unavailable"}}"#;
+    for status in [503, 529] {
+        let found = read(status, &[("retry-after", "30")], busy).unwrap();
+        let told = Some(Duration::from_secs(30));
+        assert_eq!((found.class, found.retry_after), (RefusalClass::Overloaded, told));
+        assert_eq!(class(status, &[], busy), None, "the breaker finds out");
+    }
+}
