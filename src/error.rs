@@ -172,6 +172,8 @@ pub struct ProxyError {
     pub upstream: Option<Box<UpstreamAnswer>>,
     /// When a retry makes sense, if that is known.
     pub retry_after: Option<Duration>,
+    /// The upstream loads the model and will then answer: so long it is worth waiting for.
+    pub patience: Option<Duration>,
     /// The provider it happened at, if it got that far.
     pub provider: Option<String>,
     /// Set when want of capacity is the reason.
@@ -222,6 +224,7 @@ impl ProxyError {
             code: None,
             upstream: None,
             retry_after: None,
+            patience: None,
             provider: None,
             denial: None,
             refusal: None,

@@ -25,7 +25,7 @@ use super::resume::Resume;
 use super::strategy::{Availability, MemberView, available_first};
 use super::trail::Trail;
 use super::waiter::Waiter;
-use super::{Call, Guesses, Outlook, Reply, ReplyBody, Round};
+use super::{Call, Guesses, LOADING_PAUSE, Outlook, Reply, ReplyBody, Round};
 use crate::error::{ErrorKind, ProxyError, Retry};
 use crate::metrics::events::FailedOver;
 
@@ -78,6 +78,10 @@ struct Stand {
     retry: bool,
     /// It is being asked now.
     asked: bool,
+    /// It loads the model: asked again until it has, without that counting.
+    loads: bool,
+    /// It answered 500, which the request may have caused.
+    suspect: bool,
 }
 
 /// What the next round waits for.
@@ -148,9 +152,11 @@ impl Walk<'_> {
                     let text =
                         format!("group `{}` did not answer within {limit:?} (its `timeout`)", group.id);
                     let mut error = ProxyError::new(ErrorKind::Timeout, text);
-                    let asked = self.stands.iter().zip(&group.members).filter(|(stand, _)| stand.asked);
-                    for (_, member) in asked {
+                    let members = self.stands.iter().zip(&group.members).enumerate();
+                    for (index, (_, member)) in members.filter(|(_, (stand, _))| stand.asked) {
                         self.trail.failed(&member.label, &error);
+                        // The strategy must not begin with it again.
+                        group.failed(index, Instant::now());
                     }
                     error.attempts = self.trail.hops().to_vec();
                     Err(error)
@@ -324,6 +330,11 @@ impl Walk<'_> {
         };
         self.group.succeeded(&self.call, index, first, now);
         self.answered_by = index;
+        for (stand, member) in self.stands.iter().zip(&self.group.members) {
+            if stand.suspect {
+                member.backend.blamed();
+            }
+        }
         let mut hops = self.trail.hops().to_vec();
         hops.append(&mut reply.served.attempts);
         reply.served.attempts = hops;
@@ -339,12 +350,17 @@ impl Walk<'_> {
             return Some(error);
         };
         stand.asked = false;
-        self.trail.failed(&member.label, &error);
+        let loads = error.patience.is_some();
+        if !(loads && stand.loads) {
+            self.trail.failed(&member.label, &error);
+        }
         self.left = Some((index, error.kind.label()));
         let unsent = error.denial.is_some() && error.attempts.iter().all(|hop| is_unsent(hop.label));
         if !unsent {
-            self.attempts += 1;
-            stand.failures += 1;
+            if !loads {
+                self.attempts += 1;
+                stand.failures += 1;
+            }
             self.group.failed(index, now);
             if !self.group.fail_on.covers(&error) {
                 return Some(ProxyError { attempts: self.trail.hops().to_vec(), ..error });
@@ -360,10 +376,19 @@ impl Walk<'_> {
                 // What nothing but a changed account could free is not waited for.
                 stand.out = stand.full.is_none() && !stand.probe && stand.at.is_none();
             }
+            None if loads => {
+                let again = now + LOADING_PAUSE;
+                let out = error.patience.is_none_or(|patience| again > self.began + patience);
+                let failures = stand.failures;
+                *stand = Stand { failures, out, at: Some(again), retry: true, loads, ..Stand::default() };
+            }
             None => {
                 let backoff = asked.unwrap_or_else(|| backoff(stand.failures));
                 let again = error.retry == Retry::Here && stand.failures <= MOST_RETRIES;
-                *stand = Stand { failures: stand.failures, ..Stand::default() };
+                let suspect = error.refusal.is_none()
+                    && error.attempts.is_empty()
+                    && error.upstream.as_ref().is_some_and(|answer| answer.status == 500);
+                *stand = Stand { failures: stand.failures, suspect, ..Stand::default() };
                 stand.retry = backoff <= LONGEST_BACKOFF;
                 stand.at = Some(now + backoff);
                 stand.out = !again;

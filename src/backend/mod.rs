@@ -58,6 +58,9 @@ pub struct Call {
     pub round: Option<Round>,
 }
 
+/// A server that loads a model is asked again after this.
+pub const LOADING_PAUSE: Duration = Duration::from_secs(1);
+
 /// One round of a group over its members: how far each member may go to serve the call.
 #[derive(Clone)]
 pub struct Round {
@@ -112,6 +115,9 @@ pub trait Backend: Send + Sync {
     /// Answers the call. Resolves at the commit point: a whole answer, or a stream whose first semantic event is there.
     /// Dropping the future cancels the call at the upstream.
     fn forward(&self, call: Call) -> BoxFuture<'static, Result<Reply, ProxyError>>;
+
+    /// It answered 500 to a request that somebody else then served, so that the request was not at fault.
+    fn blamed(&self) {}
 }
 
 /// An answer from the commit point on.

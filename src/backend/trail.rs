@@ -62,6 +62,7 @@ impl Trail {
             self.clients_fault.get_or_insert_with(|| error.clone());
         } else {
             self.others_fault = true;
+            self.soonest = self.soonest.into_iter().chain(error.retry_after).min();
         }
     }
 
@@ -141,6 +142,18 @@ mod tests {
         trail.failed(&member("a/m"), &ProxyError::new(ErrorKind::Timeout, "slow"));
         let error = trail.exhausted("free");
         assert_eq!((error.kind, error.denial, error.retry_after), (ErrorKind::Exhausted, None, None));
+    }
+
+    #[test]
+    fn what_a_sick_member_says_of_when_it_is_well_again_is_not_lost() {
+        let mut trail = Trail::default();
+        for seconds in [40, 30] {
+            let mut sick = ProxyError::new(ErrorKind::UpstreamStatus, "the upstream answered 503");
+            sick.retry_after = Some(Duration::from_secs(seconds));
+            trail.failed(&member("a/m"), &sick);
+        }
+        let error = trail.exhausted("free");
+        assert_eq!((error.denial, error.retry_after), (None, Some(Duration::from_secs(30))));
     }
 
     #[test]

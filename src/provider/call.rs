@@ -10,6 +10,7 @@ use http::Method;
 use http::header::CONTENT_TYPE;
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, timeout_at};
+use tracing::info;
 
 use super::about::About;
 use super::headers;
@@ -25,9 +26,9 @@ use crate::error::{ErrorKind, ProxyError};
 use crate::metrics::ModelMeters;
 use crate::metrics::events::{AnswerCompleted, AttemptEnded};
 use crate::metrics::stream::StreamMeter;
-use crate::quota::Refusal;
-use crate::upstream::rejected_fields;
+use crate::quota::{Refusal, RefusalClass};
 use crate::upstream::{Answer, Client, NO_CONNECTION, Outgoing};
+use crate::upstream::{is_loading, rejected_fields};
 
 /// Largest plain answer that is relayed: embeddings of large batches come close to it.
 const MAX_ANSWER: usize = 256 * 1024 * 1024;
@@ -77,7 +78,7 @@ pub(super) async fn carry(job: Job, mut reply: ReplySender) {
         Err(error) => {
             let error = read(&job.about, error);
             note_failure(&job, &error);
-            let error = named(error, &job.about.id);
+            let error = loading(&job, named(error, &job.about.id));
             // A receiver that left meanwhile has no use for the error.
             drop(job.lease);
             let _ = reply.send(Err(error));
@@ -149,6 +150,21 @@ fn named(mut error: ProxyError, id: &str) -> ProxyError {
     error
 }
 
+/// The same error with how long it is worth waiting for, if a local server is loading the model.
+fn loading(job: &Job, mut error: ProxyError) -> ProxyError {
+    if job.about.config.local && is_loading(&error) {
+        error.patience = Some(job.about.config.timeouts.first_token);
+        if job.vitals.loads() {
+            info!(
+                provider = &*job.about.id,
+                model = &*job.call.model,
+                "the model is loading, waiting for it"
+            );
+        }
+    }
+    error
+}
+
 /// The error as it concerns us and may be told: what it means if it came inside an answer, and no secret in it.
 fn read(about: &About, error: ProxyError) -> ProxyError {
     about.scrub.error(about.inside(error, SystemTime::now()))
@@ -156,7 +172,9 @@ fn read(about: &About, error: ProxyError) -> ProxyError {
 
 /// What an error says of the account: a refusal is the ledger's, sickness the breaker's.
 fn note_fault(vitals: &Vitals, about: &About, error: &ProxyError, refused: impl FnOnce(&Refusal)) {
-    if let Some(refusal) = error.refusal.as_ref().filter(|_| !about.config.local) {
+    // A local server has no quota; but what it does not have, it does not have.
+    let heeded = |refusal: &&Box<Refusal>| !about.config.local || refusal.class == RefusalClass::NotServed;
+    if let Some(refusal) = error.refusal.as_ref().filter(heeded) {
         refused(refusal);
     } else if error.counts_against_upstream() {
         vitals.capacity.fell_sick();

@@ -296,6 +296,11 @@ impl Capacity {
         self.lock().breaker.failed(moment());
     }
 
+    /// It failed a request that another upstream then served.
+    pub fn blamed(&self) {
+        self.lock().breaker.blamed(moment());
+    }
+
     /// What is known, for people and metrics.
     pub fn picture(&self) -> Picture {
         let now = moment();

@@ -26,7 +26,7 @@ use super::vitals::{Health, Vitals};
 use crate::backend::lease::Generation;
 use crate::backend::strategy::Availability;
 use crate::backend::waiter::Waiter;
-use crate::backend::{Backend, Call, Guesses, Outlook, Reply, ReplyBody, Round};
+use crate::backend::{Backend, Call, Guesses, LOADING_PAUSE, Outlook, Reply, ReplyBody, Round};
 use crate::dialect::Continuation;
 use crate::error::{ErrorKind, ProxyError};
 use crate::metrics::ModelMeters;
@@ -275,9 +275,24 @@ impl Provider {
         check_capability(&call.request, listed).err().map(|error| error.at(id))
     }
 
-    /// Answers a call that nobody above tries elsewhere: guesses are probed at once, and a place is waited for.
-    async fn alone(self: Arc<Self>, mut call: Call) -> Result<Reply, ProxyError> {
+    /// Answers a call that nobody above tries elsewhere; a server that loads the model is waited for.
+    async fn alone(self: Arc<Self>, call: Call) -> Result<Reply, ProxyError> {
         let began = tokio::time::Instant::now();
+        loop {
+            let error = match self.placed(call.clone(), began).await {
+                Err(error) => error,
+                answered => return answered,
+            };
+            let again = tokio::time::Instant::now() + LOADING_PAUSE;
+            if error.patience.is_none_or(|patience| again > began + patience) {
+                return Err(error);
+            }
+            tokio::time::sleep_until(again).await;
+        }
+    }
+
+    /// Sends a call that nobody above tries elsewhere: guesses are probed at once, and a place is waited for.
+    async fn placed(&self, mut call: Call, began: tokio::time::Instant) -> Result<Reply, ProxyError> {
         call.round = Some(Round { guesses: Guesses::Alone, waiter: None });
         match self.attempt(call.clone()).await {
             Err(error) if error.denial.is_some_and(|denial| denial.full.is_some()) => {}
@@ -409,6 +424,10 @@ impl Backend for Provider {
             };
         }
         async move { this.alone(call).await }.boxed()
+    }
+
+    fn blamed(&self) {
+        self.vitals.capacity.blamed();
     }
 }
 

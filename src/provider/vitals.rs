@@ -2,7 +2,7 @@
 //! Shared through an `Arc`; read by the router and the status page, written by the actor and its requests.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -49,6 +49,7 @@ pub struct Vitals {
     restarts: AtomicU64,
     remark: Mutex<Option<String>>,
     up: Switch,
+    loading: AtomicBool,
     refused_fields: Mutex<HashMap<String, Vec<String>>>,
 }
 
@@ -68,6 +69,7 @@ impl Vitals {
             restarts: AtomicU64::new(0),
             remark: Mutex::new(None),
             up,
+            loading: AtomicBool::new(false),
             refused_fields: Mutex::new(HashMap::new()),
         }
     }
@@ -97,8 +99,16 @@ impl Vitals {
         self.health.swap(code, Ordering::Relaxed) != code
     }
 
+    /// Notes that it loads a model. Returns whether that is news.
+    pub fn loads(&self) -> bool {
+        !self.loading.swap(true, Ordering::Relaxed)
+    }
+
     /// Notes success: cheap when the provider is up already.
     pub fn answered(&self) -> bool {
+        if self.loading.load(Ordering::Relaxed) {
+            self.loading.store(false, Ordering::Relaxed);
+        }
         self.health() != Health::Up && self.set_health(Health::Up, None)
     }
 

@@ -124,7 +124,7 @@ pub fn classify(
             ErrorKind::ProviderRetired,
             "GitHub has shut GitHub Models down (410); remove this provider or replace it with another",
         ),
-        _ if is_about_our_key(status, &words) => {
+        _ if said.refusal.is_none() && is_about_our_key(status, &words) => {
             let remedy = match who.sent_key {
                 true => "refused the key; set the provider's `api_key` to a valid one",
                 false => "wants a key and none is configured; set the provider's `api_key`",
@@ -182,6 +182,12 @@ pub fn inside(error: ProxyError, who: Respondent, now: SystemTime) -> ProxyError
     }
 }
 
+/// Whether the upstream will answer as soon as it has loaded the model (llama.cpp).
+pub fn is_loading(error: &ProxyError) -> bool {
+    let answer = error.upstream.as_deref().filter(|answer| answer.status == 503);
+    answer.is_some_and(|answer| Words::read(&answer.body).say(&["loading model"]))
+}
+
 /// Whether the refusal is about our key rather than about the request or the model.
 fn is_about_our_key(status: u16, words: &Words) -> bool {
     match status {
@@ -219,6 +225,7 @@ fn is_lasting(class: RefusalClass) -> bool {
         RefusalClass::Payment
         | RefusalClass::NoAllowance
         | RefusalClass::ModelGone
+        | RefusalClass::NotServed
         | RefusalClass::TooLarge => true,
         RefusalClass::Concurrency | RefusalClass::Overloaded => false,
     }

@@ -14,7 +14,7 @@ mod rate_headers;
 mod refusal;
 mod tls;
 
-pub use classify::{Respondent, classify, inside};
+pub use classify::{Respondent, classify, inside, is_loading};
 pub use client::{Answer, AnswerBody, Client, ClientOptions, Outgoing, UNINTERRUPTED};
 pub use failure::NO_CONNECTION;
 pub use rate_headers::{RateForm, statements};

@@ -20,6 +20,7 @@ mod errors;
 mod failover;
 mod fim;
 mod groups;
+mod health;
 mod keep_alive;
 mod metrics;
 mod models;
