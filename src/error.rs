@@ -247,7 +247,8 @@ impl ProxyError {
 
     /// Whether it speaks against the upstream as such, so that it may be left alone for a moment: it cannot be
     /// reached, breaks its protocol, or says that it is sick. Never what a request itself caused, a quota, or a
-    /// client that left; and no 500 either, which upstreams answer to requests that they cannot digest.
+    /// client that left; and no 500 either, which upstreams answer to requests that they cannot digest. That
+    /// counts when another member of the group then served the same request (`backend/attempts.rs`).
     pub fn counts_against_upstream(&self) -> bool {
         let is_sick = |status| match status {
             408 | 498 | 502..=504 | 520..=530 => true,

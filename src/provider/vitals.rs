@@ -18,7 +18,7 @@ pub enum Health {
     Unknown,
     /// It answers.
     Up,
-    /// It cannot be reached, or answers nothing that makes sense.
+    /// It cannot be reached.
     Unreachable,
     /// It refuses our key.
     Refused,
