@@ -101,7 +101,8 @@ fn a_group_of_overloaded_members_does_not_hide_when_they_are_free() {
             Answer::json(503).header("retry-after", wait).body(r#"{"error":{"message":"busy"}}"#)
         })
     };
-    let proxy = daemon(&busy("40"), "", &busy("30"), "type = \"failover\"");
+    let (later, sooner) = (busy("40"), busy("30"));
+    let proxy = daemon(&later, "", &sooner, "type = \"failover\"");
     for _ in 0..2 {
         let got = ask(&proxy, "g");
         assert_eq!((got.status, got.header("retry-after")), (503, Some("30")), "{}", got.text());
