@@ -173,8 +173,8 @@ fn read(about: &About, error: ProxyError) -> ProxyError {
 /// What an error says of the account: a refusal is the ledger's, sickness the breaker's.
 fn note_fault(vitals: &Vitals, about: &About, error: &ProxyError, refused: impl FnOnce(&Refusal)) {
     // A local server has no quota; but what it does not have, it does not have.
-    let heeded = |refusal: &&Box<Refusal>| !about.config.local || refusal.class == RefusalClass::NotServed;
-    if let Some(refusal) = error.refusal.as_ref().filter(heeded) {
+    let heeded = |refusal: &&Refusal| !about.config.local || refusal.class == RefusalClass::NotServed;
+    if let Some(refusal) = error.refusal.as_deref().filter(heeded) {
         refused(refusal);
     } else if error.counts_against_upstream() {
         vitals.capacity.fell_sick();
