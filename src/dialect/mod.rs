@@ -147,12 +147,12 @@ impl Request {
         asked.max().unwrap_or(1).max(1)
     }
 
-    /// Whether its messages may have more in them than text. A look for words, which costs next to nothing; who needs to
-    /// know reads [`Request::needs`].
+    /// Whether its messages may have more in them than text, told by how deep they are nested; who needs to know reads
+    /// [`Request::needs`].
     pub fn may_have_media(&self) -> bool {
-        const WORDS: [&str; 5] = ["image", "audio", "video", "file", "document"];
-        self.task == Task::Chat
-            && WORDS.iter().any(|word| memchr::memmem::find(&self.body, word.as_bytes()).is_some())
+        // The messages, a message, its content, a part of it.
+        const PART: u32 = 4;
+        self.task == Task::Chat && self.member("messages").is_some_and(|messages| messages.depth >= PART)
     }
 
     /// The same request with these top-level fields set, each a name and JSON; all else keeps its bytes.

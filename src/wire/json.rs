@@ -32,6 +32,8 @@ pub struct Member {
     pub key_range: Range<usize>,
     /// The value, as written.
     pub value: Range<usize>,
+    /// How many containers are open at once in the value: 0 for a string, 1 for `[]`, 2 for `[{}]`.
+    pub depth: u32,
 }
 
 /// A member by its ranges alone, for those who compare keys as bytes and want no allocation.
@@ -41,6 +43,8 @@ pub struct Span {
     pub key: Range<usize>,
     /// The value, as written.
     pub value: Range<usize>,
+    /// How many containers are open at once in the value.
+    pub depth: u32,
 }
 
 /// Why a document was refused, and at which byte.
@@ -96,6 +100,7 @@ pub fn scan_object(bytes: &[u8]) -> Result<Vec<Member>, JsonError> {
         key: bytes.get(span.key.clone()).and_then(string_value).unwrap_or_default().into_owned(),
         key_range: span.key,
         value: span.value,
+        depth: span.depth,
     });
     Ok(members.collect())
 }
@@ -121,10 +126,11 @@ pub fn scan_spans(bytes: &[u8], spans: &mut Vec<Span>) -> Result<(), JsonError> 
         loop {
             let key = scanner.key()?;
             let value = scanner.ranged_value(1)?;
+            let depth = scanner.take_deepest();
             if spans.len() == MAX_MEMBERS {
                 return Err(JsonError::TooManyMembers { at: key.start });
             }
-            spans.push(Span { key, value });
+            spans.push(Span { key, value, depth });
             if !scanner.next_member()? {
                 break;
             }

@@ -12,6 +12,8 @@ use super::{JsonError, MAX_DEPTH};
 pub(super) struct Scanner<'a> {
     bytes: &'a [u8],
     position: usize,
+    /// The most containers that one value had open at once.
+    deepest: u32,
 }
 
 /// Bytes looked at one word at a time before the search for a string's end is left to `memchr`, whose start costs
@@ -38,7 +40,7 @@ const PLAIN_BLOCKS: u32 = 4;
 
 impl<'a> Scanner<'a> {
     pub(super) fn new(bytes: &'a [u8], position: usize) -> Self {
-        Scanner { bytes, position }
+        Scanner { bytes, position, deepest: 0 }
     }
 
     #[inline]
@@ -169,6 +171,11 @@ impl<'a> Scanner<'a> {
         Ok(start..self.position)
     }
 
+    /// How many containers the values since the last call had open at once, at most.
+    pub(super) fn take_deepest(&mut self) -> u32 {
+        std::mem::take(&mut self.deepest)
+    }
+
     /// Moves over one value of any kind, inside of `depth` open containers.
     pub(super) fn value(&mut self, depth: u32) -> Result<(), JsonError> {
         // One bit for each container opened here, the innermost lowest: 1 is an object.
@@ -186,6 +193,7 @@ impl<'a> Scanner<'a> {
                     }
                     let object = bracket == b'{';
                     let filled = if object { self.open_object()? } else { self.open_array()? };
+                    self.deepest = self.deepest.max(open + 1);
                     if filled {
                         open += 1;
                         kinds = (kinds << 1) | u128::from(object);
@@ -304,7 +312,7 @@ impl<'a> Scanner<'a> {
             let (escaped, goes_on) = escaped(marks.backslashes, open_escape);
             let ends = marks.quotes & !escaped;
             let inside = ends.wrapping_sub(1) & !ends;
-            if !self.escapes_are_good(block, escaped & inside) {
+            if !self.escapes_are_good(block, escaped & inside & !marks.usual) {
                 break;
             }
             if ends != 0 {
@@ -393,6 +401,9 @@ fn find_special_far(bytes: &[u8], from: usize) -> Option<usize> {
 struct Marks {
     quotes: u64,
     backslashes: u64,
+    /// What mostly stands behind a backslash: a quote, a backslash or an `n`. Blocks with other escapes are rare
+    /// enough to look at each of theirs.
+    usual: u64,
 }
 
 impl Marks {
@@ -400,14 +411,17 @@ impl Marks {
     #[inline]
     fn of(block: &[u8; BLOCK]) -> Option<Marks> {
         let (quote, backslash, control) = (u8x16::splat(b'"'), u8x16::splat(b'\\'), u8x16::splat(0x1F));
-        let mut marks = Marks { quotes: 0, backslashes: 0 };
+        let line_feed = u8x16::splat(b'n');
+        let mut marks = Marks { quotes: 0, backslashes: 0, usual: 0 };
         let mut controls = u8x16::splat(0);
         for (index, bytes) in block.as_chunks::<16>().0.iter().enumerate() {
             let bytes = u8x16::new(*bytes);
             controls |= bytes.min(control).simd_eq(bytes);
             marks.quotes |= u64::from(bytes.simd_eq(quote).to_bitmask()) << (16 * index);
+            marks.usual |= u64::from(bytes.simd_eq(line_feed).to_bitmask()) << (16 * index);
             marks.backslashes |= u64::from(bytes.simd_eq(backslash).to_bitmask()) << (16 * index);
         }
+        marks.usual |= marks.quotes | marks.backslashes;
         (controls.to_bitmask() == 0).then_some(marks)
     }
 }

@@ -29,6 +29,13 @@ fn members_are_listed_with_their_ranges() {
 }
 
 #[test]
+fn how_deep_a_value_is_nested_is_told() {
+    let source = br#"{"a":"[[","b":[],"c":[{}],"d":[1,{"x":[{"y":2},[3]]},[4]],"e":[{"x":[5]}],"f":0}"#;
+    let depths: Vec<u32> = scan_object(source).unwrap().iter().map(|member| member.depth).collect();
+    assert_eq!(depths, [0, 1, 2, 4, 3, 0]);
+}
+
+#[test]
 fn keys_are_unescaped_and_doubles_kept() {
     assert_eq!(
         keys(r#"{"mod\u0065l":1,"model":2,"\ud83d\ude00\n":3,"\ud83d":4}"#),
