@@ -5,7 +5,6 @@ use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use actix::Addr;
@@ -22,6 +21,7 @@ use crate::provider::handle::Provider;
 use crate::provider::registry::Registry;
 use crate::provider::supervisor::{Intensity, Observer, supervise};
 use crate::router::{RouterActor, Routes, graph};
+use crate::server::drain::Drain;
 use crate::server::edge::Edge;
 use crate::server::{listener, token};
 use crate::state::{Saved, State};
@@ -69,7 +69,7 @@ pub struct AppHandle {
     routes: Arc<Routes>,
     metrics: Arc<Metrics>,
     state: State,
-    draining: Arc<AtomicBool>,
+    drain: Arc<Drain>,
 }
 
 /// Tells of the router's falls.
@@ -136,7 +136,7 @@ impl Plan {
             graph::groups(&self.config.groups, &providers, &self.metrics).map_err(BuildError::Internal)?;
         let routes = Arc::new(Routes::default());
         let router = start_router(Arc::clone(&routes), providers, groups, state.clone());
-        let draining = Arc::new(AtomicBool::new(false));
+        let drain = Arc::new(Drain::default());
         let keys = Arc::new(self.config.keys);
         let admin_key = self.config.admin_key.or_else(|| admin_token(&state)).map(Arc::new);
         let mut servers = Vec::new();
@@ -157,7 +157,7 @@ impl Plan {
                 routes: Arc::clone(&routes),
                 metrics: Arc::clone(&self.metrics),
                 state: state.clone(),
-                draining: Arc::clone(&draining),
+                drain: Arc::clone(&drain),
             };
             servers.push(listener::server(socket, edge).map_err(bound)?);
         }
@@ -167,7 +167,7 @@ impl Plan {
             routes,
             metrics: self.metrics,
             state,
-            draining,
+            drain,
         };
         Ok(App { servers, handle, addresses })
     }
@@ -258,13 +258,13 @@ impl App {
 impl AppHandle {
     /// Takes no new requests and lets those in flight go on, up to the listeners' `drain`.
     pub async fn drain(&self) {
-        self.draining.store(true, Ordering::Relaxed);
+        self.drain.begin();
         join_all(self.servers.iter().map(|server| server.stop(true))).await;
     }
 
     /// Ends everything at once.
     pub async fn stop(&self) {
-        self.draining.store(true, Ordering::Relaxed);
+        self.drain.begin();
         join_all(self.servers.iter().map(|server| server.stop(false))).await;
     }
 

@@ -1,8 +1,8 @@
 //! What every worker of one listener shares.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::drain::Drain;
 use crate::config::secret::Secret;
 use crate::config::settings::{ClientKey, Listener};
 use crate::metrics::Metrics;
@@ -26,13 +26,13 @@ pub struct Edge {
     pub metrics: Arc<Metrics>,
     /// What outlives the process.
     pub state: State,
-    /// Set when the daemon drains.
-    pub draining: Arc<AtomicBool>,
+    /// The daemon's word that it drains.
+    pub drain: Arc<Drain>,
 }
 
 impl Edge {
     /// Whether no new requests are taken.
     pub fn draining(&self) -> bool {
-        self.draining.load(Ordering::Relaxed)
+        self.drain.begun()
     }
 }

@@ -2,19 +2,22 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::dev::Server;
-use actix_web::{App, HttpServer, web};
+use actix_http::{KeepAlive, Request, ServiceConfigBuilder};
+use actix_service::IntoServiceFactory;
+use actix_web::dev::{AppConfig, Server, ServiceFactory, fn_factory, fn_service};
+use actix_web::{App, web};
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+use tokio::net::TcpStream;
 use tracing_actix_web::TracingLogger;
 
 use super::edge::Edge;
-use super::serve;
+use super::{connection, serve};
 use crate::telemetry::RootSpan;
 
-const KEEP_ALIVE: Duration = Duration::from_secs(75);
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 const TCP_KEEP_ALIVE: Duration = Duration::from_secs(30);
 const BACKLOG: i32 = 1024;
 /// The kernel gives a reader up later than demuxai does, which knows what to count it as. Its clock begins earlier, too:
@@ -53,21 +56,39 @@ pub fn server(socket: TcpListener, edge: Edge) -> io::Result<Server> {
     // The server library counts whole seconds.
     let drain = edge.listener.drain.as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX);
     let data = web::Data::new(edge);
-    let server = HttpServer::new(move || {
-        App::new()
-            .app_data(data.clone())
-            .wrap(TracingLogger::<RootSpan>::new())
-            .default_service(web::to(serve))
-    })
-    .workers(workers)
-    .keep_alive(KEEP_ALIVE)
-    .client_request_timeout(HEAD_TIMEOUT)
-    .tcp_nodelay(true)
-    // Without this a client that leaves is not noticed until the next write (reference: actix.md §4).
-    .h1_allow_half_closed(false)
-    .disable_signals()
-    .shutdown_timeout(drain)
-    .listen(socket)?
-    .run();
+    // Once for each worker.
+    let service = move || {
+        let data = data.clone();
+        fn_factory(move || {
+            let data = data.clone();
+            async move {
+                let drain = Arc::clone(&data.drain);
+                let app = App::new()
+                    .app_data(data)
+                    .wrap(TracingLogger::<RootSpan>::new())
+                    .default_service(web::to(serve));
+                let app: Rc<_> =
+                    ServiceFactory::<Request>::new_service(&app.into_factory(), AppConfig::default())
+                        .await?
+                        .into();
+                let config = ServiceConfigBuilder::new()
+                    .keep_alive(KeepAlive::Timeout(connection::KEEP_ALIVE))
+                    .build();
+                Ok::<_, ()>(fn_service(move |socket: TcpStream| {
+                    let (app, config, drain) = (Rc::clone(&app), config.clone(), Arc::clone(&drain));
+                    async move {
+                        connection::serve(socket, &*app, config, &drain).await;
+                        Ok::<(), ()>(())
+                    }
+                }))
+            }
+        })
+    };
+    let server = Server::build()
+        .workers(workers)
+        .disable_signals()
+        .shutdown_timeout(drain)
+        .listen("http", socket, service)?
+        .run();
     Ok(server)
 }

@@ -1,10 +1,11 @@
 //! The downstream edge: listeners, the gate, and the way from a request to its route.
 //! Names no provider kind, no upstream client and no quota.
 //!
-//! What is no HTTP never gets here: the server library answers it with a bare status and closes, 400 for bytes that
-//! cannot be read, 431 for a head over 128 KB or 96 headers, 408 for one that is not complete in 10 s. Everything else
-//! is answered here, with an `x-request-id`, and every refusal in OpenAI's error shape.
+//! What is no HTTP never gets here: the connection answers it with a bare status and closes. Everything else is answered
+//! here, with an `x-request-id`, and every refusal in OpenAI's error shape.
 
+pub mod connection;
+pub mod drain;
 pub mod edge;
 pub mod gate;
 pub mod handler;
@@ -54,7 +55,7 @@ pub async fn serve(request: HttpRequest, payload: web::Payload, edge: web::Data<
         response.headers_mut().insert(HeaderName::from_static("x-request-id"), value);
     }
     if request.head().upgrade() {
-        // Java's client offers HTTP/2 this way (`Upgrade: h2c`). The server library would confirm the upgrade that
+        // Java's client offers HTTP/2 this way (`Upgrade: h2c`). The codec would confirm the upgrade that
         // nobody makes, and read nothing more as a request.
         response.head_mut().set_connection_type(ConnectionType::Close);
     }

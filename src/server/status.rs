@@ -178,7 +178,6 @@ pub fn forget(edge: &Edge, query: &str, has_body: bool) -> HttpResponse {
 mod tests {
     use std::net::SocketAddr;
     use std::sync::Arc;
-    use std::sync::atomic::AtomicBool;
     use std::time::Duration;
 
     use actix_web::body::to_bytes;
@@ -186,6 +185,7 @@ mod tests {
     use super::*;
     use crate::config::settings::Listener;
     use crate::metrics::Metrics;
+    use crate::server::drain::Drain;
     use crate::state::State;
 
     fn edge(draining: bool) -> Edge {
@@ -204,6 +204,10 @@ mod tests {
             stalled_reader: second,
             drain: second,
         };
+        let drain = Arc::new(Drain::default());
+        if draining {
+            drain.begin();
+        }
         Edge {
             id: Arc::from("local"),
             listener: Arc::new(listener),
@@ -212,7 +216,7 @@ mod tests {
             routes: Arc::default(),
             metrics: Arc::new(Metrics::new().unwrap()),
             state: State::nowhere(),
-            draining: Arc::new(AtomicBool::new(draining)),
+            drain,
         }
     }
 

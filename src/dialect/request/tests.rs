@@ -222,7 +222,8 @@ proptest! {
 
 #[test]
 fn only_messages_with_parts_may_have_media() {
-    let may = |messages: &str| chat(&format!(r#"{{"model":"m","messages":{messages}}}"#)).unwrap().may_have_media();
+    let may =
+        |messages: &str| chat(&format!(r#"{{"model":"m","messages":{messages}}}"#)).unwrap().may_have_media();
     assert!(!may(r#"[]"#));
     assert!(!may(r#"[{"role":"user","content":"an image, a file: [[[[{\"type\":\"image_url\"}]]]]"}]"#));
     assert!(may(r#"[{"role":"user","content":"x"},{"role":"user","content":[{"type":"image_url"}]}]"#));

@@ -1,0 +1,303 @@
+//! The wire to one client: its socket, the codec, what has arrived and what is still to be sent; shared by the
+//! connection and the body of the request it is at.
+//!
+//! A body of known length is handed over in one piece, read straight into its place, or in pieces of [`PIECE`] when it
+//! is longer: the kernel's copy is the only one. A slow client's comes as it comes, so that who waits for it sees that
+//! it does.
+
+use std::cell::RefCell;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use actix_http::body::BodySize;
+use actix_http::error::{ParseError, PayloadError};
+use actix_http::h1::{Codec, Message, MessageType};
+use actix_http::{Payload, Request, Response, ServiceConfig, StatusCode};
+use actix_web::http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use bytes::{Bytes, BytesMut};
+use futures_util::Stream;
+use tokio::io::{AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+use tokio_util::codec::{Decoder, Encoder};
+use tokio_util::io::poll_read_buf;
+
+use super::Next;
+
+/// Room for a head.
+const HEAD_ROOM: usize = 8 * 1024;
+/// With less room than this left, more is made.
+const LEAST_ROOM: usize = 1024;
+/// Room for a part of a body that does not say how long it is.
+const PART_ROOM: usize = 32 * 1024;
+/// The largest piece of a body that is waited for. It bounds what a client that announces much and sends nothing costs.
+const PIECE: u64 = 1024 * 1024;
+/// A piece that takes longer than this is handed over as far as it is here.
+const SLOW: Duration = Duration::from_secs(1);
+/// A buffer for answers that grew larger than this is not kept.
+const MOST_KEPT: usize = 64 * 1024;
+
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+/// One client's wire.
+pub(super) struct Link {
+    socket: TcpStream,
+    peer: SocketAddr,
+    codec: Codec,
+    arrived: BytesMut,
+    unsent: BytesMut,
+    body: Body,
+    /// Counts requests, so that the body of an earlier one gets nothing of a later one's.
+    request: u64,
+}
+
+/// The body of the request that a connection is at.
+enum Body {
+    /// There is none, or all of it was taken.
+    Read,
+    Due {
+        /// How much is still to be handed over, if it was said.
+        left: Option<u64>,
+        /// Since when the next piece is waited for.
+        since: Instant,
+        /// The client waits for a word before it sends any of it.
+        unasked: bool,
+    },
+    /// It ended too early or is no body.
+    Broken,
+}
+
+/// A request's body, as its handler reads it.
+struct Intake {
+    link: Rc<RefCell<Link>>,
+    request: u64,
+}
+
+/// The request with a body that is read from the wire when it is asked for.
+pub(super) fn with_body(link: &Rc<RefCell<Link>>, mut request: Request) -> Request {
+    let number = link.borrow_mut().begin(&mut request);
+    if let Some(number) = number {
+        *request.payload() =
+            Payload::Stream { payload: Box::pin(Intake { link: Rc::clone(link), request: number }) };
+    }
+    request
+}
+
+// === impl Link ===
+
+impl Link {
+    /// # Errors
+    /// When the client has left already.
+    pub(super) fn new(socket: TcpStream, config: ServiceConfig) -> io::Result<Self> {
+        socket.set_nodelay(true)?;
+        Ok(Link {
+            peer: socket.peer_addr()?,
+            socket,
+            codec: Codec::new(config),
+            arrived: BytesMut::new(),
+            unsent: BytesMut::new(),
+            body: Body::Read,
+            request: 0,
+        })
+    }
+
+    /// The next head, or what came instead of one.
+    pub(super) fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
+        loop {
+            if !self.arrived.is_empty() {
+                match self.codec.decode(&mut self.arrived) {
+                    Ok(Some(Message::Item(request))) => return Poll::Ready(Next::Request(request)),
+                    Ok(None) => {}
+                    Err(ParseError::Io(_)) => return Poll::Ready(Next::Left),
+                    Err(ParseError::TooLarge) => {
+                        return Poll::Ready(Next::Unreadable(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE));
+                    }
+                    Ok(Some(Message::Chunk(_))) | Err(_) => {
+                        return Poll::Ready(Next::Unreadable(StatusCode::BAD_REQUEST));
+                    }
+                }
+            }
+            match ready!(self.poll_read(HEAD_ROOM, LEAST_ROOM, cx)) {
+                Ok(0) | Err(_) => return Poll::Ready(Next::Left),
+                Ok(_) => {}
+            }
+        }
+    }
+
+    /// Whether a part of the next request is here.
+    pub(super) fn has_begun(&self) -> bool {
+        !self.arrived.is_empty()
+    }
+
+    /// Takes note of what the head says of its body; its number, if it has one.
+    fn begin(&mut self, request: &mut Request) -> Option<u64> {
+        let head = request.head_mut();
+        head.peer_addr = Some(self.peer);
+        self.request += 1;
+        if self.codec.message_type() == MessageType::None {
+            return None;
+        }
+        // The codec has judged them; this is only how much it is worth to wait for.
+        let length =
+            head.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.trim().parse().ok());
+        let left = length.filter(|_| {
+            self.codec.message_type() == MessageType::Payload && !head.headers.contains_key(TRANSFER_ENCODING)
+        });
+        self.body = Body::Due { left, since: Instant::now(), unasked: head.expect() };
+        Some(self.request)
+    }
+
+    /// The next piece of the body.
+    fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, PayloadError>>> {
+        loop {
+            let (left, since) = match &mut self.body {
+                Body::Read => return Poll::Ready(None),
+                Body::Broken => return Poll::Ready(Some(Err(PayloadError::Incomplete(None)))),
+                Body::Due { left, since, unasked } => {
+                    if std::mem::take(unasked) && self.arrived.is_empty() {
+                        self.unsent.extend_from_slice(CONTINUE);
+                    }
+                    (*left, *since)
+                }
+            };
+            if !self.unsent.is_empty() && matches!(self.poll_flush(cx), Poll::Ready(Err(_))) {
+                self.body = Body::Broken;
+                continue;
+            }
+            let wanted = left.map_or(1, |left| usize::try_from(left.min(PIECE)).unwrap_or(usize::MAX));
+            let here = self.arrived.len();
+            if here >= wanted || (here > 0 && since.elapsed() > SLOW) {
+                match self.codec.decode(&mut self.arrived) {
+                    Ok(Some(Message::Chunk(Some(bytes)))) => {
+                        let left = left.map(|left| left.saturating_sub(bytes.len() as u64));
+                        self.body = Body::Due { left, since: Instant::now(), unasked: false };
+                        return Poll::Ready(Some(Ok(bytes)));
+                    }
+                    Ok(Some(Message::Chunk(None))) => {
+                        self.body = Body::Read;
+                        return Poll::Ready(None);
+                    }
+                    Ok(None) => {}
+                    Ok(Some(Message::Item(_))) | Err(_) => {
+                        self.body = Body::Broken;
+                        return Poll::Ready(Some(Err(PayloadError::EncodingCorrupted)));
+                    }
+                }
+            }
+            // A byte more than there is room for is never there: a read that fills its room would ask once more.
+            let (room, least) = match left {
+                Some(_) => (wanted.saturating_sub(here) + 1, wanted.saturating_sub(here) + 1),
+                None => (PART_ROOM, LEAST_ROOM),
+            };
+            match ready!(self.poll_read(room, least, cx)) {
+                Ok(0) | Err(_) => self.body = Body::Broken,
+                Ok(_) => {}
+            }
+        }
+    }
+
+    /// Whether nothing of the request is left to read.
+    pub(super) fn body_is_read(&mut self) -> bool {
+        // Who has got all of it need not have asked for its end.
+        if let Body::Due { left: Some(0), .. } = self.body
+            && matches!(self.codec.decode(&mut self.arrived), Ok(Some(Message::Chunk(None))))
+        {
+            self.body = Body::Read;
+        }
+        matches!(self.body, Body::Read)
+    }
+
+    /// Whether another request may follow the answer that was sent.
+    pub(super) fn goes_on(&mut self) -> bool {
+        self.codec.keep_alive() && self.body_is_read()
+    }
+
+    /// Ready when the client has closed its sending half, or all of it. Looked for only where nothing is left to read.
+    pub(super) fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.arrived.is_empty() || !matches!(self.body, Body::Read) {
+            return Poll::Pending;
+        }
+        let mut byte = [0];
+        match ready!(self.socket.poll_peek(cx, &mut ReadBuf::new(&mut byte))) {
+            Ok(0) | Err(_) => Poll::Ready(()),
+            // The next request, before this one is answered: it waits in the kernel.
+            Ok(_) => Poll::Pending,
+        }
+    }
+
+    fn poll_read(&mut self, room: usize, least: usize, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.arrived.capacity() - self.arrived.len() < least {
+            self.arrived.reserve(room);
+        }
+        poll_read_buf(Pin::new(&mut self.socket), cx, &mut self.arrived)
+    }
+
+    /// Encodes a part of an answer, to be sent with the next flush.
+    ///
+    /// # Errors
+    /// When it cannot be written in this protocol.
+    pub(super) fn send(&mut self, part: Message<(Response<()>, BodySize)>) -> io::Result<()> {
+        self.codec.encode(part, &mut self.unsent)
+    }
+
+    /// How many bytes are encoded, but not sent.
+    pub(super) fn unsent(&self) -> usize {
+        self.unsent.len()
+    }
+
+    /// Sends what is encoded.
+    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.unsent.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        let mut sent = 0;
+        while let Some(rest) = self.unsent.get(sent..).filter(|rest| !rest.is_empty()) {
+            match Pin::new(&mut self.socket).poll_write(cx, rest)? {
+                Poll::Ready(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(count) => sent += count,
+                Poll::Pending => {
+                    let _ = self.unsent.split_to(sent);
+                    return Poll::Pending;
+                }
+            }
+        }
+        self.unsent.clear();
+        if self.unsent.capacity() > MOST_KEPT {
+            self.unsent = BytesMut::new();
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Closes the sending half.
+    pub(super) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_shutdown(cx)
+    }
+
+    /// Reads and drops what the client sends until it ends.
+    pub(super) fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            self.arrived.clear();
+            if ready!(self.poll_read(HEAD_ROOM, LEAST_ROOM, cx))? == 0 {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+}
+
+// === impl Intake ===
+
+impl Stream for Intake {
+    type Item = Result<Bytes, PayloadError>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let mut link = self.link.borrow_mut();
+        if link.request != self.request {
+            return Poll::Ready(None);
+        }
+        link.poll_body(cx)
+    }
+}
