@@ -1,6 +1,24 @@
 //! Follows one HTTP/1.1 answer on a connection: where its head ends, how long its body is, and whether it is complete
 //! (RFC 9112). Pure: bytes in, bytes out; no socket, no clock. What leaves here is a head without hop-by-hop fields, and
 //! then the body with its transfer coding undone.
+//!
+//! Two readers of the same bytes must never see two answers, so where the RFC leaves a choice between guessing and
+//! refusing, this refuses, and the request ends with 502 or goes elsewhere:
+//!
+//! - A line that continues the one before (`obs-fold`): a gateway may join them or answer 502 (§5.2).
+//! - An empty line before the status line: only servers are to skip one before a request (§2.2); from an upstream it is
+//!   the end of an earlier answer that was longer than it said.
+//! - White space before the first field (§2.2), a line without a colon, and a name or value that no field may have.
+//! - More than 64 KB or 256 fields in a head, 32 heads with a 1xx status, or a 101 that nobody asked for: a client sets
+//!   its own bounds (RFC 9110 §5.4), and no upstream that is known comes near.
+//! - A transfer coding other than `chunked`, twice `chunked`, or any in an answer of HTTP/1.0 (§6.1); `identity`, which
+//!   the RFC knows no longer, changes nothing and passes.
+//! - Lengths that contradict each other or are no number. The same number several times, in one field or in several, is
+//!   that number (§6.3). A length beside `chunked` does not count, and the connection is not used again (§6.1).
+//!
+//! Where the RFC says how to read on, it is read on: a bare LF ends a line (§2.2), white space before a colon is taken
+//! away (§5.1), a reason phrase may be missing with its space, and an answer with neither length nor coding ends with
+//! the connection (§6.3) — over TLS with the session, so that nobody can shorten it (§9.8).
 
 mod chunk;
 mod head;

@@ -11,7 +11,7 @@ const VERSION: &[u8] = b"HTTP/1.";
 /// Most fields that a `Connection` field can name: each is looked for among all.
 const MAX_NAMED: usize = 16;
 
-/// Most fields of a head; it is bounded in bytes, too.
+/// Most fields of a head that are kept; it is bounded in bytes, too.
 const MAX_FIELDS: usize = 256;
 /// Room for the fields of most answers.
 const EXPECTED_FIELDS: usize = 32;
@@ -84,7 +84,7 @@ pub(super) fn read_head(head: &Bytes) -> Result<Head, FramingError> {
     };
     let mut coded = false;
     let mut named: Vec<&[u8]> = Vec::new();
-    let mut length = None;
+    let mut length: Option<&[u8]> = None;
     for line in lines.take_while(|line| !line.is_empty()) {
         let no_header = || malformed("a line of its head is no header");
         let colon = memchr::memchr(b':', line).ok_or_else(no_header)?;
@@ -96,11 +96,15 @@ pub(super) fn read_head(head: &Bytes) -> Result<Head, FramingError> {
         let name = HeaderName::from_bytes(name.trim_ascii_end()).map_err(|_| no_header())?;
         match name {
             header::CONTENT_LENGTH => {
-                let number = decimal(value).ok_or_else(|| malformed("its content-length is not a number"))?;
-                if read.content_length.replace(number).is_some_and(|before| before != number) {
-                    return Err(malformed("it has two content-lengths"));
+                // A list of one number, said once or more often, is that number (RFC 9112 §6.3).
+                for value in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+                    let number =
+                        decimal(value).ok_or_else(|| malformed("its content-length is not a number"))?;
+                    if read.content_length.replace(number).is_some_and(|before| before != number) {
+                        return Err(malformed("it has two content-lengths"));
+                    }
+                    length = Some(value);
                 }
-                length = Some(value);
             }
             header::TRANSFER_ENCODING => {
                 if read.version == 0 || coded {

@@ -93,6 +93,35 @@ fn lines_may_end_with_lf_alone_and_the_reason_may_be_missing() {
 }
 
 #[test]
+fn one_length_said_more_than_once_is_that_length() {
+    for said in [
+        "content-length: 2, 2",
+        "content-length: 2,2 ,\t2",
+        "content-length: 2\r\ncontent-length: 2",
+        "content-length: 2, 2\r\nContent-Length: 02",
+    ] {
+        let (out, outcome) = whole(format!("HTTP/1.1 200 OK\r\na: 1\r\n{said}\r\n\r\nok").as_bytes());
+        assert!(
+            out.ends_with("\r\n\r\nok") && out.matches("content-length: ").count() == 1,
+            "{said:?}: {out}"
+        );
+        assert!(!out.contains(','), "what is passed on says it once: {out}");
+        assert_eq!(outcome, good(200, true), "{said:?}");
+    }
+}
+
+#[test]
+fn a_head_may_have_256_fields_and_not_one_more() {
+    for (count, fits) in [(256, true), (257, false)] {
+        let fields: String = (0..count).map(|number| format!("x-{number}: 1\r\n")).collect();
+        let head = format!("HTTP/1.1 204 No Content\r\nconnection: keep-alive\r\n{fields}\r\n");
+        let (_, outcome) = feed([head.as_bytes()], false);
+        assert_eq!(outcome.complete, fits, "{count}: {outcome:?}");
+        assert_eq!(matches!(outcome.error, Some(FramingError::Protocol(_))), !fits, "{count}");
+    }
+}
+
+#[test]
 fn informational_heads_are_swallowed_up_to_a_bound() {
     let hint = "HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n";
     let last = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
@@ -136,7 +165,13 @@ fn a_head_that_cannot_be_followed_is_refused_with_the_reason() {
         ("HTTP/1.1 200 OK\r\na: b\u{1}c\r\n\r\n", "no header"),
         ("HTTP/1.1 200 OK\r\ncontent-length: -1\r\n\r\n", "content-length"),
         ("HTTP/1.1 200 OK\r\ncontent-length: +1\r\n\r\n", "content-length"),
-        ("HTTP/1.1 200 OK\r\ncontent-length: 1, 1\r\n\r\n", "content-length"),
+        ("HTTP/1.1 200 OK\r\ncontent-length: 1, 2\r\n\r\n", "two content-lengths"),
+        ("HTTP/1.1 200 OK\r\ncontent-length: 1,\r\n\r\n", "content-length"),
+        ("HTTP/1.1 200 OK\r\ncontent-length: ,1\r\n\r\n", "content-length"),
+        ("HTTP/1.1 200 OK\r\ncontent-length: 1 1\r\n\r\n", "content-length"),
+        ("HTTP/1.1 200 OK\r\ncontent-length: 1, 1\r\ncontent-length: 2\r\n\r\n", "two content-lengths"),
+        ("\r\nHTTP/1.1 200 OK\r\n\r\n", "HTTP/1.1"),
+        ("HTTP/1.1 200 OK\r\n a: b\r\n\r\n", "no header"),
         ("HTTP/1.1 200 OK\r\ncontent-length:\r\n\r\n", "content-length"),
         ("HTTP/1.1 200 OK\r\ncontent-length: 18446744073709551616\r\n\r\n", "content-length"),
         ("HTTP/1.1 200 OK\r\ncontent-length: 1\r\nContent-Length: 2\r\n\r\n", "two content-lengths"),
