@@ -4,6 +4,7 @@
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ use crate::provider::handle::Provider;
 use crate::provider::registry::Registry;
 use crate::provider::supervisor::{Intensity, Observer, supervise};
 use crate::router::{RouterActor, Routes, graph};
-use crate::server::drain::Drain;
+use crate::server::closing::Closing;
 use crate::server::edge::Edge;
 use crate::server::{listener, token};
 use crate::state::{Saved, State};
@@ -64,12 +65,19 @@ pub struct App {
 /// A running daemon's controls; cheap to clone.
 #[derive(Clone)]
 pub struct AppHandle {
-    servers: Vec<ServerHandle>,
+    ends: Vec<End>,
     router: Addr<RouterActor>,
     routes: Arc<Routes>,
     metrics: Arc<Metrics>,
     state: State,
-    drain: Arc<Drain>,
+}
+
+/// What ends one listener.
+#[derive(Clone)]
+struct End {
+    listener: Arc<Listener>,
+    server: ServerHandle,
+    closing: Arc<Closing>,
 }
 
 /// Tells of the router's falls.
@@ -136,10 +144,10 @@ impl Plan {
             graph::groups(&self.config.groups, &providers, &self.metrics).map_err(BuildError::Internal)?;
         let routes = Arc::new(Routes::default());
         let router = start_router(Arc::clone(&routes), providers, groups, state.clone());
-        let drain = Arc::new(Drain::default());
         let keys = Arc::new(self.config.keys);
         let admin_key = self.config.admin_key.or_else(|| admin_token(&state)).map(Arc::new);
         let mut servers = Vec::new();
+        let mut ends = Vec::new();
         let mut addresses = Vec::new();
         for (listener, socket) in self.config.listeners.into_iter().zip(sockets) {
             let bound = |source| BuildError::Bind {
@@ -149,26 +157,22 @@ impl Plan {
             };
             let address = socket.local_addr().map_err(bound)?;
             addresses.push((listener.id.clone(), address));
+            let (shared, closing) = (Arc::new(listener.clone()), Arc::new(Closing::default()));
             let edge = Edge {
                 id: Arc::from(listener.id.as_str()),
-                listener: Arc::new(listener.clone()),
+                listener: Arc::clone(&shared),
                 keys: Arc::clone(&keys),
                 admin_key: admin_key.clone(),
                 routes: Arc::clone(&routes),
                 metrics: Arc::clone(&self.metrics),
                 state: state.clone(),
-                drain: Arc::clone(&drain),
+                closing: Arc::clone(&closing),
             };
-            servers.push(listener::server(socket, edge).map_err(bound)?);
+            let server = listener::server(socket, edge).map_err(bound)?;
+            ends.push(End { listener: shared, server: server.handle(), closing });
+            servers.push(server);
         }
-        let handle = AppHandle {
-            servers: servers.iter().map(Server::handle).collect(),
-            router,
-            routes,
-            metrics: self.metrics,
-            state,
-            drain,
-        };
+        let handle = AppHandle { ends, router, routes, metrics: self.metrics, state };
         Ok(App { servers, handle, addresses })
     }
 }
@@ -256,16 +260,24 @@ impl App {
 // === impl AppHandle ===
 
 impl AppHandle {
-    /// Takes no new requests and lets those in flight go on, up to the listeners' `drain`.
+    /// Takes no new requests and lets those in flight go on, up to the listeners' `drain`. What takes longer ends with
+    /// an error.
     pub async fn drain(&self) {
-        self.drain.begin();
-        join_all(self.servers.iter().map(|server| server.stop(true))).await;
+        self.take_nothing_new();
+        join_all(self.ends.iter().map(End::drain)).await;
     }
 
     /// Ends everything at once.
     pub async fn stop(&self) {
-        self.drain.begin();
-        join_all(self.servers.iter().map(|server| server.stop(false))).await;
+        self.take_nothing_new();
+        join_all(self.ends.iter().map(|end| end.server.stop(false))).await;
+    }
+
+    /// At all listeners at once: the status of one tells of all.
+    fn take_nothing_new(&self) {
+        for end in &self.ends {
+            end.closing.drain();
+        }
     }
 
     /// Writes to disk what is not there yet, within bounds; nothing is kept afterwards.
@@ -291,6 +303,25 @@ impl AppHandle {
     /// Where is recorded.
     pub fn metrics(&self) -> &Arc<Metrics> {
         &self.metrics
+    }
+}
+
+// === impl End ===
+
+impl End {
+    async fn drain(&self) {
+        let mut stopped = pin!(self.server.stop(true));
+        if tokio::time::timeout(self.listener.drain, &mut stopped).await.is_ok() {
+            return;
+        }
+        let answers = self.closing.end();
+        if answers > 0 {
+            warn!(
+                listener = self.listener.id,
+                answers, "drain is over; what is still in flight ends with an error"
+            );
+        }
+        stopped.await;
     }
 }
 

@@ -138,6 +138,11 @@ impl ReplyStream {
         self.leases.push(reply.lease);
     }
 
+    /// demuxai ends before the stream does; nobody else is at fault.
+    pub(crate) fn shut_down(&mut self) {
+        self.leg.meter.ended(EndReason::Shutdown, Usage::default());
+    }
+
     /// Gives back frames that were only looked at, in their order; they come first again.
     pub(super) fn put_back(&mut self, frames: Vec<Frame>) {
         for frame in frames.into_iter().rev() {

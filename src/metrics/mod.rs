@@ -32,6 +32,8 @@ pub enum EndReason {
     Idle,
     /// The client took nothing for too long.
     StalledReader,
+    /// demuxai was shut down, and the stream took longer than that waits.
+    Shutdown,
 }
 
 impl EndReason {
@@ -44,6 +46,7 @@ impl EndReason {
             EndReason::UpstreamError => "upstream_error",
             EndReason::Idle => "idle",
             EndReason::StalledReader => "stalled_reader",
+            EndReason::Shutdown => "shutdown",
         }
     }
 }

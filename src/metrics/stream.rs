@@ -60,7 +60,7 @@ impl Drop for StreamMeter {
         StreamEnded { meters: &self.meters, reason, span, usage }.emit();
         let failure = match reason {
             EndReason::Done => None,
-            EndReason::Cancelled | EndReason::StalledReader => Some(("cancelled", "")),
+            EndReason::Cancelled | EndReason::StalledReader | EndReason::Shutdown => Some(("cancelled", "")),
             _ => Some((reason.label(), "stream did not end well")),
         };
         AttemptEnded { meters: &self.meters, failure }.emit();

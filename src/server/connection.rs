@@ -30,7 +30,7 @@ use actix_web::http::ConnectionType;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
-use super::drain::Drain;
+use super::closing::Closing;
 use link::Link;
 
 /// How long a head may take from its first byte, and the first one of a connection from its beginning.
@@ -43,7 +43,7 @@ const LINGER: Duration = Duration::from_secs(1);
 const MOST_UNSENT: usize = 32 * 1024;
 
 /// Serves the requests of one connection until it ends.
-pub async fn serve<S, B>(socket: TcpStream, app: &S, config: ServiceConfig, drain: &Drain)
+pub async fn serve<S, B>(socket: TcpStream, app: &S, config: ServiceConfig, closing: &Closing)
 where
     S: Service<Request>,
     S::Response: Into<Response<B>>,
@@ -52,14 +52,14 @@ where
 {
     let Ok(link) = Link::new(socket, config) else { return };
     let link = Rc::new(RefCell::new(link));
-    let mut drained = pin!(drain.wait());
+    let mut drained = pin!(closing.drained());
     let mut patience = Patience::new();
     loop {
         let next = poll_fn(|cx| patience.poll_next(&link, drained.as_mut(), cx)).await;
         let answered = match next {
             Next::Request(request) => match call(&link, app, request).await {
-                Some(Ok(response)) => answer(&link, response.into(), drain.begun()).await,
-                Some(Err(error)) => answer(&link, error.into(), drain.begun()).await,
+                Some(Ok(response)) => answer(&link, response.into(), closing.is_draining()).await,
+                Some(Err(error)) => answer(&link, error.into(), closing.is_draining()).await,
                 None => return,
             },
             Next::Unreadable(status) => {

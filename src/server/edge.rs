@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::drain::Drain;
+use super::closing::Closing;
 use crate::config::secret::Secret;
 use crate::config::settings::{ClientKey, Listener};
 use crate::metrics::Metrics;
@@ -26,13 +26,13 @@ pub struct Edge {
     pub metrics: Arc<Metrics>,
     /// What outlives the process.
     pub state: State,
-    /// The daemon's word that it drains.
-    pub drain: Arc<Drain>,
+    /// How far the listener's end has come.
+    pub closing: Arc<Closing>,
 }
 
 impl Edge {
     /// Whether no new requests are taken.
     pub fn draining(&self) -> bool {
-        self.drain.begun()
+        self.closing.is_draining()
     }
 }

@@ -13,6 +13,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use http::header::{HeaderName, HeaderValue as PlainValue};
 
+use super::closing::Closing;
 use super::edge::Edge;
 use super::gate;
 use super::record::Record;
@@ -47,7 +48,12 @@ pub async fn infer(
     let mut record = Record::new(Arc::clone(&edge.metrics), Arc::clone(&edge.id), request_id);
     record.client = client.map(|key| key.id.clone());
     record.task = Some(endpoint.task);
-    let mut response = match answer(request, payload, edge, client, endpoint, &mut record).await {
+    let answered = tokio::select! {
+        biased;
+        answered = answer(request, payload, edge, client, endpoint, &mut record) => answered,
+        () = edge.closing.over() => Err(Closing::cut()),
+    };
+    let mut response = match answered {
         Ok(Answer::Reply(reply)) => respond(*reply, record, edge),
         Ok(Answer::Late(pending)) => late(pending, record, edge),
         Err(error) => {
@@ -81,7 +87,7 @@ async fn answer(
     record: &mut Record,
 ) -> Result<Answer, ProxyError> {
     if edge.draining() {
-        return Err(ProxyError::new(ErrorKind::ShuttingDown, "demuxai is shutting down"));
+        return Err(Closing::refusal());
     }
     let body = read_body(http, payload, edge.listener.max_body).await?;
     record.received = Instant::now();
@@ -225,7 +231,13 @@ fn respond(reply: Reply, mut record: Record, edge: &Edge) -> HttpResponse {
                 // Who went on is told in the stream; the head is gone by then.
                 response.insert_header(("x-demuxai-resume", HeaderValue::from_static("continue")));
             }
-            response.body(StreamBody::committed(stream, lease, record, edge.listener.keep_alive))
+            response.body(StreamBody::committed(
+                stream,
+                lease,
+                record,
+                edge.listener.keep_alive,
+                edge.closing.over(),
+            ))
         }
     }
 }
@@ -235,7 +247,7 @@ fn late(pending: PendingReply, mut record: Record, edge: &Edge) -> HttpResponse 
     record.answering(200);
     let mut response = HttpResponse::Ok();
     stream_headers(&mut response);
-    response.body(StreamBody::waiting(pending, record, edge.listener.keep_alive))
+    response.body(StreamBody::waiting(pending, record, edge.listener.keep_alive, edge.closing.over()))
 }
 
 fn stream_headers(response: &mut HttpResponseBuilder) {

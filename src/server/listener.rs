@@ -20,6 +20,8 @@ use crate::telemetry::RootSpan;
 
 const TCP_KEEP_ALIVE: Duration = Duration::from_secs(30);
 const BACKLOG: i32 = 1024;
+/// What has to end when `drain` is over gets this long to say so.
+const CUT: Duration = Duration::from_secs(2);
 /// The kernel gives a reader up later than demuxai does, which knows what to count it as. Its clock begins earlier, too:
 /// when its own buffers are still being filled.
 #[cfg(target_os = "linux")]
@@ -53,8 +55,8 @@ pub fn bind(address: SocketAddr, stalled_reader: Duration) -> io::Result<TcpList
 /// When the socket cannot be listened on.
 pub fn server(socket: TcpListener, edge: Edge) -> io::Result<Server> {
     let workers = edge.listener.workers;
-    // The server library counts whole seconds.
-    let drain = edge.listener.drain.as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX);
+    // The server library counts whole seconds, and cuts.
+    let drain = (edge.listener.drain + CUT).as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX);
     let data = web::Data::new(edge);
     // Once for each worker.
     let service = move || {
@@ -62,7 +64,7 @@ pub fn server(socket: TcpListener, edge: Edge) -> io::Result<Server> {
         fn_factory(move || {
             let data = data.clone();
             async move {
-                let drain = Arc::clone(&data.drain);
+                let closing = Arc::clone(&data.closing);
                 let app = App::new()
                     .app_data(data)
                     .wrap(TracingLogger::<RootSpan>::new())
@@ -75,9 +77,9 @@ pub fn server(socket: TcpListener, edge: Edge) -> io::Result<Server> {
                     .keep_alive(KeepAlive::Timeout(connection::KEEP_ALIVE))
                     .build();
                 Ok::<_, ()>(fn_service(move |socket: TcpStream| {
-                    let (app, config, drain) = (Rc::clone(&app), config.clone(), Arc::clone(&drain));
+                    let (app, config, closing) = (Rc::clone(&app), config.clone(), Arc::clone(&closing));
                     async move {
-                        connection::serve(socket, &*app, config, &drain).await;
+                        connection::serve(socket, &*app, config, &closing).await;
                         Ok::<(), ()>(())
                     }
                 }))

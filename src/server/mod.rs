@@ -4,8 +4,8 @@
 //! What is no HTTP never gets here: the connection answers it with a bare status and closes. Everything else is answered
 //! here, with an `x-request-id`, and every refusal in OpenAI's error shape.
 
+pub mod closing;
 pub mod connection;
-pub mod drain;
 pub mod edge;
 pub mod gate;
 pub mod handler;

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
 use tokio::time::Sleep;
 
+use super::closing::{Closing, Over};
 use super::record::Record;
 use crate::backend::lease::Lease;
 use crate::backend::{Frame, Reply, ReplyBody, ReplyStream};
@@ -33,6 +34,8 @@ pub struct WholeBody {
 pub struct StreamBody {
     state: State,
     record: Record,
+    /// The daemon's end, which ends this one, too.
+    over: Over,
     keep_alive: Duration,
     /// When the next keep-alive comment is due. Re-armed lazily: moved only when it fires too early.
     timer: Pin<Box<Sleep>>,
@@ -82,8 +85,14 @@ impl MessageBody for WholeBody {
 
 impl StreamBody {
     /// A stream whose commit point is passed.
-    pub fn committed(stream: ReplyStream, lease: Lease, record: Record, keep_alive: Duration) -> Self {
-        Self::new(State::Streaming { stream: Box::new(stream), _lease: lease }, record, keep_alive)
+    pub fn committed(
+        stream: ReplyStream,
+        lease: Lease,
+        record: Record,
+        keep_alive: Duration,
+        over: Over,
+    ) -> Self {
+        Self::new(State::Streaming { stream: Box::new(stream), _lease: lease }, record, keep_alive, over)
     }
 
     /// A stream that is started only to keep the client alive while the backend still works on it.
@@ -91,17 +100,18 @@ impl StreamBody {
         reply: LocalBoxFuture<'static, Result<Reply, ProxyError>>,
         record: Record,
         keep_alive: Duration,
+        over: Over,
     ) -> Self {
-        let mut body = Self::new(State::Waiting(reply), record, keep_alive);
+        let mut body = Self::new(State::Waiting(reply), record, keep_alive, over);
         // The quiet time is over already: the first comment is due now.
         body.timer = Box::pin(tokio::time::sleep(Duration::ZERO));
         body.last = body.last.checked_sub(keep_alive).unwrap_or(body.last);
         body
     }
 
-    fn new(state: State, record: Record, keep_alive: Duration) -> Self {
+    fn new(state: State, record: Record, keep_alive: Duration, over: Over) -> Self {
         let timer = Box::pin(tokio::time::sleep(keep_alive));
-        StreamBody { state, record, keep_alive, timer, last: Instant::now() }
+        StreamBody { state, record, over, keep_alive, timer, last: Instant::now() }
     }
 
     fn poll_keep_alive(&mut self, cx: &mut Context<'_>) -> Poll<Bytes> {
@@ -124,6 +134,16 @@ impl StreamBody {
         self.record.failed(error);
         self.state = State::Cutting { flushed: false };
         error_event(error)
+    }
+
+    /// Ends what outlasted the daemon's own end; `None` when nothing is to be ended any more.
+    fn cut_short(&mut self) -> Option<Bytes> {
+        match &mut self.state {
+            State::Waiting(_) => {}
+            State::Streaming { stream, .. } => stream.shut_down(),
+            State::Cutting { .. } | State::Finished => return None,
+        }
+        Some(self.fail(&Closing::cut()))
     }
 
     fn adopt(&mut self, reply: Reply) {
@@ -155,6 +175,11 @@ impl MessageBody for StreamBody {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, io::Error>>> {
         let this = &mut *self;
+        if Pin::new(&mut this.over).poll(cx).is_ready()
+            && let Some(event) = this.cut_short()
+        {
+            return Poll::Ready(Some(Ok(event)));
+        }
         loop {
             match &mut this.state {
                 State::Waiting(reply) => match reply.as_mut().poll(cx) {
@@ -193,7 +218,7 @@ impl MessageBody for StreamBody {
                 }
                 State::Cutting { flushed: true } => {
                     this.state = State::Finished;
-                    let text = "the upstream's stream did not end well";
+                    let text = "the stream did not end well";
                     return Poll::Ready(Some(Err(io::Error::other(text))));
                 }
                 State::Finished => return Poll::Ready(None),

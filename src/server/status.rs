@@ -185,7 +185,7 @@ mod tests {
     use super::*;
     use crate::config::settings::Listener;
     use crate::metrics::Metrics;
-    use crate::server::drain::Drain;
+    use crate::server::closing::Closing;
     use crate::state::State;
 
     fn edge(draining: bool) -> Edge {
@@ -204,9 +204,9 @@ mod tests {
             stalled_reader: second,
             drain: second,
         };
-        let drain = Arc::new(Drain::default());
+        let closing = Closing::default();
         if draining {
-            drain.begin();
+            closing.drain();
         }
         Edge {
             id: Arc::from("local"),
@@ -216,7 +216,7 @@ mod tests {
             routes: Arc::default(),
             metrics: Arc::new(Metrics::new().unwrap()),
             state: State::nowhere(),
-            drain,
+            closing: Arc::new(closing),
         }
     }
 

@@ -10,7 +10,7 @@ use std::sync::{Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use demuxai::cli::serve::feed_watchdog;
-use demuxai::demo::script::Answer as Plain;
+use demuxai::demo::script::{Answer as Plain, Script};
 use demuxai::demo::server::Fake;
 use demuxai::dialect::Task;
 use demuxai::notify::ServiceManager;
@@ -124,20 +124,103 @@ fn the_second_signal_ends_everything_at_once() {
 }
 
 #[test]
-fn draining_takes_no_longer_than_it_may() {
+fn draining_takes_no_longer_than_it_may_and_what_outlasts_it_ends_with_an_error() {
     let fake = edge::upstream();
     let program = serve(&fake, "drain = 1");
     let mut running = client::open(program.address(), "POST", PATH, &[], STREAM.as_bytes());
     running.until("first");
     let before = Instant::now();
     program.signal("TERM");
+    let answer = running.finish();
+    let cut = before.elapsed();
+    assert!(cut >= Duration::from_millis(900) && cut < Duration::from_secs(3), "{cut:?}");
+    assert_cut_by_shutdown(&answer);
     let ended = program.ended();
     assert_eq!(ended.code, 0, "{}", ended.stderr);
-    let took = before.elapsed();
-    assert!(took >= Duration::from_millis(900) && took < Duration::from_secs(4), "{took:?}");
-    let answer = running.finish();
-    assert!(!answer.complete && !answer.text().contains("[DONE]"), "the stream is cut, not ended");
+    assert!(before.elapsed() < Duration::from_secs(4), "{:?}", before.elapsed());
+    assert!(ended.stderr.contains("drain is over"), "{}", ended.stderr);
+    let line = ended.stderr.lines().rfind(|line| line.contains("request_id=")).unwrap();
+    for said in
+        ["status=200", "outcome=\"shutting_down\"", "error=\"demuxai is shutting down", "provider=\"up\""]
+    {
+        assert!(line.contains(said), "{said}: {line}");
+    }
     eventually("the upstream is let go", || fake.counts().open_requests, |open| *open == 0);
+}
+
+/// A stream that the daemon's end broke off says so, and is not ended as if it were whole.
+#[track_caller]
+fn assert_cut_by_shutdown(answer: &client::Answer) {
+    assert_eq!(answer.status, 200);
+    assert!(!answer.complete && !answer.text().contains("[DONE]"), "the stream is cut, not ended");
+    let last: serde_json::Value = serde_json::from_str(answer.events().last().expect("an event")).unwrap();
+    let message = last["error"]["message"].as_str().unwrap_or_else(|| panic!("no error: {last}"));
+    assert!(message.contains("shutting down") && message.contains("`drain`"), "{message}");
+    assert_eq!(last["error"]["type"], "server_error");
+    assert!(answer.text().ends_with("\n\n"), "the event is whole");
+}
+
+#[test]
+fn whatever_outlasts_the_drain_is_told_and_counted_as_what_it_is() {
+    let asking = |text: &str, stream: bool| {
+        format!(r#"{{"model":"up/m","stream":{stream},"messages":[{{"role":"user","content":"{text}"}}]}}"#)
+    };
+    let fake = Fake::start(|received| {
+        if received.method == "GET" {
+            return Plain::json(200).body(r#"{"object":"list","data":[{"id":"m"}]}"#);
+        }
+        let frame = format!("data: {}\n\n", edge::delta("words"));
+        match received.json()["messages"][0]["content"].as_str() {
+            Some("pausing") => Plain::events().chunked().event(edge::delta("words")).hang(),
+            Some("flooding") => {
+                Plain::events().chunked().repeat(format!("{:x}\r\n{frame}\r\n", frame.len()), u64::MAX)
+            }
+            _ => Script::new().hang(),
+        }
+    })
+    .unwrap();
+    let text = format!(
+        "{}{}",
+        provider("up", "openai", &fake.url()),
+        listener("drain = \"400ms\"\nkeep_alive = \"50ms\"")
+    );
+    let proxy = Proxy::start(&text);
+    edge::until_up(&proxy, "up");
+    let mut pausing = proxy.open(PATH, &asking("pausing", true));
+    pausing.until("words");
+    let mut waiting = proxy.open(PATH, &asking("silent", true));
+    waiting.until(": keep-alive\n");
+    let plain = client::ask(proxy.address, PATH, &asking("silent", false));
+    let mut flooding = proxy.open(PATH, &asking("flooding", true));
+    flooding.until("words");
+    eventually("all are upstream", || fake.counts().open_requests, |open| *open == 4);
+
+    let handle = proxy.handle.clone();
+    let began = Instant::now();
+    let draining =
+        std::thread::spawn(move || actix_rt::System::new().block_on(async move { handle.drain().await }));
+    assert_cut_by_shutdown(&flooding.finish());
+    assert!(began.elapsed() >= Duration::from_millis(350), "{:?}", began.elapsed());
+    for reading in [pausing, waiting] {
+        assert_cut_by_shutdown(&reading.finish());
+    }
+    let refused = edge::refusal(&plain.answer(), 503, "a plain answer");
+    assert!(refused["message"].as_str().unwrap().contains("`drain`"), "{refused}");
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    draining.join().unwrap();
+    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+
+    eventually("the upstream is let go", || fake.counts().open_requests, |open| *open == 0);
+    let metrics = String::from_utf8(proxy.handle.metrics().encode().unwrap()).unwrap();
+    for series in [
+        r#"demuxai_requests_total{backend="up",endpoint="chat",listener="test",model="m",outcome="shutting_down",provider="up"} 4"#,
+        r#"demuxai_stream_ends_total{provider="up",reason="shutdown"} 2"#,
+        r#"demuxai_streams_active{provider="up"} 0"#,
+        r#"demuxai_upstream_attempts_total{model="m",outcome="cancelled",provider="up",reason="cancelled"} 4"#,
+        r#"demuxai_provider_up{provider="up"} 1"#,
+    ] {
+        assert!(metrics.lines().any(|line| line == series), "{series} is not in\n{metrics}");
+    }
 }
 
 #[test]

@@ -20,7 +20,7 @@ use super::*;
 struct Stage {
     client: TcpStream,
     served: JoinHandle<()>,
-    drain: Arc<Drain>,
+    closing: Arc<Closing>,
     /// The sizes of the pieces in which bodies came.
     pieces: Rc<RefCell<Vec<usize>>>,
     /// How many requests were dropped before they were answered.
@@ -45,8 +45,8 @@ impl Stage {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (socket, _) = listener.accept().await.unwrap();
-        let (drain, pieces, dropped) = (Arc::new(Drain::default()), Rc::default(), Rc::default());
-        let (seen, gone, told) = (Rc::clone(&pieces), Rc::clone(&dropped), Arc::clone(&drain));
+        let (closing, pieces, dropped) = (Arc::new(Closing::default()), Rc::default(), Rc::default());
+        let (seen, gone, told) = (Rc::clone(&pieces), Rc::clone(&dropped), Arc::clone(&closing));
         let served = actix_rt::spawn(async move {
             let app = fn_service(move |request: Request| {
                 let (seen, gone) = (Rc::clone(&seen), Rc::clone(&gone));
@@ -56,7 +56,7 @@ impl Stage {
             let app = actix_web::dev::ServiceFactory::<Request>::new_service(&app, ()).await.unwrap();
             serve(socket, &app, config, &told).await;
         });
-        Stage { client, served, drain, pieces, dropped }
+        Stage { client, served, closing, pieces, dropped }
     }
 
     async fn send(&mut self, bytes: impl AsRef<[u8]>) {
@@ -304,13 +304,13 @@ async fn draining_closes_who_waits_and_lets_who_is_answered_end() {
     let mut waiting = Stage::new().await;
     waiting.send(get("/a")).await;
     waiting.until("</a 0>").await;
-    waiting.drain.begin();
+    waiting.closing.drain();
     assert_eq!(waiting.rest().await, "");
 
     let mut busy = Stage::new().await;
     busy.send("POST /a HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 3\r\n\r\n").await;
     busy.until("100 Continue\r\n\r\n").await;
-    busy.drain.begin();
+    busy.closing.drain();
     busy.send("abc").await;
     let text = busy.rest().await;
     assert!(text.contains("connection: close") && text.ends_with("</a 3>"), "{text}");

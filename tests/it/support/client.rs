@@ -32,6 +32,9 @@ pub struct Reading {
     cut: bool,
 }
 
+/// A request that was sent; nothing of its answer was read yet.
+pub struct Asked(TcpStream);
+
 #[derive(Clone, Copy)]
 enum Framing {
     Length(usize),
@@ -76,6 +79,12 @@ pub fn open(address: SocketAddr, method: &str, path: &str, headers: &[(&str, &st
     open_on(stream, method, path, headers, body)
 }
 
+/// Sends a request and does not wait for its answer.
+pub fn ask(address: SocketAddr, path: &str, body: &str) -> Asked {
+    let stream = TcpStream::connect(address).expect("daemon accepts");
+    Asked(send_on(stream, "POST", path, &[("content-type", "application/json")], body.as_bytes()))
+}
+
 /// The same by a client whose kernel takes next to nothing that the client has not read.
 pub fn open_narrow(address: SocketAddr, method: &str, path: &str, body: &[u8]) -> Reading {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
@@ -84,13 +93,17 @@ pub fn open_narrow(address: SocketAddr, method: &str, path: &str, body: &[u8]) -
     open_on(socket.into(), method, path, &[], body)
 }
 
-fn open_on(
+fn open_on(stream: TcpStream, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Reading {
+    Reading::head(send_on(stream, method, path, headers, body))
+}
+
+fn send_on(
     mut stream: TcpStream,
     method: &str,
     path: &str,
     headers: &[(&str, &str)],
     body: &[u8],
-) -> Reading {
+) -> TcpStream {
     let address = stream.peer_addr().expect("connected");
     stream.set_read_timeout(Some(PATIENCE)).expect("timeout is set");
     let mut head = format!("{method} {path} HTTP/1.1\r\n");
@@ -107,7 +120,7 @@ fn open_on(
     stream.write_all(head.as_bytes()).expect("head is sent");
     // A server that refuses a body may close before it is all sent.
     let _ = stream.write_all(body);
-    Reading::head(stream)
+    stream
 }
 
 pub fn get(address: SocketAddr, path: &str) -> Answer {
@@ -135,6 +148,13 @@ pub fn raw(address: SocketAddr, bytes: &[u8]) -> Vec<u8> {
     let mut answer = Vec::new();
     let _ = stream.read_to_end(&mut answer);
     answer
+}
+
+impl Asked {
+    /// Reads the whole answer.
+    pub fn answer(self) -> Answer {
+        Reading::head(self.0).finish()
+    }
 }
 
 impl Reading {
@@ -196,6 +216,13 @@ impl Reading {
             assert!(!self.done && !self.cut, "ended after {} bytes, before {length}", self.body.len());
             self.step();
         }
+    }
+
+    /// Reads a piece of the body and throws away what there is of it.
+    pub fn skip(&mut self) {
+        assert!(!self.done && !self.cut, "ended: {}", self.so_far());
+        self.step();
+        self.body.clear();
     }
 
     /// Reads to the end.
