@@ -1,5 +1,7 @@
 //! TLS against a server of our own, with an authority of our own in `ca_file`.
 
+mod exchange;
+
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -5,6 +5,7 @@ pub mod edge;
 pub mod program;
 pub mod proxy;
 pub mod stage;
+pub mod tls;
 pub mod upstreams;
 
 use std::net::SocketAddr;
