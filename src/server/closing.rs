@@ -107,6 +107,7 @@ mod tests {
     use std::pin::pin;
     use std::sync::atomic::AtomicUsize;
     use std::task::Wake;
+    use std::time::Duration;
 
     use super::*;
 
@@ -143,18 +144,23 @@ mod tests {
     async fn it_wakes_a_task_whose_turn_was_used_up_when_it_looked() {
         let closing = Arc::new(Closing::default());
         let mut over = closing.over();
+        let mut looked = false;
         let task = actix_rt::spawn(poll_fn(move |cx| {
-            // What is always ready uses up a task's turn.
+            // What is always ready uses up a task's turn, here before the first look.
             let mut spent = pin!(async {
                 loop {
                     tokio::task::coop::consume_budget().await;
                 }
             });
-            let _ = spent.as_mut().poll(cx);
+            if !std::mem::replace(&mut looked, true) {
+                let _ = spent.as_mut().poll(cx);
+            }
             Pin::new(&mut over).poll(cx)
         }));
-        tokio::task::yield_now().await;
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
         closing.end();
-        task.await.unwrap();
+        tokio::time::timeout(Duration::from_secs(10), task).await.expect("it was not woken").unwrap();
     }
 }
