@@ -259,6 +259,7 @@ fn an_answer_that_is_whole_does_not_end_as_a_broken_one_when_its_arbiter_dies() 
 }
 
 /// An arbiter that is struck so serves no more; a fresh one does, within this time.
+#[expect(clippy::print_stdout, reason = "what was measured is shown on demand")]
 fn replaced(fault: Fault, within: Duration) {
     let Stage { faulty, fake, proxy, _other } = stage("");
     for _ in 0..3 {

@@ -119,6 +119,7 @@ impl Neighbour {
 impl Seen {
     /// Nobody had to wait because of what happened elsewhere.
     #[track_caller]
+    #[expect(clippy::print_stdout, reason = "what was measured is shown on demand")]
     pub fn assert_unhurt(mut self, during: &str) {
         for (what, times) in [("plain answers", &mut self.latencies), ("pieces of a stream", &mut self.gaps)]
         {

@@ -213,7 +213,7 @@ async fn a_kept_session_that_died_is_replaced_once_whether_or_not_its_end_was_sa
 
 #[actix_rt::test]
 async fn dropping_an_answer_closes_its_session_at_once() {
-    let (closed, mut seen) = tokio::sync::mpsc::unbounded_channel();
+    let (closed, mut seen) = tokio::sync::mpsc::channel(1);
     let (client, _) = play(move |mut session: Session| {
         let closed = closed.clone();
         async move {
@@ -224,7 +224,7 @@ async fn dropping_an_answer_closes_its_session_at_once() {
                 .unwrap();
             session.flush().await.unwrap();
             let _ = tokio::io::copy(&mut session, &mut tokio::io::sink()).await;
-            closed.send(Instant::now()).unwrap();
+            closed.send(Instant::now()).await.unwrap();
         }
     });
     let mut answer = client.send(post(Bytes::new())).await.unwrap();
