@@ -110,6 +110,7 @@ fn a_kept_connection_that_the_upstream_closed_is_never_noticed_by_the_client() {
         for _ in 0..5 {
             assert_eq!(stage.proxy.post(PATH, CHAT).status, 200, "{farewell:?}");
             stage.fake.hang_up();
+            eventually("it is closed", || stage.fake.counts().open_connections, |open| *open == 0);
         }
         assert_eq!((stage.attempts("ok", "none"), stage.attempts("error", "connect")), (5.0, 0.0));
         assert_eq!(
