@@ -51,6 +51,14 @@ pub struct StateInMemory<'a> {
     pub why: &'a str,
 }
 
+/// Another process wrote to the file while it could not be had here; what it counted counts here, too.
+pub struct StateTakenOver<'a> {
+    /// The file.
+    pub file: &'a Path,
+    /// How many rows it changed.
+    pub rows: usize,
+}
+
 /// A batch was written, or was not.
 pub struct StateWritten<'a> {
     /// Where it is counted.
@@ -151,6 +159,14 @@ impl StateInMemory<'_> {
             error = self.why,
             "state cannot be kept on disk: counting in memory, trying again"
         );
+    }
+}
+
+impl StateTakenOver<'_> {
+    /// Says so.
+    pub fn emit(&self) {
+        let rows = self.rows;
+        info!(file = %self.file.display(), rows, "what another demuxai counted on this file meanwhile counts here, too");
     }
 }
 

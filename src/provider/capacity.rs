@@ -444,6 +444,10 @@ impl RowSource for Capacity {
         let spent = std::mem::take(&mut self.lock().spent);
         self.named(spent)
     }
+
+    fn merge(&self, before: &[(&str, &str)], found: &[(&str, &str)]) {
+        self.lock().ledger.merge(before, found, moment());
+    }
 }
 
 impl Drop for Capacity {

@@ -11,6 +11,7 @@ mod evidence;
 mod learn;
 mod ledger;
 pub mod limit;
+mod merge;
 mod minute;
 mod rows;
 pub mod said;

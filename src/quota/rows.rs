@@ -49,13 +49,13 @@ pub struct BlockView {
 
 /// A limit's state as a row.
 #[derive(Serialize, Deserialize)]
-struct Saved {
-    count: Count,
-    amount: u64,
-    source: Source,
-    since: Option<i64>,
+pub(super) struct Saved {
+    pub(super) count: Count,
+    pub(super) amount: u64,
+    pub(super) source: Source,
+    pub(super) since: Option<i64>,
     #[serde(default)]
-    evidence: Evidence,
+    pub(super) evidence: Evidence,
     /// What is needed to make the limit again, where neither configuration nor catalogue has it.
     #[serde(default)]
     own: Option<Own>,
@@ -159,7 +159,7 @@ impl Ledger {
         }
     }
 
-    fn restore_limit(&mut self, name: &str, saved: Saved, at: i64) {
+    pub(super) fn restore_limit(&mut self, name: &str, saved: Saved, at: i64) {
         let Some((name, key)) = name.split_once('|') else { return };
         let known = self.rules.iter().position(|rule| name_of(&rule.limit) == name);
         let index = match (known, &saved.own) {
@@ -248,7 +248,7 @@ fn key_of(limit: &Limit, key: &str) -> String {
 }
 
 /// A limit's name, the same across restarts and whatever the order of the configuration.
-fn name_of(limit: &Limit) -> String {
+pub(super) fn name_of(limit: &Limit) -> String {
     let scope = match &limit.scope {
         Scope::Account => "account".to_owned(),
         Scope::Pool(glob) => format!("pool {}", glob.text),

@@ -165,6 +165,11 @@ pub(super) fn state_of<'s>(
 // === impl Rule ===
 
 impl Rule {
+    /// Whether something was counted under this key.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.states.contains_key(key)
+    }
+
     /// Where a model's requests are counted under this rule; `None`: it does not apply to it. What one model taught
     /// is no guess at another.
     pub(super) fn key_for<'m>(&self, model: &'m str) -> Option<&'m str> {

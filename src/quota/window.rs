@@ -92,7 +92,7 @@ impl Count {
                     None => log.push_back((now, n)),
                 }
                 if log.len() > EXACT {
-                    merge(log, length / GRAIN);
+                    merge(log, grain(limit));
                 }
             }
             Count::Span { starts, ends, used, late } => {
@@ -253,7 +253,7 @@ impl Count {
                 }
                 log.make_contiguous().sort_unstable_by_key(|(at, _)| *at);
                 if log.len() > EXACT {
-                    merge(log, length(limit.period) / GRAIN);
+                    merge(log, grain(limit));
                     log.truncate(EXACT);
                 }
             }
@@ -322,9 +322,13 @@ pub(super) fn length(period: Period) -> i64 {
     }
 }
 
+/// How far merged entries of a limit are apart at most.
+pub(super) fn grain(limit: &Limit) -> i64 {
+    (length(limit.period) / GRAIN).max(1)
+}
+
 /// Merges the entries of each grain of time. The grains lie fast, so that merging again moves nothing.
 fn merge(log: &mut VecDeque<(i64, u64)>, grain: i64) {
-    let grain = grain.max(1);
     let mut merged: VecDeque<(i64, u64)> = VecDeque::with_capacity(EXACT);
     for (at, n) in log.drain(..) {
         match merged.back_mut().filter(|last| at.div_euclid(grain) == last.0.div_euclid(grain)) {
@@ -402,13 +406,13 @@ fn calendar(zone: &TimeZone, period: Period, now: i64) -> Option<(i64, i64)> {
     Some((starts.timestamp().as_millisecond(), ends.timestamp().as_millisecond()))
 }
 
-fn emptied(used: f64, at: i64, limit: &Limit, amount: u64, now: i64) -> f64 {
+pub(super) fn emptied(used: f64, at: i64, limit: &Limit, amount: u64, now: i64) -> f64 {
     let per = precise(amount) / precise(length(limit.period).unsigned_abs().max(1));
     (used - per * precise(now.saturating_sub(at).max(0).unsigned_abs())).max(0.0)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "amounts and lengths are far below 2^52")]
-fn precise(n: u64) -> f64 {
+pub(super) fn precise(n: u64) -> f64 {
     n as f64
 }
 

@@ -15,7 +15,8 @@ use actix::{Actor, Addr, Handler, Message, SyncArbiter, SyncContext};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::store::{Asked, Batch, Fault, Shelf, Store, StoreError, UsageRow, Written};
+use super::now;
+use super::store::{Asked, Batch, Fault, Saved, Shelf, Store, StoreError, UsageRow, Written};
 
 /// Most threads at a time, those included that were given up and hang: a disk that takes calls and never returns from
 /// them must not collect threads.
@@ -31,6 +32,11 @@ struct StateActor {
 #[derive(Message)]
 #[rtype(result = "Result<Written, StoreError>")]
 struct Write(Arc<Batch>);
+
+/// Read what is there.
+#[derive(Message)]
+#[rtype(result = "Result<Saved, StoreError>")]
+struct Load;
 
 /// Look this up.
 #[derive(Message)]
@@ -133,6 +139,14 @@ impl Handler<Write> for StateActor {
     }
 }
 
+impl Handler<Load> for StateActor {
+    type Result = Result<Saved, StoreError>;
+
+    fn handle(&mut self, _message: Load, _ctx: &mut Self::Context) -> Self::Result {
+        self.with(|store| store.load(now()))
+    }
+}
+
 impl Handler<LookUp> for StateActor {
     type Result = Result<Vec<UsageRow>, StoreError>;
 
@@ -221,6 +235,11 @@ impl Crew {
     /// Has the batch written.
     pub(super) async fn write(&self, batch: Arc<Batch>, patience: Duration) -> Result<Written, Trouble> {
         self.ask(Write(batch), patience).await?.map_err(Trouble::Store)
+    }
+
+    /// Has what is there read.
+    pub(super) async fn load(&self, patience: Duration) -> Result<Saved, Trouble> {
+        self.ask(Load, patience).await?.map_err(Trouble::Store)
     }
 
     /// Has the usage looked up.
@@ -324,6 +343,11 @@ impl Trouble {
             Trouble::Hangs => "hang",
             Trouble::NoThread => "no_thread",
         }
+    }
+
+    /// Another demuxai has the store.
+    pub(super) fn is_in_use(&self) -> bool {
+        matches!(self, Trouble::Store(error) if error.fault == Fault::InUse)
     }
 
     /// In words.

@@ -152,7 +152,8 @@ fn in_use(path: &Path, holder: &str) -> StoreError {
     StoreError::new(
         Fault::InUse,
         format!(
-            "{} is in use by another demuxai{process}; stop that, or give this one another file with [state] path",
+            "{} is in use by another demuxai{process} and is taken over when that ends; if both are to run, give this one \
+             another file with [state] path",
             path.display()
         ),
     )

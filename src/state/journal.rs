@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::store::{
-    Batch, Change, DAY_MS, Kept, MOST_LEDGER_ROWS, MOST_USAGE_ROWS, RowId, Saved, Spent, UsageId, UsageRow,
-    Written,
+    Batch, Change, DAY_MS, Kept, MOST_LEDGER_ROWS, MOST_USAGE_ROWS, RowId, Saved, SavedRow, Spent, UsageId,
+    UsageRow, Written,
 };
 use crate::quota::Moment;
 
@@ -53,10 +53,35 @@ impl Journal {
     /// Takes over what the store holds.
     pub fn loaded(&mut self, saved: &Saved) {
         for row in saved.ledger.iter().take(MOST_LEDGER_ROWS) {
-            let id = RowId { provider: Arc::from(row.provider.as_str()), key: Arc::from(row.key.as_str()) };
+            let id = id_of(row);
             let kept = Kept { json: Arc::from(row.json.as_str()), updated: Moment(row.updated_ms) };
             self.rows.insert(id, kept);
         }
+    }
+
+    /// What is in the store now, where `before` is what was known of it so far: another process wrote there meanwhile.
+    /// Rows that nobody changed here are as that one left them. Gives how many it changed.
+    pub fn found(&mut self, before: &Saved, found: &Saved) -> usize {
+        let texts = |saved: &Saved| -> BTreeMap<RowId, (Arc<str>, Moment)> {
+            let rows = saved.ledger.iter().take(MOST_LEDGER_ROWS);
+            rows.map(|row| (id_of(row), (Arc::from(row.json.as_str()), Moment(row.updated_ms)))).collect()
+        };
+        let (before, found) = (texts(before), texts(found));
+        let was = |id: &RowId| before.get(id).map(|(json, _)| json);
+        let untouched = |id: &RowId, kept: &Kept| was(id) == Some(&kept.json);
+        self.rows.retain(|id, kept| found.contains_key(id) || !untouched(id, kept));
+        let mut changed = 0;
+        for (id, (json, updated)) in &found {
+            changed += usize::from(was(id) != Some(json));
+            let is_free = match self.rows.get(id) {
+                Some(kept) => untouched(id, kept),
+                None => !self.changed.contains(id) && self.rows.len() < MOST_LEDGER_ROWS,
+            };
+            if is_free {
+                self.rows.insert(id.clone(), Kept { json: Arc::clone(json), updated: *updated });
+            }
+        }
+        changed
     }
 
     /// The latest text of a row.
@@ -170,6 +195,10 @@ impl Journal {
     pub fn lost(&self) -> u64 {
         self.lost
     }
+}
+
+fn id_of(row: &SavedRow) -> RowId {
+    RowId { provider: Arc::from(row.provider.as_str()), key: Arc::from(row.key.as_str()) }
 }
 
 #[cfg(test)]

@@ -13,9 +13,11 @@ use tracing::error;
 
 use super::actor::{Crew, Trouble};
 use super::journal::Journal;
-use super::store::{Asked, Shelf, Store, UsageRow, Written};
+use super::store::{Asked, Saved, Shelf, Store, UsageRow, Written};
 use super::{Row, RowId, Source, Spent, UsageId, now};
-use crate::metrics::state::{Again, StateInMemory, StateKept, StateLost, StateMeters, StateWritten};
+use crate::metrics::state::{
+    Again, StateInMemory, StateKept, StateLost, StateMeters, StateTakenOver, StateWritten,
+};
 use crate::quota::Moment;
 
 /// The times of the keeper.
@@ -29,6 +31,16 @@ pub(super) struct Pace {
     pub(super) first_pause: Duration,
     /// The longest pause.
     pub(super) longest_pause: Duration,
+    /// The longest pause while another demuxai has the store: that one may end at any moment.
+    pub(super) longest_in_use: Duration,
+}
+
+/// A store that could not be had at start.
+pub(super) struct Unopened {
+    /// Why, in words.
+    pub(super) why: String,
+    /// What it was seen to hold nonetheless.
+    pub(super) known: Saved,
 }
 
 /// A provider and who has its rows.
@@ -56,6 +68,8 @@ pub(super) struct Keeper {
     /// Something changed.
     changed: Notify,
     condition: Mutex<Condition>,
+    /// What the store was last known to hold, while others may write to it: before it is read, nothing is written there.
+    unread: Mutex<Option<Saved>>,
     meters: StateMeters,
     closing: watch::Sender<bool>,
     closed: watch::Sender<bool>,
@@ -68,6 +82,7 @@ impl Default for Pace {
             patience: Duration::from_secs(5),
             first_pause: Duration::from_millis(50),
             longest_pause: Duration::from_secs(60),
+            longest_in_use: Duration::from_secs(1),
         }
     }
 }
@@ -81,22 +96,23 @@ impl Keeper {
         pace: Pace,
         shelf: Arc<dyn Shelf>,
         journal: Journal,
-        opened: Result<Box<dyn Store>, String>,
+        opened: Result<Box<dyn Store>, Unopened>,
         meters: StateMeters,
     ) -> Self {
-        let (store, trouble) = match opened {
+        let (store, trouble, unread) = match opened {
             Ok(store) => {
                 StateKept { meters: &meters, file: &file, again: Again::First }.emit();
-                (Some(store), None)
+                (Some(store), None, None)
             }
-            Err(why) => {
+            Err(Unopened { why, known }) => {
                 StateInMemory { meters: &meters, file: &file, why: &why }.emit();
-                (None, Some(why))
+                (None, Some(why), Some(known))
             }
         };
         Keeper {
             crew: Crew::new(shelf, store),
             condition: Mutex::new(Condition { trouble, since: now() }),
+            unread: Mutex::new(unread),
             journal: Mutex::new(journal),
             sources: Mutex::default(),
             stale: AtomicBool::new(false),
@@ -153,12 +169,7 @@ impl Keeper {
         if !self.stale.swap(false, Ordering::Acquire) {
             return;
         }
-        let sources: Vec<(Arc<str>, Arc<dyn Source>)> = {
-            let sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
-            let living = |(provider, source): &Owner| Some((Arc::clone(provider), source.upgrade()?));
-            sources.iter().filter_map(living).collect()
-        };
-        for (provider, source) in sources {
+        for (provider, source) in self.living() {
             let (rows, used) = (source.changed_rows(), source.spent());
             if rows.is_empty() && used.is_empty() {
                 continue;
@@ -166,6 +177,28 @@ impl Keeper {
             self.keep(&provider, rows, used);
         }
         self.meters.waiting(self.journal().0);
+    }
+
+    /// Who has rows now.
+    fn living(&self) -> Vec<(Arc<str>, Arc<dyn Source>)> {
+        let sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        let living = |(provider, source): &Owner| Some((Arc::clone(provider), source.upgrade()?));
+        sources.iter().filter_map(living).collect()
+    }
+
+    /// Takes over what others wrote to a store that could not be had before; it can be, now.
+    fn take_over(&self, before: &Saved, found: &Saved) {
+        let rows = self.journal.lock().unwrap_or_else(PoisonError::into_inner).found(before, found);
+        if rows == 0 {
+            return;
+        }
+        for (provider, source) in self.living() {
+            let rows = |saved| Saved::rows_of(saved, &provider).collect::<Vec<_>>();
+            source.merge(&rows(before), &rows(found));
+        }
+        self.stale.store(true, Ordering::Release);
+        self.gather();
+        StateTakenOver { file: &self.file, rows }.emit();
     }
 
     /// How many rows wait, and how many were given up.
@@ -199,12 +232,13 @@ impl Keeper {
 
     async fn carry(&self) {
         let mut failures = u32::from(self.condition().trouble.is_some());
+        let mut longest = self.pace.longest_pause;
         loop {
             // While it fails, it tries whether anything changes or not: that it can be relied on again is news.
             if failures == 0 {
                 self.until_changed().await;
             } else {
-                self.pause(self.pause_after(failures)).await;
+                self.pause(self.pause_after(failures).min(longest)).await;
             }
             self.gather();
             if self.is_closing() && self.journal().0 == 0 {
@@ -213,7 +247,11 @@ impl Keeper {
             }
             failures = match self.write(failures > 0).await {
                 Ok(()) => 0,
-                Err(_) => failures.saturating_add(1),
+                Err(trouble) => {
+                    let in_use = trouble.is_in_use();
+                    longest = if in_use { self.pace.longest_in_use } else { self.pace.longest_pause };
+                    failures.saturating_add(1)
+                }
             };
             if failures == 0 && !self.is_closing() {
                 self.pause(self.pace.between).await;
@@ -258,6 +296,20 @@ impl Keeper {
 
     /// Writes one batch, if there is one; `even_if_empty` tries the store even so.
     async fn write(&self, even_if_empty: bool) -> Result<(), Trouble> {
+        let unread = self.unread.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(before) = unread {
+            match self.crew.load(self.pace.patience).await {
+                Ok(found) => {
+                    self.take_over(&before, &found);
+                    *self.unread.lock().unwrap_or_else(PoisonError::into_inner) = None;
+                }
+                Err(trouble) => {
+                    StateWritten { meters: &self.meters, outcome: trouble.label() }.emit();
+                    self.ill(&trouble);
+                    return Err(trouble);
+                }
+            }
+        }
         let batch = {
             let mut journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
             if even_if_empty { Some(journal.any_batch(now())) } else { journal.batch(now()) }

@@ -21,7 +21,7 @@ use crate::metrics::state::StateHomeless;
 use crate::quota::Moment;
 use file::FileShelf;
 use journal::Journal;
-use keeper::{Keeper, Pace};
+use keeper::{Keeper, Pace, Unopened};
 pub use store::{
     Asked, Batch, Change, Fault, Kept, RowId, Saved, SavedRow, Shelf, Spent, Store, StoreError, UsageId,
     UsageRow, Written, hour_of,
@@ -51,6 +51,10 @@ pub trait Source: Send + Sync {
 
     /// What was used since the last call, by hour, provider and model.
     fn spent(&self) -> Vec<(UsageId, Spent)>;
+
+    /// Takes over what another process wrote meanwhile: `before` are the rows that were there when this one began, as
+    /// far as it could read them, `found` those that are there now.
+    fn merge(&self, before: &[(&str, &str)], found: &[(&str, &str)]);
 }
 
 /// How things stand, for people.
@@ -104,7 +108,7 @@ impl State {
 
     fn on(shelf: Arc<dyn Shelf>, file: PathBuf, pace: Pace, metrics: &Metrics) -> (State, Saved) {
         let (opened, saved) = open_within(&shelf, pace.patience);
-        let opened = opened.map_err(|error| error.text);
+        let opened = opened.map_err(|error| Unopened { why: error.text, known: saved.clone() });
         let mut journal = Journal::new(fastrand::i64(..));
         journal.loaded(&saved);
         let keeper = Arc::new(Keeper::new(file, pace, shelf, journal, opened, metrics.state_meters()));
@@ -227,8 +231,8 @@ fn open_within(shelf: &Arc<dyn Shelf>, patience: Duration) -> Opened {
 fn open(shelf: &dyn Shelf) -> Opened {
     match open_to_write(shelf) {
         Ok((store, saved)) => (Ok(store), saved),
-        // What was counted before counts, even where nothing more can be written down.
-        Err(error) if matches!(error.fault, Fault::ReadOnly | Fault::Full) => {
+        // What was counted before counts, even where nothing more can be written down, or only by somebody else.
+        Err(error) if matches!(error.fault, Fault::ReadOnly | Fault::Full | Fault::InUse) => {
             let saved = shelf.read(now()).unwrap_or_default();
             (Err(error), saved)
         }

@@ -15,6 +15,7 @@ const QUICK: Pace = Pace {
     patience: Duration::from_secs(1),
     first_pause: Duration::from_millis(1),
     longest_pause: Duration::from_millis(20),
+    longest_in_use: Duration::from_millis(20),
 };
 const LONG: Duration = Duration::from_secs(20);
 
@@ -170,7 +171,9 @@ async fn what_was_counted_is_not_forgotten_where_nothing_can_be_written() {
     state.save("p", vec![row("a", "12 used")]);
     eventually("it is written", || state.status().waiting == 0).await;
     state.drain(LONG).await;
-    for (fault, is_read) in [(Fault::ReadOnly, true), (Fault::Full, true), (Fault::InUse, false)] {
+    for (fault, is_read) in
+        [(Fault::ReadOnly, true), (Fault::Full, true), (Fault::InUse, true), (Fault::Locked, false)]
+    {
         *faulty.closed.lock().unwrap() = Some((fault, "closed"));
         let (state, saved) = on(&faulty, &metrics);
         assert_eq!(
@@ -179,6 +182,90 @@ async fn what_was_counted_is_not_forgotten_where_nothing_can_be_written() {
         );
         assert_eq!(state.status().trouble.as_deref(), Some("closed"), "and it is said all the same");
     }
+}
+
+/// Counts what another process wrote as its own.
+#[derive(Default)]
+struct Merging {
+    merged: std::sync::Mutex<Option<(Vec<String>, Vec<String>)>>,
+}
+
+impl Source for Merging {
+    fn changed_rows(&self) -> Vec<Row> {
+        let merged = self.merged.lock().unwrap().is_some();
+        merged.then(|| row("a", "7")).into_iter().collect()
+    }
+
+    fn spent(&self) -> Vec<(UsageId, Spent)> {
+        Vec::new()
+    }
+
+    fn merge(&self, before: &[(&str, &str)], found: &[(&str, &str)]) {
+        let texts = |rows: &[(&str, &str)]| rows.iter().map(|(key, json)| format!("{key}={json}")).collect();
+        *self.merged.lock().unwrap() = Some((texts(before), texts(found)));
+    }
+}
+
+#[actix_rt::test]
+async fn what_the_one_before_wrote_at_its_end_is_taken_over_before_anything_is_written() {
+    let (faulty, metrics) = (Faulty::new(), Metrics::new().unwrap());
+    let (old, _) = on(&faulty, &metrics);
+    old.save("p", vec![row("a", "1"), row("b", "1"), row("c", "1")]);
+    old.save("gone", vec![row("x", "1")]);
+    eventually("it is written", || old.status().waiting == 0).await;
+    *faulty.closed.lock().unwrap() = Some((Fault::InUse, "in use"));
+    let (new, saved) = on(&faulty, &metrics);
+    assert_eq!(saved.ledger.len(), 4, "it begins with what can be read");
+    let source = Arc::new(Merging::default());
+    let weak: Weak<dyn Source> = Arc::<Merging>::downgrade(&source);
+    new.watch(&Arc::from("p"), weak);
+    new.save("p", vec![row("a", "2"), row("c", "2")]);
+    old.save("p", vec![row("a", "6"), row("b", "6")]);
+    old.save("gone", vec![row("x", "6")]);
+    old.drain(LONG).await;
+    assert_eq!(new.status().trouble.as_deref(), Some("in use"));
+    *faulty.closed.lock().unwrap() = None;
+    eventually("it is well", || new.status().trouble.is_none()).await;
+    eventually("all is written", || new.status().waiting == 0).await;
+    let texts: Vec<_> = [("p", "a"), ("p", "b"), ("p", "c"), ("gone", "x")]
+        .map(|(provider, key)| faulty.text(provider, key).unwrap())
+        .into_iter()
+        .collect();
+    assert_eq!(texts, ["7", "6", "2", "6"], "merged; only the old one's; only the new one's; nobody's here");
+    let (before, found) = source.merged.lock().unwrap().clone().unwrap();
+    assert_eq!((before, found), (rows_of(["1", "1", "1"]), rows_of(["6", "6", "1"])));
+}
+
+fn rows_of(texts: [&str; 3]) -> Vec<String> {
+    ["a", "b", "c"].iter().zip(texts).map(|(key, text)| format!("{key}={text}")).collect()
+}
+
+#[actix_rt::test]
+async fn a_file_that_another_has_is_asked_for_again_and_again_without_ever_longer_pauses() {
+    let (faulty, metrics) = (Faulty::new(), Metrics::new().unwrap());
+    *faulty.closed.lock().unwrap() = Some((Fault::InUse, "in use"));
+    let pace = Pace { longest_pause: Duration::from_secs(3600), ..QUICK };
+    let (state, _) = State::on(Arc::new(OnFaulty(Arc::clone(&faulty))), PathBuf::from("x"), pace, &metrics);
+    let failed = "demuxai_state_writes_total{outcome=\"error\"}";
+    // Doubled each time, the pauses until then would be of more than a minute.
+    eventually("it is asked for often", || value(&metrics, failed) >= Some(17.0)).await;
+    *faulty.closed.lock().unwrap() = None;
+    eventually("it is taken over", || state.status().trouble.is_none()).await;
+}
+
+#[actix_rt::test]
+async fn what_the_old_one_has_in_a_real_file_is_read_while_it_has_it() {
+    let directory = TempDir::new().unwrap();
+    let config = StateConfig { file: Some(directory.path().join("state.db")), homeless: false };
+    let metrics = Metrics::new().unwrap();
+    let (old, _) = State::open(&config, &metrics);
+    old.save("p", vec![row("a", "1")]);
+    eventually("it is written", || old.status().waiting == 0).await;
+    let (new, saved) = State::open(&config, &metrics);
+    assert_eq!(saved.rows_of("p").collect::<Vec<_>>(), [("a", "1")]);
+    assert!(new.status().trouble.is_some_and(|why| why.contains("is taken over when that ends")));
+    old.drain(LONG).await;
+    eventually("it is taken over", || new.status().trouble.is_none()).await;
 }
 
 #[actix_rt::test]

@@ -294,6 +294,40 @@ fn a_second_daemon_on_the_same_file_counts_in_memory_until_the_first_one_is_gone
     eventually("the second one takes over", || state_of(&second), |state| state["kept"] == "disk");
 }
 
+#[test]
+fn a_successor_counts_what_the_one_before_sent_at_its_end() {
+    let fake = edge::upstream();
+    let limits = "limits = [{ requests = 100, per = \"day\", window = \"rolling\" }]\n";
+    let mut old = Phoenix::start(&format!("{}{limits}", proxy::provider("up", "openai", &fake.url())));
+    old.program().until_ready();
+    let chat = |program: &Program, times: usize| {
+        for _ in 0..times {
+            assert_eq!(client::post(program.address(), "/v1/chat/completions", edge::CHAT).status, 200);
+        }
+    };
+    let used = |program: &Program| {
+        let status = client::get(program.address(), "/demuxai/status").json();
+        status["providers"][0]["limits"][0]["used"].as_u64()
+    };
+    chat(old.program(), 2);
+    let written = || metric(old.program(), "demuxai_state_journal_rows");
+    eventually("it is written", written, |rows| rows.as_deref() == Some("0"));
+    let new = old.twin();
+    new.until_ready();
+    assert_eq!(used(&new), Some(2), "it begins with what the old one had counted");
+    chat(old.program(), 3);
+    chat(&new, 1);
+    assert_eq!(old.end().code, 0);
+    eventually("it takes over", || state_of(&new), |state| state["kept"] == "disk");
+    assert_eq!(used(&new), Some(6));
+    let said = "what another demuxai counted on this file meanwhile counts here, too";
+    assert!(new.stderr().contains(said), "{}", new.stderr());
+    new.signal("TERM");
+    assert_eq!(new.ended().code, 0);
+    let third = old.twin();
+    assert_eq!(used(&third), Some(6), "and it was written");
+}
+
 #[cfg(unix)]
 #[test]
 fn a_file_that_is_deleted_while_the_daemon_runs_is_no_matter() {
