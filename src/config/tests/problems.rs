@@ -233,6 +233,9 @@ limits = [
   { input_tokens = 3, per = "request", window = "fixed" },
   { tokens = 7, per = "week", window = "calendar", time_zone = "Mars/Olympus_Mons" },
   { output_tokens = 8, per = "request" },
+  { requests = 0, per = "fortnight", models = "[" },
+  { tokens = 9, requests = 9, per = "decade", time_zone = "UTC" },
+  { output_tokens = 9, per = "request" },
 ]
 [keys.a]
 key = "k"

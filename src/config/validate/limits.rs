@@ -2,7 +2,7 @@
 
 use jiff::tz::TimeZone;
 
-use super::super::place::index_step;
+use super::super::place::{index_step, show};
 use super::super::quantity;
 use super::super::settings::Limit;
 use super::super::spec::{LimitSpec, Window};
@@ -10,7 +10,8 @@ use super::{Check, glob};
 
 /// Checks the limits at a path and gives those that are valid.
 pub(super) fn all(check: &mut Check<'_>, path: &[&str], written: &[LimitSpec]) -> Vec<Limit> {
-    let mut limits: Vec<Limit> = Vec::new();
+    // Each with its place in the list: what is wrong is not among them.
+    let mut limits: Vec<(usize, Limit)> = Vec::new();
     for (index, spec) in written.iter().enumerate() {
         let step = index_step(index);
         let mut place = path.to_vec();
@@ -19,15 +20,19 @@ pub(super) fn all(check: &mut Check<'_>, path: &[&str], written: &[LimitSpec]) -
         let same = |known: &&Limit| {
             (&known.unit, &known.per, &known.models) == (&limit.unit, &limit.per, &limit.models)
         };
-        match limits.iter().position(|known| same(&known)) {
-            Some(first) => check.problem(
+        match limits.iter().find(|(_, known)| same(&known)) {
+            Some((first, _)) => check.problem(
                 &place,
-                format!("the same window of {} is limited in entry {} already", limit.unit, first + 1),
+                format!(
+                    "the same window of {} is limited in {} already",
+                    limit.unit,
+                    show_step(path, *first)
+                ),
             ),
-            None => limits.push(limit),
+            None => limits.push((index, limit)),
         }
     }
-    limits
+    limits.into_iter().map(|(_, limit)| limit).collect()
 }
 
 fn one(check: &mut Check<'_>, place: &[&str], spec: &LimitSpec) -> Option<Limit> {
@@ -39,21 +44,23 @@ fn one(check: &mut Check<'_>, place: &[&str], spec: &LimitSpec) -> Option<Limit>
         ("concurrent", spec.concurrent),
     ];
     let mut given = units.iter().filter_map(|(unit, amount)| amount.map(|amount| (*unit, amount)));
-    let (Some((unit, amount)), None) = (given.next(), given.next()) else {
-        let forms = "requests, input_tokens, output_tokens, tokens, concurrent";
-        check.missing(
-            place,
-            format!("needs exactly one of {forms}, such as {{ requests = 60, per = \"minute\" }}"),
-        );
-        return None;
+    let counted = match (given.next(), given.next()) {
+        (Some(counted), None) => Some(counted),
+        _ => {
+            let forms = "requests, input_tokens, output_tokens, tokens, concurrent";
+            let text = format!("needs exactly one of {forms}, such as {{ requests = 60, per = \"minute\" }}");
+            check.missing(place, text);
+            None
+        }
     };
+    // What else is wrong with it is told at the same time.
     let at = |key: &'static str| [place, &[key]].concat();
     let mut valid = true;
     let mut fault = |check: &mut Check<'_>, key: &'static str, message: String| {
         check.problem(&at(key), message);
         valid = false;
     };
-    if unit == "concurrent" {
+    if counted.is_some_and(|(unit, _)| unit == "concurrent") {
         let superfluous = [
             ("per", spec.per.is_some()),
             ("window", spec.window.is_some()),
@@ -62,7 +69,7 @@ fn one(check: &mut Check<'_>, place: &[&str], spec: &LimitSpec) -> Option<Limit>
         for (key, _) in superfluous.iter().filter(|(_, present)| *present) {
             fault(check, key, "has no meaning for concurrent; leave it out".to_owned());
         }
-    } else {
+    } else if counted.is_some() || spec.per.is_some() {
         window(check, spec, &at("per"), &mut fault);
     }
     if let Some(pattern) = &spec.models
@@ -70,7 +77,7 @@ fn one(check: &mut Check<'_>, place: &[&str], spec: &LimitSpec) -> Option<Limit>
     {
         fault(check, "models", format!("not a glob: {why}"));
     }
-    valid.then(|| Limit {
+    counted.filter(|_| valid).map(|(unit, amount)| Limit {
         unit: unit.to_owned(),
         amount,
         per: spec.per.clone(),
@@ -133,6 +140,11 @@ fn ceiling(
     if spec.window.is_some() {
         fault(check, "window", "has no meaning for one request; leave it out".to_owned());
     }
+}
+
+/// An entry of the list as the paths of other problems name it: `limits[0]`.
+fn show_step(path: &[&str], index: usize) -> String {
+    show(&[path.last().copied().unwrap_or_default(), &index_step(index)])
 }
 
 /// Whether there is such a time zone. What has not the form of an IANA name is not looked up.
