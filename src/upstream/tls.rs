@@ -5,8 +5,8 @@ use std::io;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
-use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::{self, PemObject};
+use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::{CertificateError, ClientConfig, RootCertStore};
 
 use crate::error::{ErrorKind, ProxyError};
@@ -44,14 +44,110 @@ pub(super) fn config(ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, ProxyE
 /// Why a handshake failed, with the remedy where there is one.
 pub(super) fn explain(error: &io::Error) -> String {
     let cause = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-    let remedy = match cause {
-        Some(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
-            "; if you trust its authority, name it in `ca_file`"
+    match cause {
+        Some(rustls::Error::InvalidCertificate(why)) => certificate(why),
+        Some(rustls::Error::InvalidMessage(_)) => {
+            "what came is no tls; does the provider's `url` rather start with http?".to_owned()
         }
-        Some(rustls::Error::InvalidMessage(_)) => "; does the provider's `url` rather start with http?",
-        _ => "",
-    };
-    format!("{error}{remedy}")
+        Some(rustls::Error::NoCertificatesPresented) => "it showed no certificate".to_owned(),
+        Some(rustls::Error::AlertReceived(alert)) => {
+            format!(
+                "it refuses the connection ({}); does it want a client's certificate?",
+                spaced(&format!("{alert:?}"))
+            )
+        }
+        Some(rustls::Error::PeerIncompatible(_)) => {
+            "it has no protocol version or cipher in common with demuxai, which speaks tls 1.2 and 1.3"
+                .to_owned()
+        }
+        Some(other) => spaced(other),
+        None => error.to_string(),
+    }
+}
+
+/// What is wrong with the upstream's certificate, and what helps.
+fn certificate(why: &CertificateError) -> String {
+    const TRUST: &str = "if you trust it, name a file with its certificate in the provider's `ca_file`";
+    match why {
+        CertificateError::UnknownIssuer => {
+            format!(
+                "its certificate is of an authority that this machine does not know (unknown issuer); {TRUST}"
+            )
+        }
+        CertificateError::BadSignature => format!(
+            "its certificate is not signed by the authority that it names; {TRUST}, if that was renewed since"
+        ),
+        CertificateError::NotValidForNameContext { expected, presented } => {
+            let names: Vec<&str> = presented.iter().take(MOST_NAMES).map(|name| bare(name)).collect();
+            let names = if names.is_empty() { "no name".to_owned() } else { names.join(", ") };
+            let expected = expected.to_str();
+            format!(
+                "its certificate is for another host: for {names}, not for {expected}; write the provider's `url` with a \
+                 name that it is for"
+            )
+        }
+        CertificateError::NotValidForName => {
+            "its certificate is for another host; write the provider's `url` with a name that it is for"
+                .to_owned()
+        }
+        CertificateError::ExpiredContext { not_after, .. } => {
+            format!(
+                "its certificate expired on {}; it needs a new one, or this machine's clock is wrong",
+                day(*not_after)
+            )
+        }
+        CertificateError::Expired => {
+            "its certificate expired; it needs a new one, or this machine's clock is wrong".to_owned()
+        }
+        CertificateError::NotValidYetContext { not_before, .. } => {
+            format!(
+                "its certificate is valid only from {} on; is this machine's clock right?",
+                day(*not_before)
+            )
+        }
+        CertificateError::NotValidYet => {
+            "its certificate is not valid yet; is this machine's clock right?".to_owned()
+        }
+        CertificateError::Revoked => "its certificate was revoked by its authority".to_owned(),
+        CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
+            "its certificate is not one for servers".to_owned()
+        }
+        CertificateError::BadEncoding => "its certificate cannot be read".to_owned(),
+        CertificateError::Other(other) if other.to_string().contains("CaUsedAsEndEntity") => format!(
+            "its certificate is an authority's own, as self-signed ones often are, which no server may show; make it one \
+             for servers (CA:FALSE), and {TRUST}"
+        ),
+        other => format!("its certificate cannot be trusted: {}", spaced(other)),
+    }
+}
+
+/// Most names of a certificate that are told.
+const MOST_NAMES: usize = 5;
+
+/// The name in `DnsName("a.example")`, as certificates' names are presented.
+fn bare(name: &str) -> &str {
+    name.split_once('(').map_or(name, |(_, inner)| inner.trim_end_matches(')')).trim_matches('"')
+}
+
+/// The day of a moment, as people write it.
+fn day(moment: UnixTime) -> String {
+    let second = i64::try_from(moment.as_secs()).ok();
+    let stamp = second.and_then(|second| jiff::Timestamp::from_second(second).ok());
+    stamp.map_or_else(|| "an unknown day".to_owned(), |stamp| stamp.strftime("%Y-%m-%d").to_string())
+}
+
+/// `HandshakeFailure` as `handshake failure`: what is left has no other words than its name.
+fn spaced(name: &(impl std::fmt::Display + ?Sized)) -> String {
+    let mut words = String::new();
+    let mut lower = false;
+    for c in name.to_string().chars() {
+        if c.is_ascii_uppercase() && lower {
+            words.push(' ');
+        }
+        lower = c.is_ascii_lowercase();
+        words.push(c.to_ascii_lowercase());
+    }
+    words
 }
 
 fn platform_roots() -> &'static RootCertStore {

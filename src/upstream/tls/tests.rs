@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http::Method;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls::ServerConfig;
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use tempfile::NamedTempFile;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -39,15 +39,24 @@ fn pem_file(text: &str) -> NamedTempFile {
 }
 
 fn acceptor(authority: &Authority, names: &[&str]) -> TlsAcceptor {
-    let key = KeyPair::generate().unwrap();
     let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-    let certificate = CertificateParams::new(names).unwrap().signed_by(&key, authority).unwrap();
+    acceptor_with(authority, CertificateParams::new(names).unwrap())
+}
+
+/// A server that shows a certificate of this authority.
+fn acceptor_with(authority: &Authority, params: CertificateParams) -> TlsAcceptor {
+    let key = KeyPair::generate().unwrap();
+    let certificate = params.signed_by(&key, authority).unwrap();
+    showing(certificate.der().clone(), &key)
+}
+
+fn showing(certificate: CertificateDer<'static>, key: &KeyPair) -> TlsAcceptor {
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
     let mut config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_no_client_auth()
-        .with_single_cert(vec![certificate.der().clone()], key)
+        .with_single_cert(vec![certificate], key)
         .unwrap();
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     TlsAcceptor::from(Arc::new(config))
@@ -131,10 +140,67 @@ async fn an_unknown_authority_is_refused_with_the_remedy() {
     let error = get(&Client::new(&options(url, Some(other.path().to_owned()))).unwrap()).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Connect);
     assert!(error.message.starts_with(&format!("tls handshake with localhost:{port} failed: ")), "{error}");
-    assert!(
-        error.message.ends_with("UnknownIssuer; if you trust its authority, name it in `ca_file`"),
-        "{error}"
+    let told = "failed: its certificate is of an authority that this machine does not know (unknown issuer); if you trust \
+                it, name a file with its certificate in the provider's `ca_file`";
+    assert!(error.message.ends_with(told), "{error}");
+}
+
+/// What is said of a server that shows a certificate of these, whose authority is trusted.
+async fn complaint(params: CertificateParams) -> String {
+    let authority = authority("ours");
+    let (port, _seen) = serve(acceptor_with(&authority, params), None).await;
+    complaint_at(port, &authority.pem()).await
+}
+
+async fn complaint_at(port: u16, trusted: &str) -> String {
+    let ca = pem_file(trusted);
+    let url = format!("https://localhost:{port}");
+    let error = get(&Client::new(&options(url, Some(ca.path().to_owned()))).unwrap()).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Connect);
+    let (_, said) = error.message.split_once("failed: ").unwrap();
+    said.to_owned()
+}
+
+fn for_localhost() -> CertificateParams {
+    CertificateParams::new(vec!["localhost".to_owned()]).unwrap()
+}
+
+#[actix_rt::test]
+async fn a_certificate_out_of_its_time_is_told_with_the_day() {
+    let mut expired = for_localhost();
+    expired.not_after = rcgen::date_time_ymd(2024, 3, 1);
+    let said = complaint(expired).await;
+    assert_eq!(
+        said,
+        "its certificate expired on 2024-03-01; it needs a new one, or this machine's clock is wrong"
     );
+    let mut early = for_localhost();
+    early.not_before = rcgen::date_time_ymd(3000, 1, 2);
+    let said = complaint(early).await;
+    assert_eq!(said, "its certificate is valid only from 3000-01-02 on; is this machine's clock right?");
+}
+
+#[actix_rt::test]
+async fn a_self_signed_certificate_of_an_authority_is_told_in_words() {
+    let key = KeyPair::generate().unwrap();
+    let mut params = for_localhost();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let certificate = params.self_signed(&key).unwrap();
+    let (port, _seen) = serve(showing(certificate.der().clone(), &key), None).await;
+    let said = complaint_at(port, &certificate.pem()).await;
+    assert!(said.contains("which no server may show") && said.contains("`ca_file`"), "{said}");
+}
+
+#[actix_rt::test]
+async fn nothing_of_what_is_said_is_in_debug_words() {
+    let mut clients = for_localhost();
+    clients.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
+    assert_eq!(complaint(clients).await, "its certificate is not one for servers");
+    let (port, _seen) = serve(acceptor(&authority("ours"), &["localhost"]), None).await;
+    // Another authority of the same name.
+    let said = complaint_at(port, &authority("ours").pem()).await;
+    assert!(said.starts_with("its certificate is not signed by the authority that it names; "), "{said}");
+    assert_eq!(super::spaced("HandshakeFailure"), "handshake failure");
 }
 
 #[actix_rt::test]
@@ -145,7 +211,9 @@ async fn a_certificate_for_another_name_is_refused() {
     let url = format!("https://localhost:{port}");
     let error = get(&Client::new(&options(url, Some(ca.path().to_owned()))).unwrap()).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Connect);
-    assert!(error.message.contains("not valid for name"), "{error}");
+    let told = "failed: its certificate is for another host: for other.example, not for localhost; write the provider's \
+                `url` with a name that it is for";
+    assert!(error.message.ends_with(told), "{error}");
 }
 
 #[actix_rt::test]
