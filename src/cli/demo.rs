@@ -21,7 +21,8 @@ pub fn run(args: &DemoArgs) -> Exit {
             return Exit::Failure;
         }
     };
-    let text = configuration(&demo);
+    // It is gone with the demo, and looks for no place.
+    let text = format!("{}[state]\npath = \"none\"\n", configuration(&demo));
     let sources = Sources {
         texts: vec![("demo".to_owned(), text)],
         overrides: vec![listening(args.listen)],

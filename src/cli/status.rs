@@ -33,7 +33,7 @@ pub fn run(args: &StatusArgs) -> Exit {
         loop {
             let text = match ask(&url, Method::GET, "/demuxai/status", None).await {
                 Ok(status) if args.json => status.to_string(),
-                Ok(status) => table(&status, SystemTime::now()),
+                Ok(status) => told(&status, SystemTime::now()),
                 Err(problem) => match lost(&problem, watches) {
                     Some(text) => text,
                     None => {
@@ -145,7 +145,31 @@ async fn ask(url: &str, method: Method, path: &str, key: Option<&str>) -> Result
     Err(format!("{url} refuses ({status}): {message}"))
 }
 
-/// The status for people: a line for each provider, and one for each of its limits.
+/// The status for people: the table, what there is to say of providers, and where the state is.
+fn told(status: &Value, now: SystemTime) -> String {
+    let mut lines = vec![table(status, now)];
+    for provider in status.get("providers").and_then(Value::as_array).into_iter().flatten() {
+        let text = |key: &str| provider.get(key).and_then(Value::as_str);
+        if let (Some(id), Some(remark)) = (text("id"), text("remark")) {
+            let named = remark.starts_with(&format!("`{id}`"));
+            lines.push(if named { remark.to_owned() } else { format!("`{id}`: {remark}") });
+        }
+    }
+    lines.push(state(status.get("state").unwrap_or(&Value::Null)));
+    lines.join("\n")
+}
+
+/// Where the counts are kept.
+fn state(state: &Value) -> String {
+    let text = |key: &str| state.get(key).and_then(Value::as_str);
+    match (text("kept"), text("file"), text("error")) {
+        (Some("disk"), Some(file), _) => format!("state: kept in {file}"),
+        (_, _, Some(why)) => format!("state: in memory only, lost at the end: {why}"),
+        _ => "state: in memory only, lost at the end, as configured".to_owned(),
+    }
+}
+
+/// A line for each provider, and one for each of its limits.
 fn table(status: &Value, now: SystemTime) -> String {
     let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis();
     let now = i64::try_from(now).unwrap_or(i64::MAX);
@@ -259,6 +283,33 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part}: {text}");
         }
+    }
+
+    #[test]
+    fn why_a_provider_cannot_be_used_and_where_the_state_is_are_told() {
+        let said = |state: Value| {
+            let status = json!({"state": state, "providers": [
+                {"id": "box", "health": "unreachable", "limits": [], "put_off": [],
+                 "remark": "cannot connect to 127.0.0.1:1: connection refused; is it running?"},
+                {"id": "m", "health": "refused", "limits": [], "put_off": [], "remark": "`m` refused the key (401)"},
+                {"id": "up", "health": "up", "limits": [], "put_off": [], "remark": null},
+            ]});
+            told(&status, SystemTime::UNIX_EPOCH)
+        };
+        let text = said(json!({"kept": "memory", "file": null, "error": null}));
+        let lines: Vec<&str> = text.lines().rev().take(3).collect();
+        assert_eq!(
+            lines,
+            [
+                "state: in memory only, lost at the end, as configured",
+                "`m` refused the key (401)",
+                "`box`: cannot connect to 127.0.0.1:1: connection refused; is it running?",
+            ]
+        );
+        let text = said(json!({"kept": "memory", "file": "/x/state.db", "error": "no space; free some"}));
+        assert!(text.ends_with("state: in memory only, lost at the end: no space; free some"), "{text}");
+        let text = said(json!({"kept": "disk", "file": "/x/state.db", "error": null}));
+        assert!(text.ends_with("state: kept in /x/state.db"), "{text}");
     }
 
     #[test]

@@ -33,7 +33,12 @@ pub const HOMELESS: &str =
 
 /// What keeps the state; cheap to clone.
 #[derive(Clone)]
-pub struct State(Option<Arc<Keeper>>);
+pub struct State {
+    /// `None`: nothing is kept.
+    keeper: Option<Arc<Keeper>>,
+    /// Nothing is kept because there is no place for it.
+    homeless: bool,
+}
 
 /// A ledger row as its provider has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,7 +65,7 @@ pub trait Source: Send + Sync {
 /// How things stand, for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Status {
-    /// The file; `None`: in memory only, as configured.
+    /// The file; `None`: in memory only, as configured or for want of a place.
     pub file: Option<PathBuf>,
     /// Why it is in memory only nonetheless.
     pub trouble: Option<String>,
@@ -91,19 +96,19 @@ impl State {
                 if config.homeless {
                     StateHomeless { why: HOMELESS }.emit();
                 }
-                (State::nowhere(), Saved::default())
+                (State { keeper: None, homeless: config.homeless }, Saved::default())
             }
         }
     }
 
     /// Keeps nothing.
     pub fn nowhere() -> State {
-        State(None)
+        State { keeper: None, homeless: false }
     }
 
     /// Whether anything is kept, on disk or while that is in trouble.
     pub fn is_kept(&self) -> bool {
-        self.0.is_some()
+        self.keeper.is_some()
     }
 
     fn on(shelf: Arc<dyn Shelf>, file: PathBuf, pace: Pace, metrics: &Metrics) -> (State, Saved) {
@@ -113,33 +118,33 @@ impl State {
         journal.loaded(&saved);
         let keeper = Arc::new(Keeper::new(file, pace, shelf, journal, opened, metrics.state_meters()));
         actix_rt::spawn(Arc::clone(&keeper).run());
-        (State(Some(keeper)), saved)
+        (State { keeper: Some(keeper), homeless: false }, saved)
     }
 
     /// Keeps the latest text of these rows.
     pub fn save(&self, provider: &str, rows: Vec<Row>) {
-        if let Some(keeper) = &self.0 {
+        if let Some(keeper) = &self.keeper {
             keeper.keep(&Arc::from(provider), rows, Vec::new());
         }
     }
 
     /// Asks this source for its rows from now on, as long as it lives. What it still has when it ends, it saves itself.
     pub fn watch(&self, provider: &Arc<str>, source: Weak<dyn Source>) {
-        if let Some(keeper) = &self.0 {
+        if let Some(keeper) = &self.keeper {
             keeper.watch(Arc::clone(provider), source);
         }
     }
 
     /// A source has changed rows. For every request: it costs no more than a look at a flag.
     pub fn changed(&self) {
-        if let Some(keeper) = &self.0 {
+        if let Some(keeper) = &self.keeper {
             keeper.touched();
         }
     }
 
     /// Deletes these rows.
     pub fn forget(&self, provider: &str, keys: &[String]) {
-        let Some(keeper) = &self.0 else { return };
+        let Some(keeper) = &self.keeper else { return };
         let provider = Arc::<str>::from(provider);
         keeper.change(|journal| {
             for key in keys {
@@ -156,7 +161,7 @@ impl State {
 
     /// Adds to the history what was used.
     pub fn count_all(&self, used: Vec<(UsageId, Spent)>) {
-        let Some(keeper) = &self.0 else { return };
+        let Some(keeper) = &self.keeper else { return };
         keeper.change(|journal| used.into_iter().for_each(|(id, spent)| journal.count(id, spent)));
     }
 
@@ -166,27 +171,27 @@ impl State {
     /// # Errors
     /// Why it cannot be looked up, in words.
     pub async fn history(&self, asked: Asked) -> Result<Vec<UsageRow>, String> {
-        let Some(keeper) = &self.0 else { return Ok(Vec::new()) };
+        let Some(keeper) = &self.keeper else { return Ok(Vec::new()) };
         keeper.look_up(asked).await
     }
 
     /// Writes all that waits, within bounds, and closes the store. What is handed over afterwards is lost.
     pub async fn drain(&self, within: Duration) {
-        if let Some(keeper) = &self.0 {
+        if let Some(keeper) = &self.keeper {
             keeper.drain(within).await;
         }
     }
 
     /// Replaces an actor that is dead or gives no sign of life. While there is nothing to do it costs nothing.
     pub async fn guard(&self) {
-        if let Some(keeper) = &self.0 {
+        if let Some(keeper) = &self.keeper {
             keeper.guard().await;
         }
     }
 
     /// Whether the actor answers, or is known not to.
     pub async fn ping(&self) -> bool {
-        match &self.0 {
+        match &self.keeper {
             Some(keeper) => keeper.ping().await,
             None => true,
         }
@@ -194,8 +199,9 @@ impl State {
 
     /// How things stand.
     pub fn status(&self) -> Status {
-        let Some(keeper) = &self.0 else {
-            return Status { file: None, trouble: None, since: None, waiting: 0, lost: 0 };
+        let Some(keeper) = &self.keeper else {
+            let trouble = self.homeless.then(|| HOMELESS.to_owned());
+            return Status { file: None, trouble, since: None, waiting: 0, lost: 0 };
         };
         let (waiting, lost) = keeper.journal();
         let condition = keeper.condition();

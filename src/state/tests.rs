@@ -131,7 +131,7 @@ async fn the_guard_replaces_an_actor_that_is_stuck_and_the_watchdog_goes_on() {
         state.guard().await;
         state.save("p", vec![row("b", "1")]);
     }
-    eventually("it is known not to answer", || state.0.as_ref().unwrap().crew.current().is_none()).await;
+    eventually("it is known not to answer", || state.keeper.as_ref().unwrap().crew.current().is_none()).await;
     assert!(state.ping().await, "a disk that hangs is no reason to end the daemon");
     faulty.let_go();
     eventually("all is written", || state.status().waiting == 0).await;

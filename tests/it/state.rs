@@ -187,8 +187,11 @@ fn without_a_configuration_the_state_is_in_the_platform_s_directory_and_check_sa
 #[test]
 fn the_demo_leaves_nothing_behind() {
     let home = Home::new();
-    let program = home.start(&["demo", "--listen", "127.0.0.1:0"]);
+    let mut command = home.command(&["demo", "--listen", "127.0.0.1:0"]);
+    command.env_remove("HOME");
+    let program = Program::spawn(command);
     let state = state_of(&program);
+    assert!(!program.stderr().contains("WARN"), "{}", program.stderr());
     assert_eq!((&state["kept"], &state["file"]), (&"memory".into(), &Value::Null), "{state}");
     assert_eq!(metric(&program, "demuxai_state_up"), None);
     program.signal("TERM");
