@@ -13,9 +13,10 @@ use super::headers;
 use super::registry::Kind;
 use super::scrub::Scrub;
 use crate::config::settings::{self, ProviderConfig};
+use crate::dialect::upstream_message;
 use crate::error::{ErrorKind, ProxyError};
 use crate::metrics::{Metrics, Switch};
-use crate::quota::{Limit, Source, Statement};
+use crate::quota::{Limit, Period, Refusal, RefusalClass, Source, Statement};
 use crate::upstream::{Client, ClientOptions, Respondent};
 use crate::upstream::{classify, inside, statements};
 
@@ -78,7 +79,7 @@ impl About {
     /// What a refusal of this provider means, in words that name the provider and the setting to change.
     pub fn refusal(&self, status: u16, headers: &HeaderMap, body: &Bytes, now: SystemTime) -> ProxyError {
         let who = self.respondent();
-        let error = classify(status, headers, body, who, now).at(&self.id);
+        let error = self.till_day_ends(classify(status, headers, body, who, now).at(&self.id), now);
         let id = &*self.id;
         let retired = self.facts.retired.as_ref().filter(|retired| retired.announced_by(status, body));
         let (kind, message) = match (retired, error.kind) {
@@ -101,13 +102,33 @@ impl About {
             }
             (None, _) => return error,
         };
+        let words = || own_words(&self.scrub.body(body));
+        let message = match Some(kind)
+            .filter(|kind| *kind == ErrorKind::UpstreamAuthentication)
+            .and_then(|_| words())
+        {
+            Some(words) => format!("{message}; it says: {words}"),
+            None => message,
+        };
         let named = ProxyError::new(kind, message).at(id);
         ProxyError { upstream: error.upstream, retry_after: error.retry_after, ..named }
     }
 
     /// What an error inside a successful answer means; any other stays as it is.
     pub fn inside(&self, error: ProxyError, now: SystemTime) -> ProxyError {
-        inside(error, self.respondent(), now)
+        self.till_day_ends(inside(error, self.respondent(), now), now)
+    }
+
+    /// The same error with when a used-up day is over, where the upstream did not say and it is known of its kind.
+    fn till_day_ends(&self, mut error: ProxyError, now: SystemTime) -> ProxyError {
+        let of_day = |refusal: &&mut Box<Refusal>| {
+            refusal.class == RefusalClass::Window(Some(Period::DAY)) && refusal.retry_after.is_none()
+        };
+        if let Some(refusal) = error.refusal.as_mut().filter(of_day) {
+            refusal.retry_after = self.facts.until_day_ends(now);
+            error.retry_after = error.retry_after.or(refusal.retry_after);
+        }
+        error
     }
 
     fn respondent(&self) -> Respondent {
@@ -127,6 +148,21 @@ impl About {
         });
         if states_limits { statements(headers, self.facts.rate_headers, now) } else { Vec::new() }
     }
+}
+
+/// What an upstream says where its answer cannot pass as it is: on one line, bounded, and without what looks like a part of
+/// a key (`sk-ab***yz`).
+fn own_words(body: &[u8]) -> Option<String> {
+    const MOST: usize = 300;
+    let said = upstream_message(body)?;
+    let is_masked = |word: &str| word.contains("**") || word.trim_end_matches('.').contains("...");
+    let words = said.split_whitespace().map(|word| if is_masked(word) { "(secret)" } else { word });
+    let mut line = words.collect::<Vec<_>>().join(" ");
+    if let Some((end, _)) = line.char_indices().nth(MOST) {
+        line.truncate(end);
+        line.push('…');
+    }
+    (!line.is_empty()).then_some(line)
 }
 
 /// The user's limits, else the catalogue's guesses; a local server has none of those. `max_in_flight` is a limit like

@@ -214,6 +214,9 @@ impl ProviderActor {
                     for told in usage::read(&body, SystemTime::now()) {
                         vitals.capacity.stated(&[told.statement], Source::Probe, told.model);
                     }
+                    if let Some(is_left) = usage::has_credit(&body) {
+                        vitals.capacity.credit(is_left, about.facts.free_models().as_ref());
+                    }
                 }
                 Ok(Err(error)) => debug!(provider = &*about.id, error = error.message, "usage is not told"),
                 Err(_) => debug!(provider = &*about.id, "usage is not told in time"),
@@ -253,6 +256,7 @@ impl ProviderActor {
                 let first = self.vitals.models.load().fetched().is_none();
                 // Before it counts as up, so that nobody finds it up and its models missing.
                 self.publish(Some(models), now);
+                self.vitals.capacity.listed();
                 if self.vitals.set_health(Health::Up, None) || first {
                     info!(provider = &*self.about.id, models = count, "provider is up");
                 }
@@ -326,7 +330,12 @@ impl ProviderActor {
                 Some(false) => Health::Unreachable,
                 // Whoever answers can be reached; whether he answers requests, they find out.
                 Some(true) if self.vitals.health() != Health::Refused => return self.note_no_list(error),
-                _ => return debug!(provider = id, error = error.message, "model list failed"),
+                _ => {
+                    if self.vitals.health() == Health::Unknown {
+                        self.vitals.set_health(Health::Unknown, Some(error.message.clone()));
+                    }
+                    return debug!(provider = id, error = error.message, "model list failed");
+                }
             },
         };
         if self.vitals.set_health(health, Some(error.message.clone())) {

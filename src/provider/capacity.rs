@@ -19,7 +19,7 @@ use crate::backend::waiter::Waiter;
 use crate::dialect::{Request, Task};
 use crate::error::ProxyError;
 use crate::quota::{
-    BlockView, Breaker, BreakerView, Cause, Change, Charge, Denial, Estimator, Gate, Ledger, Limit,
+    BlockView, Breaker, BreakerView, Cause, Change, Charge, Denial, Estimator, Gate, Glob, Ledger, Limit,
     LimitView, Mode, Moment, Need, Source, Statement,
 };
 use crate::state::{Row, Source as RowSource, Spent, State, UsageId, hour_of};
@@ -284,6 +284,19 @@ impl Capacity {
             let change = inner.ledger.state(statement, source, model, charge, now);
             self.tell(change, model);
         }
+    }
+
+    /// The upstream listed its models anew: what it would not serve before, it may serve now.
+    pub fn listed(&self) {
+        self.lock().ledger.listed(moment());
+        self.state.changed();
+    }
+
+    /// Whether any credits of the account are left, as the upstream tells; models that match `free` cost none.
+    pub fn credit(&self, is_left: bool, free: Option<&Glob>) {
+        let change = self.lock().ledger.credit(is_left, free, moment());
+        self.tell(change, "");
+        self.state.changed();
     }
 
     /// The upstream completed an answer.

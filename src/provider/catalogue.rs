@@ -7,7 +7,10 @@ mod policy;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime};
 
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, ToSpan};
 use serde::Deserialize;
 
 pub use limits::{Certainty, LimitGuess};
@@ -19,6 +22,7 @@ use super::prefix::PrefixFacts;
 use super::{Adapter, Model, Route};
 use crate::base_url::BaseUrl;
 use crate::dialect::{Shape, Task};
+use crate::quota::Glob;
 use crate::upstream::RateForm;
 
 const BUILTIN: &str = include_str!("../../config/providers.toml");
@@ -63,6 +67,10 @@ pub struct KindFacts {
     pub params: ParamPolicy,
     /// Models that are served, listed or not; they stand in for a list that cannot be had.
     pub models: Vec<ModelFacts>,
+    /// A glob on the ids of models that cost no credits.
+    pub free_models: Option<String>,
+    /// Where the day ends at whose end it gives a used-up day's allowance anew: a time zone.
+    pub day_ends: Option<String>,
     /// First guesses at the free tier's limits.
     pub limits: Vec<LimitGuess>,
     /// Set when the owner shut the upstream down.
@@ -212,6 +220,19 @@ impl KindFacts {
         self.paths.usage.as_deref().filter(|path| !path.is_empty())
     }
 
+    /// The models that cost no credits.
+    pub fn free_models(&self) -> Option<Glob> {
+        Glob::parse(self.free_models.as_deref()?).ok()
+    }
+
+    /// How long a day's allowance that is used up stays so; `None` where that is not known.
+    pub fn until_day_ends(&self, now: SystemTime) -> Option<Duration> {
+        let zone = TimeZone::get(self.day_ends.as_deref()?).ok()?;
+        let here = Timestamp::try_from(now).ok()?.to_zoned_datetime(zone);
+        let ends = here.start_of_day().ok()?.checked_add(1.day()).ok()?;
+        SystemTime::try_from(ends.timestamp()).ok()?.duration_since(now).ok()
+    }
+
     /// The static models in the shape of a list.
     pub fn static_models(&self) -> Vec<Model> {
         self.models.iter().map(ModelFacts::model).collect()
@@ -233,6 +254,12 @@ impl KindFacts {
         }
         if let Some(model) = self.models.iter().find(|model| usable_id(&model.id).is_none()) {
             return Err(format!("`{}` cannot be a model id", model.id.escape_debug()));
+        }
+        if let Some(Err(error)) = self.free_models.as_deref().map(Glob::parse) {
+            return Err(format!("`free_models`: {error}"));
+        }
+        if let Some(zone) = self.day_ends.as_deref().filter(|zone| TimeZone::get(zone).is_err()) {
+            return Err(format!("`day_ends`: no time zone `{zone}`"));
         }
         let words = self.models.iter().flat_map(|model| &model.capabilities);
         if let Some(word) = words.into_iter().find(|word| !CAPABILITY_WORDS.contains(&word.as_str())) {

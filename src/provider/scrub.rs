@@ -52,6 +52,11 @@ impl Scrub {
         error
     }
 
+    /// The same body without secrets.
+    pub fn body(&self, body: &Bytes) -> Bytes {
+        self.clean(body).map_or_else(|| body.clone(), Bytes::from)
+    }
+
     /// Leaves out the headers that hold a secret.
     pub fn headers(&self, headers: &mut Vec<(HeaderName, HeaderValue)>) {
         headers

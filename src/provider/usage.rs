@@ -35,8 +35,18 @@ pub fn read(body: &[u8], now: SystemTime) -> Vec<Usage> {
     of_openrouter.into_iter().chain(of_ollama.flatten()).collect()
 }
 
+/// Whether any credits are left, where the answer tells (OpenRouter: `data.limit_remaining`, in dollars; `null`: the key
+/// has no bound). Money is not counted here.
+pub fn has_credit(body: &[u8]) -> Option<bool> {
+    let value = serde_json::from_slice::<Value>(body).ok()?;
+    match value.get("data")?.get("limit_remaining")? {
+        Value::Null => Some(true),
+        left => left.as_f64().map(|left| left > 0.0),
+    }
+}
+
 /// OpenRouter's `GET /v1/key` (openrouter.ai/docs, 2026-10-17): `data.free_model_daily_requests {used, limit, remaining}`,
-/// the day being that of UTC. Credits are in dollars, which nothing here can count; `rate_limit` is a relic (-1).
+/// the day being that of UTC. `rate_limit` is a relic (-1).
 fn free_requests(data: &Value, now: SystemTime) -> Option<Usage> {
     let free = data.get("free_model_daily_requests")?;
     let amount = count(free.get("limit"))?;
@@ -113,6 +123,17 @@ mod tests {
     /// 2026-11-28 06:00:00 UTC.
     fn now() -> SystemTime {
         SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_845_600)
+    }
+
+    #[test]
+    fn credits_are_left_or_not_and_nothing_is_made_of_what_does_not_tell() {
+        let told = |left: &str| has_credit(format!(r#"{{"data":{{"limit_remaining":{left}}}}}"#).as_bytes());
+        assert_eq!([told("1.5"), told("null")], [Some(true); 2]);
+        assert_eq!([told("0"), told("-0.25")], [Some(false); 2]);
+        assert_eq!(
+            [told("\"some\""), has_credit(b"{\"data\":{}}"), has_credit(b"{}"), has_credit(b"x")],
+            [None; 4]
+        );
     }
 
     /// Model, unit, amount, what is left, and in how many seconds it is whole again.

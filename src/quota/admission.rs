@@ -154,6 +154,35 @@ impl Need<'_> {
         self.most_output.filter(|_| answers).map(|most| Need { output_tokens: most, ..*self }.of(unit))
     }
 
+    /// How it exceeds the whole of a limit of this name, and what helps: in words that follow the name.
+    pub(super) fn exceeding(&self, name: &str, unit: Unit, amount: u64, own: bool) -> String {
+        let (prompt, answer) = (self.input_tokens, self.output_tokens);
+        let of_prompt = match unit {
+            Unit::InputTokens | Unit::Tokens => prompt,
+            Unit::OutputTokens => 0,
+            Unit::Requests | Unit::Concurrent | Unit::Percent => return name.to_owned(),
+        };
+        let estimated = match unit {
+            Unit::Tokens if prompt < amount => {
+                format!(
+                    "it is estimated to take {}, {prompt} for its prompt and {answer} for the answer",
+                    self.of(unit)
+                )
+            }
+            Unit::OutputTokens => format!("its answer is estimated at {answer}"),
+            _ => format!("its prompt is estimated at {prompt}"),
+        };
+        let room = amount.saturating_sub(of_prompt);
+        let remedy = match (unit, self.most_output) {
+            (Unit::InputTokens, _) => "shorten it".to_owned(),
+            _ if room == 0 => "shorten it".to_owned(),
+            (_, None) => format!("it names no max_tokens: set that to at most {room}"),
+            (_, Some(_)) => format!("lower max_tokens to at most {room}"),
+        };
+        let or = if own { ", or raise the limit" } else { "" };
+        format!("{name}, and {estimated}; {remedy}{or}")
+    }
+
     /// How much of a unit it reserves under a limit that must never be exceeded: the longest answer that it allows,
     /// if there is one. Where that is more than the whole limit it is not admitted.
     pub(super) fn at_most(&self, unit: Unit, amount: u64) -> u64 {

@@ -12,6 +12,7 @@ use super::Moment;
 use super::admission::{Actual, Cause, Charge, Denial, Mode, Need, Part};
 use super::again::AT_ONCE;
 use super::borrow::Room;
+use super::lift::Broke;
 use super::limit::{Limit, Period, Scope, Source, Unit};
 use super::minute::Minute;
 use super::standing::{Block, MOST_MODELS, Out, Rule, State, state_of};
@@ -36,6 +37,8 @@ pub struct Ledger {
     pub(super) minute: HashMap<String, Minute>,
     /// Requests that are out.
     pub(super) out: u64,
+    /// The account's credits are used up.
+    pub(super) broke: Option<Broke>,
     next_rule: u32,
     pub(super) sequence: u64,
     last: i64,
@@ -51,6 +54,7 @@ impl Ledger {
             blocks: BTreeMap::new(),
             minute: HashMap::new(),
             out: 0,
+            broke: None,
             next_rule: 0,
             sequence: 0,
             last: i64::MIN,
@@ -310,6 +314,9 @@ impl Ledger {
         let cannot_wait = matches!(mode, Mode::Last | Mode::Alone);
         // When a lone request may try what was put off without a word, whatever that taught of a minute.
         let mut lone: Option<i64> = None;
+        if mode == Mode::Keep && self.is_broke_for(need.model) {
+            met(Cause::Payment, None, &String::new, Some((0, true)));
+        }
         for scope in ["", need.model] {
             if let Some(block) = self.blocks.get(scope).filter(|block| block.until > now) {
                 if block.is_soft() {
@@ -344,6 +351,7 @@ impl Ledger {
             // No request is held up for ever by what it might be wrong by.
             let n = n.max(n.saturating_add(safety(out + need.spread(limit.unit))).min(amount));
             let name = || limit.named(amount);
+            let beyond = || need.exceeding(&name(), limit.unit, amount, source == Source::Configured);
             if source == Source::Configured
                 && let Some(longest) = need.longest(limit.unit).filter(|longest| *longest > amount)
                 && need.at_least(limit.unit) <= amount
@@ -362,7 +370,7 @@ impl Ledger {
                         let rests = |state: &State| mode != Mode::Alone && state.evidence.rest_until > now;
                         (rule.id, known.is_none_or(|state| state.probe.is_none() && !rests(state)))
                     });
-                    met(Cause::NeverFits, None, &name, probing);
+                    met(Cause::NeverFits, None, &beyond, probing);
                 }
                 continue;
             }
@@ -404,7 +412,7 @@ impl Ledger {
             if limit.unit == Unit::Concurrent {
                 met(Cause::Full, None, &name, probing);
             } else if n > amount && source != Source::Learned {
-                met(Cause::NeverFits, None, &name, probing);
+                met(Cause::NeverFits, None, &beyond, probing);
             } else {
                 let least = if limit.unit == Unit::Percent { 1 } else { n.min(amount) };
                 let frees = known.and_then(|state| state.count.frees_at(limit, amount, least, arrived));

@@ -101,6 +101,21 @@ pub struct Limit {
     pub source: Source,
 }
 
+// === impl Glob ===
+
+impl Glob {
+    /// Reads a glob.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn parse(text: &str) -> Result<Glob, String> {
+        // `{models/,}gemini-*` is meant to match without `models/`, too.
+        let glob = globset::GlobBuilder::new(text).empty_alternates(true).build();
+        let glob = glob.map_err(|error| error.to_string())?;
+        Ok(Glob { text: Arc::from(text), matcher: glob.compile_matcher() })
+    }
+}
+
 // === impl Source ===
 
 impl Source {
@@ -242,10 +257,7 @@ impl Limit {
         let scope = match models {
             None => Scope::Account,
             Some(text) => {
-                // `{models/,}gemini-*` is meant to match without `models/`, too.
-                let glob = globset::GlobBuilder::new(text).empty_alternates(true).build();
-                let glob = glob.map_err(|error| error.to_string())?;
-                let glob = Glob { text: Arc::from(text), matcher: glob.compile_matcher() };
+                let glob = Glob::parse(text)?;
                 if each_model { Scope::Each(glob) } else { Scope::Pool(glob) }
             }
         };

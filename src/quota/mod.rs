@@ -10,6 +10,7 @@ mod estimate;
 mod evidence;
 mod learn;
 mod ledger;
+mod lift;
 pub mod limit;
 mod merge;
 mod minute;
@@ -23,7 +24,7 @@ pub use breaker::{Breaker, BreakerView, Gate};
 pub use estimate::Estimator;
 pub use learn::Change;
 pub use ledger::Ledger;
-pub use limit::{Limit, Period, Scope, Source, Unit, Window};
+pub use limit::{Glob, Limit, Period, Scope, Source, Unit, Window};
 pub use rows::{BlockView, LimitView};
 pub use said::{Refusal, RefusalClass, Statement};
 

@@ -43,7 +43,7 @@ pub enum RefusalClass {
     Overloaded,
     /// The model is gone, or not in this plan: until the next model list.
     ModelGone,
-    /// There is no such model here, or not for this key: for some minutes.
+    /// There is no such model here, or not for this key: for some minutes, or until the next model list.
     NotServed,
 }
 

@@ -54,8 +54,8 @@ const MODEL_GONE: [&str; 6] = [
     "not found, try pulling it", // Ollama
     "invalid model",             // Mistral: Invalid model: x
 ];
-/// The key is good, but not for this model.
-const TIER_GATE: [&str; 7] = [
+/// The key is good, but not for this model, or not for such a request.
+const TIER_GATE: [&str; 12] = [
     "requires a subscription", // Ollama Cloud
     "not allowed to access model",
     "does not have access to model",
@@ -63,6 +63,11 @@ const TIER_GATE: [&str; 7] = [
     "model",
     "moderation",
     "region",
+    "content policy",
+    "content filter",
+    "content_filter",
+    "flagged",
+    "safety",
 ];
 /// A 400 that is about the key (Gemini).
 const BAD_KEY: [&str; 3] = ["api key not valid", "api key expired", "api_key_invalid"];

@@ -189,7 +189,7 @@ fn table() -> Vec<Row> {
             "§3.12 1302 is a concurrency cap";
         "cohere" others::cohere() => Some((MINUTE, Some(Requests), account, None)),
             "§3.7 20 API calls / minute of the trial key";
-        "cloudflare" others::cloudflare() => Some((DAY, None, account, None)),
+        "cloudflare" others::cloudflare() => Some((DAY, None, account, Some(43_200.0))),
             "§3.9 neurons of the day; they cannot be counted here";
         "huggingface" others::huggingface() => Some((Payment, None, account, None)),
             "§3.6 exhaustion is a 402";
@@ -262,4 +262,29 @@ fn what_a_refusal_states_is_not_lost() {
     // The header and the body say the same.
     assert_eq!(stated("openrouter", openrouter::free_models_per_day()), [(Requests, day, Some(50), Some(0))]);
     assert_eq!(stated("cloudflare", others::cloudflare()), []);
+}
+
+#[test]
+fn who_refuses_the_key_is_heard_in_his_own_words_without_any_of_the_key() {
+    let mut of = about("openai");
+    of.config.api_key = Some(Secret::new("sk-0123456789abcdef".to_owned()));
+    of.scrub = Scrub::new(&of.config);
+    let said = |status: u16, body: String| {
+        let error = of.refusal(status, &HeaderMap::new(), &Bytes::from(body), SystemTime::UNIX_EPOCH);
+        assert_eq!(error.kind, ErrorKind::UpstreamAuthentication);
+        error.message
+    };
+    let denied =
+        json!({"error": {"message": "Your project\nis suspended, sk-0123456789abcdef", "code": null}});
+    assert_eq!(
+        said(403, denied.to_string()),
+        "`p` refused the key (403): set `providers.p.api_key` to a valid one; it says: Your project is suspended, (secret)"
+    );
+    let masked = json!({"error": {"message": "Incorrect API key provided: sk-01***ef."}});
+    assert!(said(401, masked.to_string()).ends_with("; it says: Incorrect API key provided: (secret)"));
+    // A secret at the bound is no less one.
+    let long = json!({"message": format!("{} sk-0123456789abcdef {}", "x".repeat(290), "y".repeat(900))});
+    let text = said(401, long.to_string());
+    assert!(!text.contains("sk-") && text.len() < 420, "{text}");
+    assert!(said(401, "{}".to_owned()).ends_with("to a valid one"), "who says nothing is not quoted");
 }

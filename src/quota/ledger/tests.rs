@@ -512,3 +512,35 @@ fn who_cannot_wait_any_longer_does_not_wait_for_what_is_on_its_way() {
         assert!(admitted(&mut ledger, Mode::Last, MINUTE + early).is_some());
     }
 }
+
+#[test]
+fn a_request_that_is_too_large_is_told_the_limit_the_estimate_and_what_helps() {
+    let said = |unit: &str, need: Need<'_>| {
+        let own = limit(unit, 200, Some("request"), "rolling", Source::Configured);
+        Ledger::new(vec![own]).check(&need, Moment(0)).unwrap_err().limit
+    };
+    assert_eq!(
+        said("tokens", need(12, 500)),
+        "200 tokens per request, and it is estimated to take 512, 12 for its prompt and 500 for the answer; it names \
+         no max_tokens: set that to at most 188, or raise the limit"
+    );
+    assert_eq!(
+        said("output_tokens", need(12, 500)),
+        "200 output tokens per request, and its answer is estimated at 500; it names no max_tokens: set that to at \
+         most 200, or raise the limit"
+    );
+    for unit in ["tokens", "input_tokens"] {
+        let text = said(unit, need(300, 1));
+        assert!(
+            text.ends_with("its prompt is estimated at 300; shorten it, or raise the limit"),
+            "{unit}: {text}"
+        );
+    }
+    let bounded = Need { most_output: Some(190), ..need(12, 190) };
+    let text = said("tokens", bounded);
+    assert!(text.contains("with max_tokens = 190 it may take 202; lower max_tokens"), "{text}");
+    // What is a guess the user cannot raise.
+    let guess = limit("tokens", 200, Some("day"), "rolling", Source::Catalogue);
+    let text = Ledger::new(vec![guess]).check(&need(300, 1), Moment(0)).unwrap_err().limit;
+    assert_eq!(text, "200 tokens per day, and its prompt is estimated at 300; shorten it");
+}
