@@ -174,6 +174,8 @@ pub struct ProxyError {
     pub retry_after: Option<Duration>,
     /// The upstream loads the model and will then answer: so long it is worth waiting for.
     pub patience: Option<Duration>,
+    /// A local server takes no connections: it may be starting, so that whoever waits for capacity waits for it, too.
+    pub starting: bool,
     /// The provider it happened at, if it got that far.
     pub provider: Option<String>,
     /// Set when want of capacity is the reason.
@@ -225,6 +227,7 @@ impl ProxyError {
             upstream: None,
             retry_after: None,
             patience: None,
+            starting: false,
             provider: None,
             denial: None,
             refusal: None,

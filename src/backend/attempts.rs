@@ -1,6 +1,7 @@
 //! The one loop of retry and failover: a request goes from member to member of a group until one answers, in rounds,
 //! and waits between rounds where that can help. What counts as failure and where it may go is the error's own word
-//! (`error.rs`) and the group's `fail_on`; which member is next, the strategy's.
+//! (`error.rs`) and the group's `fail_on`; which member is next, the strategy's; what comes after a round, the plan's
+//! (`plan.rs`).
 //!
 //! 1. First round: every member that can serve the request, in the strategy's order; guesses at limits hold, nobody
 //!    waits. A member without capacity, or whose breaker is open, is passed over; nothing is sent to it.
@@ -9,10 +10,11 @@
 //!    moment, or the moment a limit frees (within two seconds, or what `on_exhausted` allows); then another round.
 //! 4. Nothing is worth waiting for: one last round, in which room that is only reserved is tried, too.
 //!
-//! A group inside a group makes one round for each of the outer one and leaves the waiting to it.
+//! A group inside a group makes one round for each of the outer one and leaves the waiting to it; the outer one waits for
+//! it as long as the inner one's `on_exhausted` says, if that is longer than its own.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use futures_util::FutureExt;
 use futures_util::TryFutureExt;
@@ -20,27 +22,14 @@ use futures_util::future::BoxFuture;
 
 use super::emptiness::{refuse_empty, refuse_mute};
 use super::group::{Group, Member};
+use super::plan::{Failed, Next, Plan};
 use super::race;
 use super::resume::Resume;
-use super::strategy::{Availability, MemberView, available_first};
+use super::strategy::{Availability, MemberView};
 use super::trail::Trail;
-use super::waiter::Waiter;
-use super::{Call, Guesses, LOADING_PAUSE, Outlook, Reply, ReplyBody, Round};
+use super::{Call, Outlook, Reply, ReplyBody, Round};
 use crate::error::{ErrorKind, ProxyError, Retry};
 use crate::metrics::events::FailedOver;
-
-/// The same member is sent a request again at most so often, and not before this (doubled each time, with jitter).
-const MOST_RETRIES: u32 = 2;
-const FIRST_BACKOFF: Duration = Duration::from_millis(250);
-/// A member that asks for more patience than this is not retried, but waited for if the group waits.
-const LONGEST_BACKOFF: Duration = Duration::from_secs(2);
-/// Limits are thought to free this much later than they may, as a request takes its time on the way: what misses the end
-/// of a wait by no more is waited for.
-const GRACE: Duration = Duration::from_millis(250);
-/// Rounds are bounded whatever members say; with the shortest wait between them this is far beyond every deadline.
-const MOST_ROUNDS: u32 = 10_000;
-/// No wait between rounds is shorter, so that a member that names moments in the past is not asked in a circle.
-const SHORTEST_WAIT: Duration = Duration::from_millis(20);
 
 /// One request on its way through one group.
 pub(super) struct Walk<'g> {
@@ -48,47 +37,15 @@ pub(super) struct Walk<'g> {
     pub(super) call: Call,
     /// The call as each member gets it.
     calls: Vec<Call>,
-    stands: Vec<Stand>,
+    plan: Plan,
     /// In which order members are asked; the strategy is asked once for each request.
     preference: Option<Vec<usize>>,
     trail: Trail,
-    /// Calls that were sent, by anybody below.
-    attempts: usize,
     began: Instant,
     /// Whom the next attempt comes after, and why.
     left: Option<(usize, &'static str)>,
     /// Who answered in the end.
     answered_by: usize,
-}
-
-/// How a member stands towards this request.
-#[derive(Debug, Clone, Copy, Default)]
-struct Stand {
-    /// It will not be asked again.
-    out: bool,
-    /// How often it was sent the request and failed.
-    failures: u32,
-    /// When it may be asked again, if it said so or a backoff does.
-    at: Option<Instant>,
-    /// A place frees when somebody else is done; so long it is worth waiting.
-    full: Option<Duration>,
-    /// A probe may help.
-    probe: bool,
-    /// Asked again because it failed for a moment, not because it has no capacity.
-    retry: bool,
-    /// It is being asked now.
-    asked: bool,
-    /// It loads the model: asked again until it has, without that counting.
-    loads: bool,
-    /// It answered 500, which the request may have caused.
-    suspect: bool,
-}
-
-/// What the next round waits for.
-struct Pause {
-    until: Instant,
-    /// A freed place ends it.
-    woken: bool,
 }
 
 // === impl Walk ===
@@ -114,8 +71,8 @@ pub(super) async fn go_on(
 ) -> Result<(usize, Reply), ProxyError> {
     let mut walk = Walk::new(group, call);
     for index in broken {
-        if let (Some(stand), Some(member)) = (walk.stands.get_mut(*index), group.members.get(*index)) {
-            stand.out = true;
+        if let Some(member) = group.members.get(*index) {
+            walk.plan.leave_out(*index);
             walk.trail.skipped(&member.label, "broke off".to_owned());
         }
     }
@@ -130,9 +87,11 @@ impl<'g> Walk<'g> {
             calls: group.members.iter().map(|member| member.call(&call, None)).collect(),
             call,
             preference: None,
-            stands: vec![Stand::default(); group.members.len()],
+            plan: Plan::new(
+                group.members.iter().map(|member| group.wait.max(member.backend.waits())),
+                group.attempts,
+            ),
             trail: Trail::default(),
-            attempts: 0,
             began: Instant::now(),
             left: None,
             answered_by: 0,
@@ -152,8 +111,8 @@ impl Walk<'_> {
                     let text =
                         format!("group `{}` did not answer within {limit:?} (its `timeout`)", group.id);
                     let mut error = ProxyError::new(ErrorKind::Timeout, text);
-                    let members = self.stands.iter().zip(&group.members).enumerate();
-                    for (index, (_, member)) in members.filter(|(_, (stand, _))| stand.asked) {
+                    for index in self.plan.asked() {
+                        let Some(member) = group.members.get(index) else { continue };
                         self.trail.failed(&member.label, &error);
                         // The strategy must not begin with it again.
                         group.failed(index, Instant::now());
@@ -173,50 +132,36 @@ impl Walk<'_> {
             let outcome = self.round(&round, &outlooks).await;
             return outcome.unwrap_or_else(|| Err(self.exhausted()));
         }
-        let mut round = Round { guesses: Guesses::Hold, waiter: None };
-        for turn in 0..MOST_ROUNDS {
-            let outcome = if turn == 0 {
-                self.round(&round, &outlooks).await
-            } else {
-                let outlooks = self.group.outlooks(&self.call.model, &self.calls);
-                self.round(&round, &outlooks).await
-            };
-            if let Some(outcome) = outcome {
+        let mut round = Round { guesses: self.plan.guesses(), waiter: None };
+        let mut outlooks = Some(outlooks);
+        loop {
+            let known = outlooks.take().unwrap_or_else(|| self.group.outlooks(&self.call.model, &self.calls));
+            if let Some(outcome) = self.round(&round, &known).await {
                 return outcome;
             }
-            if self.attempts >= self.group.attempts {
-                break;
+            let next = self.plan.next(self.began.elapsed());
+            round.guesses = self.plan.guesses();
+            if self.plan.waits() {
+                round.waiter.get_or_insert_default();
             }
-            let now = Instant::now();
-            if turn == 0
-                && self.stands.iter().any(|stand| !stand.out && (stand.probe || stand.full.is_some()))
-            {
-                round = Round { guesses: Guesses::Probe, waiter: Some(Arc::new(Waiter::default())) };
-                continue;
-            }
-            let Some(pause) = self.pause(now) else {
-                if round.guesses == Guesses::Last || self.stands.iter().all(|stand| stand.out) {
-                    break;
+            match (next, &round.waiter) {
+                (Next::GiveUp, _) => return Err(self.exhausted()),
+                (Next::Round, _) => {}
+                (Next::Wait { until, woken }, waiter) => {
+                    let sleep = tokio::time::sleep_until((self.began + until).into());
+                    match waiter.as_ref().filter(|_| woken) {
+                        Some(waiter) => {
+                            tokio::select! {
+                                biased;
+                                () = waiter.woken() => {}
+                                () = sleep => {}
+                            }
+                        }
+                        None => sleep.await,
+                    }
                 }
-                round.guesses = Guesses::Last;
-                continue;
-            };
-            let waiter = Arc::clone(round.waiter.get_or_insert_default());
-            if round.guesses == Guesses::Hold {
-                round.guesses = Guesses::Probe;
-            }
-            let sleep = tokio::time::sleep_until(pause.until.into());
-            if pause.woken {
-                tokio::select! {
-                    biased;
-                    () = waiter.woken() => {}
-                    () = sleep => {}
-                }
-            } else {
-                sleep.await;
             }
         }
-        Err(self.exhausted())
     }
 
     /// Asks each member once that may be asked now. `None`: nobody answered, but somebody may later.
@@ -231,7 +176,7 @@ impl Walk<'_> {
             return race::race(self, &order, round, racing).await;
         }
         for index in order {
-            if self.attempts >= self.group.attempts {
+            if self.plan.attempts_left() == 0 {
                 return None;
             }
             let sent = Instant::now();
@@ -253,6 +198,7 @@ impl Walk<'_> {
 
     /// The members to ask in this round: by preference, but those that are available first.
     fn order(&mut self, outlooks: &[Result<Outlook, String>]) -> Vec<usize> {
+        let now = self.began.elapsed();
         let views: Vec<MemberView> = self
             .group
             .members
@@ -260,7 +206,7 @@ impl Walk<'_> {
             .zip(outlooks)
             .enumerate()
             .map(|(index, (member, outlook))| {
-                let outlook = outlook.as_ref().ok().filter(|_| self.may_ask(index));
+                let outlook = outlook.as_ref().ok().filter(|_| self.plan.may_ask(index, now));
                 member.view(outlook)
             })
             .collect();
@@ -268,25 +214,15 @@ impl Walk<'_> {
             Some(known) => known.clone(),
             None => self.preference.insert(self.group.preference(&self.call, &views)).clone(),
         };
-        let mut order = available_first(preference, &views);
-        order.retain(|index| self.may_ask(*index));
-        order
-    }
-
-    fn may_ask(&self, index: usize) -> bool {
-        let now = Instant::now();
-        self.stands.get(index).is_some_and(|stand| {
-            // What has no capacity is asked in every round: only its own admission knows.
-            !stand.out && (!stand.retry || stand.at.is_none_or(|at| at <= now))
-        })
+        self.plan.order(preference, &views, now)
     }
 
     /// Leaves out the members that cannot serve the request at all, before anybody is asked, and says why.
     fn skip_those_that_cannot(&mut self) -> Vec<Result<Outlook, String>> {
         let outlooks = self.group.outlooks(&self.call.model, &self.calls);
-        for ((stand, member), outlook) in self.stands.iter_mut().zip(&self.group.members).zip(&outlooks) {
+        for (index, (member, outlook)) in self.group.members.iter().zip(&outlooks).enumerate() {
             if let Err(reason) = outlook {
-                stand.out = true;
+                self.plan.leave_out(index);
                 self.trail.skipped(&member.label, reason.clone());
             }
         }
@@ -309,9 +245,7 @@ impl Walk<'_> {
         }
         let call = Call { round: Some(round.clone()), ..self.calls.get(index)?.clone() };
         let answered = member.backend.forward(call);
-        if let Some(stand) = self.stands.get_mut(index) {
-            stand.asked = true;
-        }
+        self.plan.asks(index);
         Some(if self.call.so_far.is_some() {
             answered.and_then(refuse_mute).boxed()
         } else if self.group.fail_on.names_empty() {
@@ -330,11 +264,10 @@ impl Walk<'_> {
         };
         self.group.succeeded(&self.call, index, first, now);
         self.answered_by = index;
-        for (stand, member) in self.stands.iter().zip(&self.group.members) {
-            if stand.suspect {
-                member.backend.blamed();
-            }
+        for member in self.plan.suspects().into_iter().filter_map(|index| self.group.members.get(index)) {
+            member.backend.blamed();
         }
+        self.leave_others(index);
         let mut hops = self.trail.hops().to_vec();
         hops.append(&mut reply.served.attempts);
         reply.served.attempts = hops;
@@ -343,85 +276,48 @@ impl Walk<'_> {
         reply
     }
 
+    /// Those that are still being asked in a race are cancelled.
+    fn leave_others(&mut self, index: usize) {
+        for other in self.plan.asked().into_iter().filter(|other| *other != index) {
+            if let Some(member) = self.group.members.get(other) {
+                self.trail.cancelled(&member.label);
+            }
+        }
+    }
+
     /// Notes a failure. `Some`: it ends the request here.
     pub(super) fn failed(&mut self, index: usize, error: ProxyError) -> Option<ProxyError> {
-        let now = Instant::now();
-        let (Some(member), Some(stand)) = (self.group.members.get(index), self.stands.get_mut(index)) else {
-            return Some(error);
-        };
-        stand.asked = false;
-        let loads = error.patience.is_some();
-        if !(loads && stand.loads) {
+        let Some(member) = self.group.members.get(index) else { return Some(error) };
+        // What may be starting is waited for where the group waits for capacity.
+        let wait = self.plan.wait_for(index);
+        let patience = error.patience.or((error.starting && !wait.is_zero()).then_some(wait));
+        if patience.is_some() && self.plan.loads(index) {
+            self.trail.noted(&error);
+        } else {
             self.trail.failed(&member.label, &error);
         }
         self.left = Some((index, error.kind.label()));
         let unsent = error.denial.is_some() && error.attempts.iter().all(|hop| is_unsent(hop.label));
+        let suspect = error.refusal.is_none()
+            && error.attempts.is_empty()
+            && error.upstream.as_ref().is_some_and(|answer| answer.status == 500);
+        let how = Failed {
+            denial: error.denial,
+            unsent,
+            retry_after: error.retry_after,
+            here: error.retry == Retry::Here,
+            patience,
+            suspect,
+        };
+        self.plan.failed(index, how, self.began.elapsed(), 0.5 + fastrand::f64() / 2.0);
         if !unsent {
-            if !loads {
-                self.attempts += 1;
-                stand.failures += 1;
-            }
-            self.group.failed(index, now);
+            self.group.failed(index, Instant::now());
             if !self.group.fail_on.covers(&error) {
+                self.leave_others(index);
                 return Some(ProxyError { attempts: self.trail.hops().to_vec(), ..error });
             }
         }
-        let asked = error.retry_after;
-        match error.denial {
-            Some(denial) => {
-                stand.full = denial.full;
-                stand.probe = denial.probe;
-                stand.at = asked.map(|wait| now + wait);
-                stand.retry = false;
-                // What nothing but a changed account could free is not waited for.
-                stand.out = stand.full.is_none() && !stand.probe && stand.at.is_none();
-            }
-            None if loads => {
-                let again = now + LOADING_PAUSE;
-                let out = error.patience.is_none_or(|patience| again > self.began + patience);
-                let failures = stand.failures;
-                *stand = Stand { failures, out, at: Some(again), retry: true, loads, ..Stand::default() };
-            }
-            None => {
-                let backoff = asked.unwrap_or_else(|| backoff(stand.failures));
-                let again = error.retry == Retry::Here && stand.failures <= MOST_RETRIES;
-                let suspect = error.refusal.is_none()
-                    && error.attempts.is_empty()
-                    && error.upstream.as_ref().is_some_and(|answer| answer.status == 500);
-                *stand = Stand { failures: stand.failures, suspect, ..Stand::default() };
-                stand.retry = backoff <= LONGEST_BACKOFF;
-                stand.at = Some(now + backoff);
-                stand.out = !again;
-            }
-        }
         None
-    }
-
-    /// What is worth waiting for after a round in which nobody answered.
-    fn pause(&self, now: Instant) -> Option<Pause> {
-        // What frees in a moment is worth that moment, even where a group does not wait.
-        let patient_until = self.began + self.group.wait.unwrap_or_default().max(LONGEST_BACKOFF) + GRACE;
-        let mut pause: Option<Pause> = None;
-        let mut earlier = |until: Instant, woken: bool| {
-            let known = pause.take();
-            let until = known.as_ref().map_or(until, |known| known.until.min(until));
-            pause = Some(Pause { until, woken: woken || known.is_some_and(|known| known.woken) });
-        };
-        for stand in self.stands.iter().filter(|stand| !stand.out) {
-            if let Some(patience) = stand.full {
-                let until = self.began + patience.max(self.group.wait.unwrap_or_default());
-                if now < until {
-                    earlier(until, true);
-                }
-            }
-            if let Some(at) = stand.at {
-                let worth = stand.retry || at <= patient_until;
-                if worth {
-                    earlier(at.max(now + SHORTEST_WAIT), false);
-                }
-            }
-        }
-        pause
     }
 
     fn exhausted(&self) -> ProxyError {
@@ -430,7 +326,7 @@ impl Walk<'_> {
 
     /// How many more calls may be sent.
     pub(super) fn attempts_left(&self) -> usize {
-        self.group.attempts.saturating_sub(self.attempts)
+        self.plan.attempts_left()
     }
 }
 
@@ -438,13 +334,6 @@ impl Walk<'_> {
 fn is_unsent(label: &str) -> bool {
     let unsent = [ErrorKind::Overloaded, ErrorKind::QuotaExhausted, ErrorKind::BreakerOpen];
     label == "skipped" || unsent.iter().any(|kind| kind.label() == label)
-}
-
-/// How long the same member is left alone after so many failures: doubled each time, and between half and whole, so
-/// that clients that failed together do not come back together.
-fn backoff(failures: u32) -> Duration {
-    let whole = FIRST_BACKOFF.saturating_mul(1 << failures.saturating_sub(1).min(8)).min(LONGEST_BACKOFF);
-    whole.mul_f64(0.5 + fastrand::f64() / 2.0)
 }
 
 // === impl Member ===

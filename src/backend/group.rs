@@ -135,6 +135,11 @@ impl Backend for GroupBackend {
         self.group.metrics.meters("none", "none")
     }
 
+    fn waits(&self) -> Option<Duration> {
+        let below = self.group.members.iter().filter_map(|member| member.backend.waits());
+        self.group.wait.into_iter().chain(below).max()
+    }
+
     fn forward(&self, call: Call) -> BoxFuture<'static, Result<Reply, ProxyError>> {
         let group = Arc::clone(&self.group);
         async move { attempts::walk(&group, call).await }.boxed()

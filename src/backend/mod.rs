@@ -7,6 +7,7 @@ pub mod fail_on;
 pub mod frames;
 pub mod group;
 pub mod lease;
+pub mod plan;
 mod race;
 mod resume;
 pub mod sticky;
@@ -115,6 +116,11 @@ pub trait Backend: Send + Sync {
     /// Answers the call. Resolves at the commit point: a whole answer, or a stream whose first semantic event is there.
     /// Dropping the future cancels the call at the upstream.
     fn forward(&self, call: Call) -> BoxFuture<'static, Result<Reply, ProxyError>>;
+
+    /// How long it is worth waiting for where it has no capacity, as the configuration says.
+    fn waits(&self) -> Option<Duration> {
+        None
+    }
 
     /// It answered 500 to a request that somebody else then served, so that the request was not at fault.
     fn blamed(&self) {}

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::dialect::upstream_message;
 use crate::error::{Attempt, Denial, ErrorKind, Fault, ProxyError};
 
 /// More hops than this are not told one by one.
@@ -20,6 +21,10 @@ pub(super) struct Trail {
     others_fault: bool,
     denial: Option<Denial>,
     soonest: Option<Duration>,
+    /// Somebody loads the model: so long it is worth waiting for.
+    patience: Option<Duration>,
+    /// Somebody may be starting.
+    starting: bool,
 }
 
 // === impl Trail ===
@@ -29,11 +34,19 @@ impl Trail {
     pub(super) fn next_round(&mut self) {
         self.denial = None;
         self.soonest = None;
+        self.patience = None;
+        self.starting = false;
     }
 
     /// A member that cannot serve the request at all.
     pub(super) fn skipped(&mut self, member: &Arc<str>, reason: String) {
         self.hop(Attempt { backend: Arc::clone(member), label: "skipped", reason });
+    }
+
+    /// A member that had not answered when another one did, or nobody would any more.
+    pub(super) fn cancelled(&mut self, member: &Arc<str>) {
+        let reason = "had not answered yet".to_owned();
+        self.hop(Attempt { backend: Arc::clone(member), label: "cancelled", reason });
     }
 
     /// A member that failed or had no capacity.
@@ -42,9 +55,20 @@ impl Trail {
             self.hop(inner.clone());
         }
         if error.attempts.is_empty() {
-            let reason: String = error.message.chars().take(MAX_REASON).collect();
+            let text = match accounts_word(error) {
+                Some(word) if !error.message.contains(&word) => format!("{}: {word}", error.message),
+                _ => error.message.clone(),
+            };
+            let reason: String = text.chars().take(MAX_REASON).collect();
             self.hop(Attempt { backend: Arc::clone(member), label: error.kind.label(), reason });
         }
+        self.noted(error);
+    }
+
+    /// What a failure means for the whole, where it needs no hop of its own.
+    pub(super) fn noted(&mut self, error: &ProxyError) {
+        self.patience = self.patience.max(error.patience);
+        self.starting |= error.starting;
         let refused_for_quota = error.upstream.as_ref().is_some_and(|answer| answer.status == 429);
         if error.kind == ErrorKind::BreakerOpen {
             // It is sick, which is no matter of quota; but when it may be asked again is known.
@@ -83,7 +107,7 @@ impl Trail {
         let only_skips = self.denial.is_none() && !self.others_fault;
         let kind = if only_skips { ErrorKind::Unsupported } else { ErrorKind::Exhausted };
         let mut message = format!("no member of `{group}` could answer");
-        for (index, hop) in self.hops.iter().enumerate() {
+        for (index, (hop, times)) in self.told_once().into_iter().enumerate() {
             let separator = if index == 0 { ": " } else { "; " };
             message.push_str(separator);
             if hop.reason.contains(&format!("`{}`", hop.backend)) {
@@ -91,12 +115,32 @@ impl Trail {
             } else {
                 message.push_str(&format!("`{}`: {}", hop.backend, hop.reason));
             }
+            if times > 1 {
+                message.push_str(&format!(" ({times} times)"));
+            }
         }
         let mut error = ProxyError::new(kind, message);
         error.denial = self.denial;
         error.retry_after = self.soonest;
+        error.patience = self.patience;
+        error.starting = self.starting;
         error.attempts = self.hops.clone();
         error
+    }
+
+    /// Each member once for each way in which it failed, with its last words and how often that was.
+    fn told_once(&self) -> Vec<(&Attempt, usize)> {
+        let mut told: Vec<(&Attempt, usize)> = Vec::new();
+        for hop in &self.hops {
+            let same = |(known, _): &&mut (&Attempt, usize)| {
+                known.backend == hop.backend && known.label == hop.label
+            };
+            match told.iter_mut().find(same) {
+                Some(known) => *known = (hop, known.1 + 1),
+                None => told.push((hop, 1)),
+            }
+        }
+        told
     }
 
     fn hop(&mut self, hop: Attempt) {
@@ -106,9 +150,25 @@ impl Trail {
     }
 }
 
+/// What an upstream said of the account or the model, in its own words. What it says of a request may quote it, and
+/// goes to nobody but whoever asked that one upstream.
+fn accounts_word(error: &ProxyError) -> Option<String> {
+    let answer = error.upstream.as_ref()?;
+    let is_about_account = error.kind == ErrorKind::UpstreamStatus
+        && error.fault != Fault::Client
+        && matches!(answer.status, 402 | 403 | 429);
+    let quotes = ["moderation", "flagged"];
+    let word = upstream_message(&answer.body).filter(|_| is_about_account)?;
+    let low = word.to_ascii_lowercase();
+    (!quotes.iter().any(|quote| low.contains(quote))).then_some(word)
+}
+
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
+    use crate::error::UpstreamAnswer;
 
     fn member(name: &str) -> Arc<str> {
         Arc::from(name)
@@ -193,6 +253,67 @@ mod tests {
         let error = trail.exhausted("free");
         assert_eq!(error.kind, ErrorKind::Unsupported);
         assert_eq!(error.message, "no member of `free` could answer: `a/m`: no tools");
+    }
+
+    #[test]
+    fn a_member_that_was_asked_again_is_told_once_with_how_often() {
+        let mut trail = Trail::default();
+        for _ in 0..3 {
+            trail.failed(&member("a/m"), &ProxyError::new(ErrorKind::Connect, "connection refused"));
+            trail.failed(&member("b/m"), &denied(9));
+        }
+        trail.failed(&member("a/m"), &ProxyError::new(ErrorKind::Timeout, "slow"));
+        let error = trail.exhausted("g");
+        assert_eq!(
+            error.message,
+            "no member of `g` could answer: `a/m`: connection refused (3 times); `b/m`: 20 requests per minute are \
+             used up (3 times); `a/m`: slow"
+        );
+        assert_eq!(error.attempts.len(), 7, "every hop is there");
+    }
+
+    #[test]
+    fn what_an_upstream_says_of_the_account_is_told_and_what_it_says_of_the_request_is_not() {
+        let refused = |status: u16, body: &'static str, fault| {
+            let upstream = UpstreamAnswer {
+                status,
+                body: Bytes::from_static(body.as_bytes()),
+                headers: Vec::new(),
+                retry_after: None,
+            };
+            let error = ProxyError::new(ErrorKind::UpstreamStatus, format!("the upstream answered {status}"));
+            let mut trail = Trail::default();
+            trail.failed(&member("a/m"), &ProxyError { fault, upstream: Some(Box::new(upstream)), ..error });
+            trail.failed(&member("b/m"), &ProxyError::new(ErrorKind::Connect, "refused"));
+            trail.exhausted("g").message
+        };
+        let told = refused(403, r#"{"error":"this model requires a subscription"}"#, Fault::Upstream);
+        assert!(
+            told.contains("`a/m`: the upstream answered 403: this model requires a subscription;"),
+            "{told}"
+        );
+        let quoted = refused(400, r#"{"error":"cannot digest: my secret prompt"}"#, Fault::Client);
+        assert!(quoted.contains("answered 400;"), "{quoted}");
+        let flagged = refused(403, r#"{"error":"flagged: my secret prompt"}"#, Fault::Upstream);
+        assert!(flagged.contains("answered 403;"), "{flagged}");
+    }
+
+    #[test]
+    fn that_somebody_loads_or_starts_is_told_to_the_group_above() {
+        let mut trail = Trail::default();
+        let loading = ProxyError {
+            patience: Some(Duration::from_secs(600)),
+            ..ProxyError::new(ErrorKind::UpstreamStatus, "loading model")
+        };
+        trail.failed(&member("a/m"), &loading);
+        trail.failed(
+            &member("b/m"),
+            &ProxyError { starting: true, ..ProxyError::new(ErrorKind::Connect, "x") },
+        );
+        let error = trail.exhausted("g");
+        assert_eq!((error.patience, error.starting), (Some(Duration::from_secs(600)), true));
+        trail.next_round();
+        assert_eq!(trail.exhausted("g").patience, None);
     }
 
     #[test]

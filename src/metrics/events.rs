@@ -110,6 +110,8 @@ impl FailedOver<'_> {
 pub struct AttemptEnded<'a> {
     /// Provider and model.
     pub meters: &'a ModelMeters,
+    /// The model as it was asked for: labels have only those that are listed, a line may have any.
+    pub model: &'a str,
     /// `None`: it succeeded.
     pub failure: Option<(&'static str, &'a str)>,
 }
@@ -124,18 +126,20 @@ impl AttemptEnded<'_> {
         let outcome = if reason == "cancelled" { "cancelled" } else { "error" };
         let labels = [&*self.meters.provider, &*self.meters.model, outcome, reason];
         self.meters.attempts.with_label_values(&labels).inc();
+        let model = shortened(self.model);
         if outcome == "error" {
-            warn!(
-                provider = self.meters.provider,
-                model = self.meters.model,
-                reason,
-                error = message,
-                "upstream failed"
-            );
+            warn!(provider = self.meters.provider, model, reason, error = message, "upstream failed");
         } else {
-            debug!(provider = self.meters.provider, model = self.meters.model, "upstream call cancelled");
+            debug!(provider = self.meters.provider, model, "upstream call cancelled");
         }
     }
+}
+
+/// The most bytes of a model's id in a line.
+const MAX_SHOWN: usize = 200;
+
+fn shortened(model: &str) -> &str {
+    model.get(..model.floor_char_boundary(MAX_SHOWN)).unwrap_or(model)
 }
 
 /// A stream reached its commit point.

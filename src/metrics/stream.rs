@@ -10,6 +10,7 @@ use crate::dialect::Usage;
 /// Meters one stream from its first semantic event on; settles when dropped, on whatever side.
 pub struct StreamMeter {
     meters: Arc<ModelMeters>,
+    model: Arc<str>,
     first: Instant,
     last: Instant,
     time_to_first_token: Duration,
@@ -19,12 +20,12 @@ pub struct StreamMeter {
 // === impl StreamMeter ===
 
 impl StreamMeter {
-    /// Starts metering at the first semantic event.
-    pub(crate) fn start(meters: Arc<ModelMeters>, received: Instant) -> Self {
+    /// Starts metering at the first semantic event; `model` is the one that was asked for.
+    pub(crate) fn start(meters: Arc<ModelMeters>, model: Arc<str>, received: Instant) -> Self {
         let first = Instant::now();
         let time_to_first_token = first.saturating_duration_since(received);
         StreamStarted { meters: &meters, time_to_first_token }.emit();
-        StreamMeter { meters, first, last: first, time_to_first_token, end: None }
+        StreamMeter { meters, model, first, last: first, time_to_first_token, end: None }
     }
 
     /// Request fully read → first semantic event.
@@ -63,6 +64,6 @@ impl Drop for StreamMeter {
             EndReason::Cancelled | EndReason::StalledReader | EndReason::Shutdown => Some(("cancelled", "")),
             _ => Some((reason.label(), "stream did not end well")),
         };
-        AttemptEnded { meters: &self.meters, failure }.emit();
+        AttemptEnded { meters: &self.meters, model: &self.model, failure }.emit();
     }
 }

@@ -68,7 +68,7 @@ pub(super) async fn carry(job: Job, mut reply: ReplySender) {
     let exchanged = tokio::select! {
         biased;
         () = reply.closed() => {
-            AttemptEnded { meters: &job.meters, failure: Some(("cancelled", "")) }.emit();
+            AttemptEnded { meters: &job.meters, model: &job.call.model, failure: Some(("cancelled", "")) }.emit();
             return;
         }
         exchanged = exchange(&job) => exchanged,
@@ -88,14 +88,15 @@ pub(super) async fn carry(job: Job, mut reply: ReplySender) {
     job.vitals.answered();
     let (body, pumping) = match committed.content {
         Content::Whole(plain) => {
-            AttemptEnded { meters: &job.meters, failure: None }.emit();
+            AttemptEnded { meters: &job.meters, model: &job.call.model, failure: None }.emit();
             AnswerCompleted { meters: &job.meters, usage: plain.usage }.emit();
             job.lease.used(plain.usage);
             job.vitals.capacity.is_well();
             (ReplyBody::Whole { bytes: plain.bytes, usage: plain.usage }, None)
         }
         Content::Stream(pump) => {
-            let meter = StreamMeter::start(Arc::clone(&job.meters), job.call.received);
+            let meter =
+                StreamMeter::start(Arc::clone(&job.meters), Arc::clone(&job.call.model), job.call.received);
             let (stream, sender) = ReplyStream::channel(meter, job.gone.clone(), job.call.stalled_reader);
             (ReplyBody::Stream(stream), Some((pump, sender)))
         }
@@ -150,8 +151,9 @@ fn named(mut error: ProxyError, id: &str) -> ProxyError {
     error
 }
 
-/// The same error with how long it is worth waiting for, if a local server is loading the model.
+/// The same error with how long it is worth waiting for, if a local server is loading the model, or may be starting.
 fn loading(job: &Job, mut error: ProxyError) -> ProxyError {
+    error.starting = job.about.config.local && error.kind == ErrorKind::Connect;
     if job.about.config.local && is_loading(&error) {
         error.patience = Some(job.about.config.timeouts.first_token);
         if job.vitals.loads() {
@@ -183,7 +185,12 @@ fn note_fault(vitals: &Vitals, about: &About, error: &ProxyError, refused: impl 
 
 /// Counts a failed attempt and draws what it says about the provider's health.
 fn note_failure(job: &Job, error: &ProxyError) {
-    AttemptEnded { meters: &job.meters, failure: Some((error.kind.label(), &error.message)) }.emit();
+    AttemptEnded {
+        meters: &job.meters,
+        model: &job.call.model,
+        failure: Some((error.kind.label(), &error.message)),
+    }
+    .emit();
     job.lease.stated(&error.statements);
     note_fault(&job.vitals, &job.about, error, |refusal| job.lease.refused(refusal));
     let status = error.upstream.as_ref().map(|answer| answer.status);
@@ -214,7 +221,12 @@ async fn exchange(job: &Job) -> Result<Committed, ProxyError> {
     if fresh.is_empty() {
         return Err(error);
     }
-    AttemptEnded { meters: &job.meters, failure: Some((error.kind.label(), &error.message)) }.emit();
+    AttemptEnded {
+        meters: &job.meters,
+        model: &job.call.model,
+        failure: Some((error.kind.label(), &error.message)),
+    }
+    .emit();
     remember(job, &fresh);
     refused.extend(fresh);
     // In a box, as it hardly ever happens, so that the calls that need it not do not carry its room around.

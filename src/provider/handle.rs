@@ -342,11 +342,13 @@ impl Provider {
         let meters = self.meters(&call.model);
         let Some(replica) = self.replica() else {
             let down = down(&self.about.id);
-            AttemptEnded { meters: &meters, failure: Some((down.kind.label(), &down.message)) }.emit();
+            let failure = Some((down.kind.label(), &*down.message));
+            AttemptEnded { meters: &meters, model: &call.model, failure }.emit();
             return ready(Err(down)).boxed();
         };
         let (reply, answer) = oneshot::channel();
         let mut gone = replica.gone.subscribe();
+        let model = Arc::clone(&call.model);
         replica.address.do_send(Forward { call, meters: Arc::clone(&meters), reply });
         let about = Arc::clone(&self.about);
         async move {
@@ -357,7 +359,8 @@ impl Provider {
             };
             answered.unwrap_or_else(|| {
                 let down = down(&about.id);
-                AttemptEnded { meters: &meters, failure: Some((down.kind.label(), &down.message)) }.emit();
+                let failure = Some((down.kind.label(), &*down.message));
+                AttemptEnded { meters: &meters, model: &model, failure }.emit();
                 Err(down)
             })
         }

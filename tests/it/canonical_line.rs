@@ -8,10 +8,10 @@ use demuxai::demo::{Answer, Fake, Received, Script};
 use serde_json::{Value, json};
 
 use crate::support::client;
-use crate::support::eventually;
 use crate::support::program::Program;
 use crate::support::proxy::provider;
 use crate::support::stage::{PATH, chunk, finish, upstream};
+use crate::support::{eventually, nowhere};
 
 /// The program in front of this upstream, with JSON lines of this level.
 fn logging(fake: &Fake, level: &str) -> Program {
@@ -175,4 +175,21 @@ fn an_upstream_that_repeats_the_prompt_in_its_errors_does_not_get_it_into_the_lo
     }
     let metrics = client::get(program.address(), "/metrics").text();
     assert!(!metrics.contains("PROMPT-TEXT"), "{metrics}");
+}
+
+#[test]
+fn a_line_about_an_unreachable_upstream_names_the_model_that_was_asked_for_and_the_metric_does_not() {
+    let text = format!("{}[log]\nformat = \"json\"\n", provider("up", "openai", &nowhere()));
+    let program = Program::serve(&text);
+    client::post(program.address(), PATH, &request("plain", false));
+    let failed = || -> Vec<Value> {
+        let log = program.stderr();
+        let whole = log.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+        let lines = whole.map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+        lines.filter(|line| line["message"] == "upstream failed").collect()
+    };
+    let lines = eventually("it is told", failed, |lines| !lines.is_empty());
+    assert_eq!(lines[0]["model"], "m", "{}", lines[0]);
+    let metrics = client::get(program.address(), "/metrics").text();
+    assert!(metrics.contains("demuxai_upstream_attempts_total{model=\"other\""), "{metrics}");
 }

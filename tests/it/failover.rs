@@ -167,6 +167,19 @@ fn what_frees_within_the_bound_is_not_refused_and_the_limit_is_not_exceeded() {
 }
 
 #[test]
+fn a_group_inside_another_is_waited_for_as_long_as_it_says() {
+    let one = good("a");
+    let groups = "[groups.inner]\ntype = \"failover\"\nmembers = [\"a/m\"]\non_exhausted = \"20s\"\n\
+        [groups.outer]\ntype = \"failover\"\nmembers = [\"inner\"]\n";
+    let proxy = daemon(&[(&one, "limits = [{ requests = 1, per = \"4s\" }]\n")], groups);
+    let begun = Instant::now();
+    for _ in 0..2 {
+        assert_eq!(name(&ask(&proxy, "outer")), "a");
+    }
+    assert!(begun.elapsed() >= Duration::from_secs(4), "the limit is not exceeded");
+}
+
+#[test]
 fn what_does_not_free_within_the_bound_is_refused_without_waiting_in_vain() {
     let (soon, late) = (good("a"), good("b"));
     let groups = "[groups.bound]\ntype = \"failover\"\nmembers = [\"a/m\"]\non_exhausted = \"3s\"\n\

@@ -311,6 +311,7 @@ fn in_a_race_the_first_word_wins_and_the_losers_are_cancelled() {
     );
     let got = stream(&proxy, "g");
     assert_eq!(got.header("x-demuxai-provider"), Some("b"));
+    assert_eq!(got.header("x-demuxai-attempts"), Some("a/m cancelled, b ok"));
     assert_eq!((asked(&slow), asked(&fast)), (1, 1));
     eventually("the loser is cancelled", || proxy.status_of("a")["in_flight"].clone(), |count| *count == 0);
     let cancelled = "demuxai_upstream_attempts_total{model=\"m\",outcome=\"cancelled\",provider=\"a\",reason=\"cancelled\"}";

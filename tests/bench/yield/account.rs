@@ -170,7 +170,7 @@ impl Account {
         let need = self.need(model, size);
         let shut = matches!(self.breaker.check(Moment(now)), Gate::Shut { .. });
         match self.ledger.check(&need, Moment(now)) {
-            Err(denial) if denial.cause == Cause::NeverFits => Outlook::Never,
+            Err(denial) if denial.cause == Cause::NeverFits && !denial.probe => Outlook::Never,
             Ok(()) if !shut => Outlook::Now,
             _ => Outlook::Later,
         }
@@ -179,7 +179,8 @@ impl Account {
     pub fn admit(&mut self, ask: &Ask, now: i64) -> Result<Seat, Denied> {
         let gate = if ask.mode == Mode::Keep { self.breaker.admit(Moment(now)) } else { Gate::Pass };
         if let Gate::Shut { until } = gate {
-            return Err(Denied { never: false, full: None, probe: false, wait: Some(until.0 - now) });
+            // Where nobody else can answer, it is tried all the same.
+            return Err(Denied { never: false, full: None, probe: true, wait: Some(until.0 - now) });
         }
         let behind = self.open > 0 && self.queue.front().is_some_and(|first| first.walk != ask.walk);
         let probes_guess = self.outlook(ask.model, ask.size, now) != Outlook::Now;
@@ -200,7 +201,7 @@ impl Account {
                 let full = (cause == Cause::Full && (!ask.waits || self.join(ask))).then_some(MAX_WAIT);
                 let wait = until.map(|until| (until.0 - now).max(0));
                 let wait = wait.or((cause == Cause::Full).then_some(1_000));
-                Err(Denied { never: cause == Cause::NeverFits, full, probe, wait })
+                Err(Denied { never: cause == Cause::NeverFits && !probe, full, probe, wait })
             }
         }
     }

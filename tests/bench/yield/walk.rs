@@ -1,28 +1,26 @@
-//! One request on its way through a group: the policy of `backend/attempts.rs` with the `failover` strategy, as a state
-//! that events move on.
+//! One request on its way through a group with the `failover` strategy, as a state that events move on. What it does next
+//! is the product's own plan (`backend/plan.rs`) in virtual time; here is only who is asked, and what he says.
 
+use std::time::Duration;
+
+use demuxai::backend::Guesses;
+use demuxai::backend::plan::{Failed, Next, Plan};
+use demuxai::backend::strategy::{Availability, MemberView};
+use demuxai::error::Denial;
 use demuxai::quota::Mode;
 
 use crate::account::{Account, Ask, Denied, Outlook, Seat};
 use crate::tiers::Group;
 use crate::traffic::Request;
 
-const MOST_RETRIES: u32 = 2;
-const FIRST_BACKOFF: i64 = 250;
-const LONGEST_BACKOFF: i64 = 2_000;
-const MOST_ROUNDS: u32 = 10_000;
-const SHORTEST_WAIT: i64 = 20;
-const GRACE: i64 = 250;
+/// The mean of the jitter of pauses.
+const JITTER: f64 = 0.75;
 
 /// One request on its way.
 pub struct Walk {
     pub request: usize,
     pub began: i64,
-    stands: Vec<Stand>,
-    attempts: usize,
-    turn: u32,
-    mode: Mode,
-    waits: bool,
+    plan: Plan,
     order: Vec<usize>,
     /// Places that were handed over: tier, model, what is held.
     pub given: Vec<(usize, &'static str, Seat)>,
@@ -33,17 +31,6 @@ pub struct Walk {
     /// It waits, and a place ends that.
     pub pausing: Option<bool>,
     pub over: bool,
-}
-
-/// How a member stands towards this request.
-#[derive(Clone, Copy, Default)]
-struct Stand {
-    out: bool,
-    failures: u32,
-    at: Option<i64>,
-    full: Option<i64>,
-    probe: bool,
-    retry: bool,
 }
 
 /// What comes next.
@@ -71,14 +58,12 @@ pub struct Failure {
 
 impl Walk {
     pub fn new(request: usize, began: i64, group: &Group) -> Self {
+        let wait = Some(span(group.wait));
+        let most = (group.members.len() * 2).clamp(1, 50);
         Walk {
             request,
             began,
-            stands: vec![Stand::default(); group.members.len()],
-            attempts: 0,
-            turn: 0,
-            mode: Mode::Keep,
-            waits: false,
+            plan: Plan::new(group.members.iter().map(|_| wait), most),
             order: Vec::new(),
             given: Vec::new(),
             woken: false,
@@ -90,28 +75,34 @@ impl Walk {
 
     /// Leaves out those that cannot serve it at all, and begins the first round.
     pub fn begin(&mut self, group: &Group, request: &Request, accounts: &[Account], now: i64) {
-        for (stand, (tier, model)) in self.stands.iter_mut().zip(&group.members) {
-            let outlook = accounts[*tier].outlook(model, request.size(), now);
-            stand.out = outlook == Outlook::Never;
+        for (index, (tier, model)) in group.members.iter().enumerate() {
+            if accounts[*tier].outlook(model, request.size(), now) == Outlook::Never {
+                self.plan.leave_out(index);
+            }
         }
         self.round(group, request, accounts, now);
     }
 
     fn round(&mut self, group: &Group, request: &Request, accounts: &[Account], now: i64) {
-        let mut order: Vec<(Outlook, usize)> = Vec::new();
-        for (index, (tier, model)) in group.members.iter().enumerate() {
-            if self.may_ask(index, now) {
-                let outlook = accounts[*tier].outlook(model, request.size(), now);
-                order.push((outlook, index));
-            }
-        }
-        order.sort();
-        self.order = order.into_iter().rev().map(|(_, index)| index).collect();
+        let view = |(tier, model): &(usize, &'static str)| MemberView {
+            weight: 1,
+            availability: match accounts[*tier].outlook(model, request.size(), now) {
+                Outlook::Now => Availability::Now,
+                Outlook::Later => Availability::At(None),
+                Outlook::Never => Availability::Never,
+            },
+            share_left: 1.0,
+            next_reset: None,
+            in_flight: 0,
+        };
+        let views: Vec<MemberView> = group.members.iter().map(view).collect();
+        self.order = self.plan.order((0..views.len()).collect(), &views, self.since(now));
+        self.order.reverse();
     }
 
-    fn may_ask(&self, index: usize, now: i64) -> bool {
-        let stand = &self.stands[index];
-        !stand.out && (!stand.retry || stand.at.is_none_or(|at| at <= now))
+    /// Time since it came, as the plan counts it.
+    fn since(&self, now: i64) -> Duration {
+        span(now - self.began)
     }
 
     /// Goes on until a member is asked, or there is nothing but to wait.
@@ -123,10 +114,9 @@ impl Walk {
         accounts: &mut [Account],
         now: i64,
     ) -> Step {
-        let most = (group.members.len() * 2).clamp(1, 50);
         loop {
             while let Some(index) = self.order.pop() {
-                if self.attempts >= most {
+                if self.plan.attempts_left() == 0 {
                     break;
                 }
                 let (tier, model) = group.members[index];
@@ -135,44 +125,29 @@ impl Walk {
                     let (_, _, seat) = self.given.swap_remove(held);
                     return Step::Ask(index, seat);
                 }
-                let size = request.size();
-                let ask = Ask { model, size, walk: number, mode: self.mode, waits: self.waits };
+                let mode = match self.plan.guesses() {
+                    Guesses::Hold => Mode::Keep,
+                    Guesses::Probe => Mode::Probe,
+                    Guesses::Last => Mode::Last,
+                    Guesses::Alone => Mode::Alone,
+                };
+                let ask = Ask { model, size: request.size(), walk: number, mode, waits: self.plan.waits() };
                 match accounts[tier].admit(&ask, now) {
                     Ok(seat) => return Step::Ask(index, seat),
                     Err(denied) => self.denied(index, denied, now),
                 }
             }
             // The round is over, and nobody answered.
-            if self.attempts >= most || self.turn >= MOST_ROUNDS {
-                return Step::GiveUp;
-            }
-            let first = self.turn == 0;
-            self.turn += 1;
-            if first && self.stands.iter().any(|stand| !stand.out && (stand.probe || stand.full.is_some())) {
-                self.mode = Mode::Probe;
-                self.waits = true;
-                self.round(group, request, accounts, now);
-                continue;
-            }
-            let Some((until, wakes)) = self.pause(group.wait, now) else {
-                if self.mode == Mode::Last || self.stands.iter().all(|stand| stand.out) {
-                    return Step::GiveUp;
+            match self.plan.next(self.since(now)) {
+                Next::GiveUp => return Step::GiveUp,
+                Next::Round => self.round(group, request, accounts, now),
+                Next::Wait { woken: true, .. } if self.woken => self.resume(group, request, accounts, now),
+                Next::Wait { until, woken } => {
+                    self.pauses += 1;
+                    self.pausing = Some(woken);
+                    return Step::Pause(self.began.saturating_add(millis(until)));
                 }
-                self.mode = Mode::Last;
-                self.round(group, request, accounts, now);
-                continue;
-            };
-            self.waits = true;
-            if self.mode == Mode::Keep {
-                self.mode = Mode::Probe;
             }
-            if wakes && self.woken {
-                self.resume(group, request, accounts, now);
-                continue;
-            }
-            self.pauses += 1;
-            self.pausing = Some(wakes);
-            return Step::Pause(until);
         }
     }
 
@@ -184,58 +159,28 @@ impl Walk {
     }
 
     fn denied(&mut self, index: usize, denied: Denied, now: i64) {
-        let stand = &mut self.stands[index];
-        if denied.never {
+        let how = if denied.never {
             // Told as the request's own fault, which counts as an attempt.
-            self.attempts += 1;
-            *stand = Stand { failures: stand.failures + 1, out: true, ..Stand::default() };
-            return;
-        }
-        stand.full = denied.full;
-        stand.probe = denied.probe;
-        stand.at = denied.wait.map(|wait| now + wait);
-        stand.retry = false;
-        stand.out = stand.full.is_none() && !stand.probe && stand.at.is_none();
+            Failed::default()
+        } else {
+            let denial = Some(Denial { full: denied.full.map(span), probe: denied.probe });
+            Failed { denial, unsent: true, retry_after: denied.wait.map(span), ..Failed::default() }
+        };
+        self.plan.failed(index, how, self.since(now), JITTER);
     }
 
     /// A member was sent it, and refused.
     pub fn failed(&mut self, index: usize, failure: Failure, now: i64) {
-        self.attempts += 1;
-        let stand = &mut self.stands[index];
-        let failures = stand.failures + 1;
-        let backoff = failure.retry_after.unwrap_or_else(|| {
-            // Three quarters: the mean of its jitter.
-            (FIRST_BACKOFF << (failures - 1).min(8)).min(LONGEST_BACKOFF) * 3 / 4
-        });
-        *stand = Stand {
-            failures,
-            retry: backoff <= LONGEST_BACKOFF,
-            at: Some(now + backoff),
-            out: !(failure.here && failures <= MOST_RETRIES),
-            ..Stand::default()
-        };
+        let how =
+            Failed { here: failure.here, retry_after: failure.retry_after.map(span), ..Failed::default() };
+        self.plan.failed(index, how, self.since(now), JITTER);
     }
+}
 
-    fn pause(&self, patience: i64, now: i64) -> Option<(i64, bool)> {
-        let patience = patience.max(LONGEST_BACKOFF);
-        let mut pause: Option<(i64, bool)> = None;
-        let mut earlier = |until: i64, wakes: bool| {
-            let (known, woken) = pause.unwrap_or((until, false));
-            pause = Some((known.min(until), wakes || woken));
-        };
-        for stand in self.stands.iter().filter(|stand| !stand.out) {
-            if let Some(full) = stand.full {
-                let until = self.began + full.max(patience);
-                if now < until {
-                    earlier(until, true);
-                }
-            }
-            if let Some(at) = stand.at
-                && (stand.retry || at <= self.began + patience + GRACE)
-            {
-                earlier(at.max(now + SHORTEST_WAIT), false);
-            }
-        }
-        pause
-    }
+fn span(millis: i64) -> Duration {
+    Duration::from_millis(u64::try_from(millis).unwrap_or(0))
+}
+
+fn millis(span: Duration) -> i64 {
+    i64::try_from(span.as_millis()).unwrap_or(i64::MAX)
 }
