@@ -18,7 +18,7 @@ pub trait Hold: Send + Sync {
     fn sent(&self);
 
     /// The upstream stated this about its limits, in the head of its answer.
-    fn stated(&self, statements: &[Statement]);
+    fn stated(&self, statements: &[Statement], refused: bool);
 
     /// The upstream answered it: the commit point is reached.
     fn succeeded(&self);
@@ -62,8 +62,8 @@ impl Lease {
     }
 
     /// The upstream stated this about its limits.
-    pub fn stated(&self, statements: &[Statement]) {
-        self.hold.stated(statements);
+    pub fn stated(&self, statements: &[Statement], refused: bool) {
+        self.hold.stated(statements, refused);
     }
 
     /// The upstream answered it.
@@ -104,9 +104,9 @@ impl Recall {
     }
 
     /// The upstream stated this about its limits, after the commit point.
-    pub fn stated(&self, statements: &[Statement]) {
+    pub fn stated(&self, statements: &[Statement], refused: bool) {
         if let Some(hold) = self.hold.upgrade() {
-            hold.stated(statements);
+            hold.stated(statements, refused);
         }
     }
 
@@ -137,7 +137,7 @@ mod tests {
     impl Hold for Counting {
         fn assign(&self, _generation: Generation) {}
         fn sent(&self) {}
-        fn stated(&self, _statements: &[Statement]) {}
+        fn stated(&self, _statements: &[Statement], _refused: bool) {}
         fn succeeded(&self) {}
         fn refused(&self, _refusal: &Refusal) {}
         fn used(&self, _usage: Usage) {}

@@ -16,6 +16,8 @@ const LONGEST_BACKOFF: Duration = Duration::from_secs(2);
 /// Limits are thought to free this much later than they may, as a request takes its time on the way: what misses the end
 /// of a wait by no more is waited for.
 const GRACE: Duration = Duration::from_millis(250);
+/// And so often, when its time is over, a request waits for what frees within that.
+const MOST_LINGERING: u32 = 4;
 /// Rounds are bounded whatever members say; with the shortest wait between them this is far beyond every deadline.
 const MOST_ROUNDS: u32 = 10_000;
 /// No wait between rounds is shorter, so that a member that names moments in the past is not asked in a circle.
@@ -32,6 +34,8 @@ pub struct Plan {
     turn: u32,
     guesses: Guesses,
     waits: bool,
+    /// How often it waited for what frees in a moment, though its time was over.
+    lingered: u32,
 }
 
 /// How a member stands towards this request.
@@ -100,7 +104,7 @@ impl Plan {
     pub fn new(waits: impl Iterator<Item = Option<Duration>>, most: usize) -> Self {
         let stand = |wait: Option<Duration>| Stand { wait: wait.unwrap_or_default(), ..Stand::default() };
         let stands = waits.map(stand).collect();
-        Plan { stands, most, attempts: 0, turn: 0, guesses: Guesses::Hold, waits: false }
+        Plan { stands, most, attempts: 0, turn: 0, guesses: Guesses::Hold, waits: false, lingered: 0 }
     }
 
     /// How far this round goes.
@@ -219,7 +223,7 @@ impl Plan {
             self.waits = true;
             return Next::Round;
         }
-        let Some((until, woken)) = self.pause(now) else {
+        let Some((until, woken)) = self.pause(now).or_else(|| self.linger(now)) else {
             if self.guesses == Guesses::Last || self.stands.iter().all(|stand| stand.out) {
                 return Next::GiveUp;
             }
@@ -257,6 +261,18 @@ impl Plan {
         }
         pause
     }
+
+    /// What frees in a moment is waited for a few times, whatever the time: another one may be there first, and to wait
+    /// is better than to fail for what is only lost on the way.
+    fn linger(&mut self, now: Duration) -> Option<(Duration, bool)> {
+        let open = self.stands.iter().filter(|stand| !stand.out && stand.full.is_none());
+        let at = open.filter_map(|stand| stand.at).min().filter(|at| *at <= now + GRACE)?;
+        if self.lingered >= MOST_LINGERING {
+            return None;
+        }
+        self.lingered += 1;
+        Some((at.max(now + SHORTEST_WAIT), false))
+    }
 }
 
 /// How long the same member is left alone after so many failures, before jitter: doubled each time.
@@ -277,6 +293,22 @@ mod tests {
     fn used_up(seconds: u64) -> Failed {
         let retry_after = Some(Duration::from_secs(seconds));
         Failed { denial: Some(Denial::default()), unsent: true, retry_after, ..Failed::default() }
+    }
+
+    #[test]
+    fn nobody_fails_for_what_frees_in_a_moment_nor_waits_for_that_for_ever() {
+        let mut plan = plan(&[30]);
+        let mut now = SECOND * 31;
+        for time in 0..MOST_LINGERING {
+            let frees = now + GRACE;
+            plan.failed(0, Failed { retry_after: Some(GRACE), ..used_up(0) }, now, 1.0);
+            assert_eq!(plan.next(now), Next::Wait { until: frees, woken: false }, "time {time}");
+            now = frees;
+        }
+        plan.failed(0, Failed { retry_after: Some(GRACE), ..used_up(0) }, now, 1.0);
+        assert_eq!(plan.next(now), Next::Round, "one last round");
+        plan.failed(0, Failed { retry_after: Some(GRACE), ..used_up(0) }, now, 1.0);
+        assert_eq!(plan.next(now), Next::GiveUp);
     }
 
     #[test]

@@ -300,7 +300,7 @@ pub struct Limit {
     pub per: Option<String>,
     /// Glob on model ids; `None` = the whole account.
     pub models: Option<String>,
-    /// `rolling`, `fixed`, `calendar` or `bucket`.
+    /// `rolling`, `fixed`, `calendar`, `bucket` or `session`.
     pub window: Option<String>,
     /// IANA time zone of a calendar window.
     pub time_zone: Option<String>,

@@ -306,6 +306,7 @@ pub(crate) enum Window {
     Fixed,
     Calendar,
     Bucket,
+    Session,
 }
 
 /// Where counts and the history of use are kept, so that a restart forgets nothing.

@@ -125,7 +125,7 @@ pub(super) async fn carry(job: Job, mut reply: ReplySender) {
             match ended {
                 Ok(()) => job.vitals.capacity.is_well(),
                 Err(error) => {
-                    recall.stated(&error.statements);
+                    recall.stated(&error.statements, error.refusal.is_some());
                     note_fault(&job.vitals, &job.about, error, |refusal| recall.refused(refusal));
                 }
             }
@@ -191,7 +191,7 @@ fn note_failure(job: &Job, error: &ProxyError) {
         failure: Some((error.kind.label(), &error.message)),
     }
     .emit();
-    job.lease.stated(&error.statements);
+    job.lease.stated(&error.statements, error.refusal.is_some());
     note_fault(&job.vitals, &job.about, error, |refusal| job.lease.refused(refusal));
     let status = error.upstream.as_ref().map(|answer| answer.status);
     let health = match error.kind {
@@ -283,7 +283,7 @@ async fn attempt(job: &Job, refused: &[String]) -> Result<Committed, Failed> {
         let failed = timeout_at(deadline, refusal(job, &prepared, answer)).await.map_err(|_| late())?;
         return Err(failed);
     }
-    job.lease.stated(&about.statements(&answer.headers, SystemTime::now()));
+    job.lease.stated(&about.statements(&answer.headers, SystemTime::now()), false);
     let status = answer.status;
     let mut down = headers::coming_down(&answer.headers);
     about.scrub.headers(&mut down);

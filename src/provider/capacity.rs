@@ -266,11 +266,11 @@ impl Capacity {
             return;
         }
         let mut inner = self.lock();
-        self.note(&mut inner, statements, source, model, None);
+        self.note(&mut inner, statements, source, model, None, false);
         self.state.changed();
     }
 
-    /// Notes what the upstream stated; `charge` is the request whose answer says so.
+    /// Notes what the upstream stated; `charge` is the request whose answer says so, or whose refusal.
     fn note(
         &self,
         inner: &mut Inner,
@@ -278,10 +278,14 @@ impl Capacity {
         source: Source,
         model: &str,
         charge: Option<&Charge>,
+        refused: bool,
     ) {
         let now = moment();
         for statement in statements {
-            let change = inner.ledger.state(statement, source, model, charge, now);
+            let change = match charge.filter(|_| refused) {
+                Some(charge) => inner.ledger.state_refusing(statement, source, model, charge, now),
+                None => inner.ledger.state(statement, source, model, charge, now),
+            };
             self.tell(change, model);
         }
     }

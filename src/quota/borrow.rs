@@ -86,14 +86,14 @@ impl State {
         }
         let off = need.off.saturating_mul(2).min(prompt / WRONG);
         let smallest = prompt.saturating_sub(off);
-        // Who can wait does, until it is likely to fit; who cannot has nothing to lose.
+        // Who can wait does, until it is likely to fit. Who cannot goes where it more likely fits than not, and not
+        // into what answers are likely to take: others fail for that, as they do while a refusal is heeded. Where there
+        // is nobody else, trying beats failing.
+        let likely = spent.saturating_add(prompt).saturating_add(safety(doubts + need.spread(limit.unit)));
         let (taken, at_once) = match mode {
-            Mode::Keep | Mode::Probe => {
-                let doubt = safety(doubts + need.spread(limit.unit));
-                let at_once = self.evidence.lent.saturating_add(1).min(MOST_AT_ONCE);
-                (spent.saturating_add(prompt).saturating_add(doubt), at_once)
-            }
-            Mode::Last | Mode::Alone => (least.saturating_add(smallest), u32::MAX),
+            Mode::Keep | Mode::Probe => (likely, self.evidence.lent.saturating_add(1).min(MOST_AT_ONCE)),
+            Mode::Last => (likely.min(used.saturating_sub(safety(doubts)).saturating_add(prompt)), u32::MAX),
+            Mode::Alone => (least.saturating_add(smallest), u32::MAX),
         };
         let out = self.loans.out.iter().filter(|loan| now.saturating_sub(loan.at) < LET_IN).count();
         let is_free = u32::try_from(out).is_ok_and(|out| out < at_once);
@@ -200,7 +200,7 @@ impl Ledger {
         let meant = |rule: &Rule| {
             let same = unit.is_none_or(|unit| rule.limit.unit == unit);
             let of_it = rule.limit.period == window && rule.limit.unit != Unit::Concurrent;
-            of_it && same && is_settled(&rule.limit)
+            of_it && same && is_settled(rule)
         };
         let found = self.applying(model).find(|(rule, key)| lent(rule, key)).or_else(|| {
             // Requests are counted exactly: where as many went well before, it is not they.
@@ -237,8 +237,13 @@ impl Ledger {
 
 /// Whether it is known when the window of a limit moves. Of one that was drawn from refusals it is not, until minutes
 /// turned out to be the clock's.
-pub(super) fn is_settled(limit: &Limit) -> bool {
-    !limit.source.is_own() || limit.window != Window::Rolling
+pub(super) fn is_settled(rule: &Rule) -> bool {
+    !rule.limit.source.is_own() || rule.limit.window != Window::Rolling || rule.shown
+}
+
+/// Whether what is reserved of this unit for answers is lent.
+pub(super) fn is_lent(unit: Unit, source: Source) -> bool {
+    is_tokens(unit) && source != Source::Configured
 }
 
 fn is_tokens(unit: Unit) -> bool {

@@ -6,7 +6,7 @@ use super::borrow::is_settled;
 use super::learn::{Change, HOUR, MINUTE, MOST_STATED, any_model, is_long, told};
 use super::ledger::Ledger;
 use super::limit::{Limit, Period, Scope, Source, Unit, Window};
-use super::standing::{Evidence, Promise, Refusals, Rule, State, state_of};
+use super::standing::{Evidence, Promise, State, state_of};
 use super::window::{DAY, IN_TRANSIT};
 
 /// A limit that was refused is not exceeded again for so long at least.
@@ -15,12 +15,10 @@ const SHORTEST_REST: i64 = 10 * MINUTE;
 pub(super) const LONGEST_REST: i64 = 7 * DAY;
 /// So often in a row may less be refused than was served before, until that is believed.
 const MOST_DOUBTS: u32 = 2;
-/// So often a limit is tried anew when a minute of the clock is over.
-const MOST_TURNS: u32 = 3;
 /// Two counts are the same that differ by no more than such a part.
 const ABOUT: u64 = 50;
 /// Fewer requests in a minute are no evidence of a limit: another user of the key may have had the rest.
-const LEAST_EVIDENCE: u64 = 5;
+pub(super) const LEAST_EVIDENCE: u64 = 5;
 
 // === impl Ledger ===
 
@@ -48,9 +46,11 @@ impl Ledger {
             }
             let used = state.count.used(limit, state.amount, now);
             let refused = charge.and_then(|charge| charge.parts.iter().find(|part| part.rule == rule.id));
-            // The one that was refused is among them.
+            // The one that was refused is among them; and those that were sent after it say nothing yet.
             let least = u64::from(matches!(unit, Unit::Requests | Unit::Concurrent));
-            let before = used.saturating_sub(refused.map_or(least, |part| part.n));
+            let later =
+                charge.filter(|_| unit != Unit::Concurrent).map_or(0, |charge| state.sent_after(charge));
+            let before = used.saturating_sub(refused.map_or(least, |part| part.n)).saturating_sub(later);
             // The most that the limit can be: what was served, and all but one of the prompt that no longer fitted.
             let prompt =
                 charge.zip(refused).map_or(least, |(charge, part)| part.n - part.output(charge.input_tokens));
@@ -126,7 +126,14 @@ impl Ledger {
             let (key, unit) = (key.to_owned(), limit.unit);
             let Some(state) = rule.states.get_mut(&key) else { continue };
             if matches!(state.source, Source::Header | Source::Probe) {
-                state.promise = Some(Promise { at: now.saturating_add(asked), n: charge.likely(unit) });
+                let (at, n) = (now.saturating_add(asked), charge.likely(unit));
+                if unit == Unit::Requests {
+                    // Its own is taken back when it is over.
+                    let own =
+                        charge.parts.iter().filter(|part| part.rule == rule.id).map(|part| part.n).sum();
+                    state.count.promised(&rule.limit, state.amount, n.saturating_sub(own), at);
+                }
+                state.promise = Some(Promise { at, n });
             }
         }
     }
@@ -139,7 +146,7 @@ impl Ledger {
             let Some(state) = rule.states.get(&part.key) else { return false };
             let is_window = rule.limit.unit != Unit::Concurrent && rule.limit.period != Period::Request;
             is_window
-                && is_settled(&rule.limit)
+                && is_settled(rule)
                 && state.count.used(&rule.limit, state.amount, arrived) > state.amount
         })
     }
@@ -208,7 +215,11 @@ impl Ledger {
             (Unit::Tokens, None) => 0,
             _ => 1,
         };
+        // What was sent after it says nothing yet.
+        let later = charge.map_or(0, |charge| self.sequence.saturating_sub(charge.sequence));
+        let later = if unit == Unit::Tokens { later.saturating_mul(refused) } else { later };
         let (served, when) = (minute.total(unit, now).saturating_sub(refused), minute.seconds(unit, now));
+        let served = served.saturating_sub(later.min(served / 2));
         let enough = minute.total(Unit::Requests, now) > LEAST_EVIDENCE;
         let known = |ledger: &Ledger| {
             ledger
@@ -236,6 +247,8 @@ impl Ledger {
         for (at, n) in when {
             state.count.add(limit, served, n, at);
         }
+        let prompt = if unit == Unit::Tokens { charge.map_or(0, |charge| charge.input_tokens) } else { 1 };
+        state.goes_by_the_clock(limit, refused, prompt, now);
         state.evidence.refused(limit, asked, now);
         state.since = Some(now);
         state.dirty = true;
@@ -311,73 +324,9 @@ impl State {
         change
     }
 
-    /// Whether it may be exceeded although it was refused lately: the minute of the clock is over in which that was, and
-    /// it may be the clock's.
-    pub(super) fn has_turned(&self, limit: &Limit, now: i64) -> bool {
-        let begin = now.div_euclid(MINUTE) * MINUTE;
-        let turned = self.evidence.refused_at.is_some_and(|known| known.minute < begin);
-        let may_be = limit.source.is_own() && limit.period == Period::MINUTE;
-        let since = || self.count.since(begin).is_some_and(|since| since < self.amount / 2);
-        may_be && turned && self.evidence.turns < MOST_TURNS && since()
-    }
-
     /// Whether it may be exceeded by so little although more was refused: half-way between what was served and that.
     pub(super) fn is_half_way(&self, wanted: u64) -> bool {
         self.evidence.over > self.amount && wanted <= self.amount + (self.evidence.over - self.amount) / 2
-    }
-
-    /// Until when it is left alone.
-    pub(super) fn rests_until(&self, limit: &Limit, now: i64) -> i64 {
-        if self.has_turned(limit, now) { now } else { self.evidence.rest_until }
-    }
-
-    /// Whether the upstream's minutes are those of the clock: refusals in different minutes came after the same count
-    /// since the minute began, and after quite different ones in the sixty seconds before. The one that was refused
-    /// has reserved `n`, of which `prompt` is its prompt's.
-    pub(super) fn goes_by_the_clock(&mut self, limit: &Limit, n: u64, prompt: u64, now: i64) -> bool {
-        let begin = now.div_euclid(MINUTE) * MINUTE;
-        if limit.period != Period::MINUTE || limit.unit == Unit::Concurrent {
-            return false;
-        }
-        let Some(since) = self.count.since(begin) else { return false };
-        let most = |count: u64| count.saturating_sub(n).saturating_add(prompt.saturating_sub(1));
-        let (since, rolling) = (most(since), most(self.count.used(limit, self.amount, now)));
-        let one = Refusals { minute: begin, since: (since, since), rolling: (rolling, rolling) };
-        let Some(known) = self.evidence.refused_at.filter(|known| known.minute != begin) else {
-            self.evidence.refused_at.get_or_insert(one);
-            return false;
-        };
-        let both = |(least, most): (u64, u64), count: u64| (least.min(count), most.max(count));
-        let all = Refusals {
-            minute: begin,
-            since: both(known.since, since),
-            rolling: both(known.rolling, rolling),
-        };
-        let apart = |(least, most): (u64, u64)| most.saturating_sub(least);
-        let about = prompt.max(since / ABOUT);
-        let same = apart(all.since) <= about;
-        self.evidence.refused_at = Some(if same { all } else { one });
-        let by_the_clock = same && apart(all.rolling) > about.saturating_mul(2);
-        if by_the_clock {
-            // Of requests the count is exact; of tokens it may be too low.
-            let (least, most) = all.since;
-            self.amount = if limit.unit == Unit::Requests { least } else { most }.max(1);
-        }
-        by_the_clock
-    }
-}
-
-// === impl Rule ===
-
-impl Rule {
-    /// What was taken for the last sixty seconds turned out to be the clock's minute.
-    pub(super) fn goes_by_the_clock(&mut self, now: i64) -> Change {
-        for state in self.states.values_mut() {
-            state.count = state.count.as_span(&self.limit, now);
-            state.dirty = true;
-        }
-        self.limit.window = Window::Fixed;
-        Change { what: format!("{} goes by the clock", self.limit.named(self.limit.amount)) }
     }
 }
 

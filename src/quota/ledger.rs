@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, HashMap};
 use super::Moment;
 use super::admission::{Actual, Cause, Charge, Denial, Mode, Need, Part};
 use super::again::AT_ONCE;
-use super::borrow::Room;
+use super::borrow::{Room, is_lent};
 use super::lift::Broke;
 use super::limit::{Limit, Period, Scope, Source, Unit};
 use super::minute::Minute;
@@ -67,7 +67,7 @@ impl Ledger {
 
     pub(super) fn add_rule(&mut self, limit: Limit) -> usize {
         self.next_rule += 1;
-        self.rules.push(Rule { id: self.next_rule, limit, states: HashMap::new() });
+        self.rules.push(Rule { id: self.next_rule, limit, shown: false, states: HashMap::new() });
         self.rules.len() - 1
     }
 
@@ -103,12 +103,9 @@ impl Ledger {
             }
         }
         let mut parts = Vec::new();
-        let (mut requests_known, mut tokens_known) = (false, false);
         for rule in &mut self.rules {
             let Some(key) = rule.key_for(need.model) else { continue };
             let limit = &rule.limit;
-            requests_known |= limit.unit == Unit::Requests && limit.period == Period::MINUTE;
-            tokens_known |= limit.unit == Unit::Tokens && limit.period == Period::MINUTE;
             let hard = limit.source == Source::Configured;
             if limit.period == Period::Request && exceeded.contains(&rule.id) {
                 let state = state_of(&mut rule.states, limit, key, now);
@@ -143,9 +140,7 @@ impl Ledger {
             }
             parts.push(part);
         }
-        if !requests_known || !tokens_known {
-            self.count_minute(need.model, need.of(Unit::Tokens), now);
-        }
+        self.count_minute(need.model, need.of(Unit::Tokens), now);
         self.out = self.out.saturating_add(1);
         Ok(Charge {
             sequence,
@@ -227,6 +222,11 @@ impl Ledger {
         }
         if answer > 0 {
             state.answers(answer, now);
+        }
+        if let Some(actual) = actual.filter(|actual| !actual.refused) {
+            let taken = charge.used(part, actual);
+            let given = actual.output_tokens.filter(|_| is_answered).map_or(0, |tokens| tokens.min(taken));
+            state.took(&rule.limit, charge.at.min(now), taken - given, given, now);
         }
     }
 
@@ -325,6 +325,10 @@ impl Ledger {
                     }
                     continue;
                 }
+                if block.is_sure() && block.settled && mode == Mode::Last {
+                    // Then a smaller one may fit all the same.
+                    continue;
+                }
                 let tried_at = block.tried_at();
                 lone = lone.max(tried_at);
                 let may = block.guess && (mode == Mode::Alone || tried_at.is_some_and(|at| at <= now));
@@ -377,7 +381,7 @@ impl Ledger {
             // The user's own counts from its sending on, whenever it arrives.
             let arrived = now.saturating_sub(match source {
                 Source::Configured if cannot_wait => AT_ONCE,
-                _ if cannot_wait => 0,
+                _ if mode == Mode::Alone => 0,
                 _ => IN_TRANSIT,
             });
             let used = known.map_or(0, |state| {
@@ -409,12 +413,20 @@ impl Ledger {
             };
             let free = |state: &State| state.probe.is_none() && !rests(state);
             let probing = guess.then(|| (rule.id, known.is_none_or(free)));
+            let turned = known.is_some_and(|state| rule.may_have_turned(state, now));
+            let probing = probing.or(turned.then_some((rule.id, true)));
             if limit.unit == Unit::Concurrent {
                 met(Cause::Full, None, &name, probing);
             } else if n > amount && source != Source::Learned {
                 met(Cause::NeverFits, None, &beyond, probing);
             } else {
-                let least = if limit.unit == Unit::Percent { 1 } else { n.min(amount) };
+                // What is kept for its answer is lent, so that its prompt is what has to fit.
+                let prompt = need.at_least(limit.unit).saturating_add(safety(need.spread(limit.unit)));
+                let least = match limit.unit {
+                    Unit::Percent => 1,
+                    _ if is_lent(limit.unit, source) => n.min(prompt).min(amount),
+                    _ => n.min(amount),
+                };
                 let frees = known.and_then(|state| state.count.frees_at(limit, amount, least, arrived));
                 let until = frees.map_or(now, |frees| frees.saturating_add(IN_TRANSIT));
                 // A guess may be exceeded when its rest is over, which may be before that.
@@ -422,8 +434,9 @@ impl Ledger {
                     known.map(|state| state.rests_until(limit, now)).filter(|rest| guess && *rest > now);
                 let until = rest.map_or(until, |rest| rest.min(until));
                 let until = promise.map_or(until, |promise| promise.at.min(until));
+                let until = known.map_or(until, |state| rule.may_turn_at(state, now).min(until));
                 let until = lone.map_or(until, |at| at.max(now.saturating_add(TRY)).min(until));
-                let is_tried = guess && known.is_some_and(|state| state.probe.is_some());
+                let is_tried = known.is_some_and(|state| state.probe.is_some());
                 let soon = Some(now.saturating_add(TRY)).filter(|_| room != Room::Taken || is_tried);
                 let until = soon.map_or(until, |soon| soon.min(until));
                 met(Cause::Window, Some(until), &name, probing);

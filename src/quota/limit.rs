@@ -46,6 +46,8 @@ pub enum Window {
     Calendar(TimeZone),
     /// Refills continuously, up to its amount, by its amount per period.
     Bucket,
+    /// Begins with the first request after the last one ended.
+    Session,
 }
 
 /// Whom a limit is for.
@@ -246,6 +248,7 @@ impl Limit {
             None | Some("rolling") => Window::Rolling,
             Some("fixed") => Window::Fixed,
             Some("bucket") => Window::Bucket,
+            Some("session") => Window::Session,
             Some("calendar") => {
                 let found = TimeZone::get(zone).map_err(|_| {
                     format!("no time zone `{zone}`; write \"UTC\" or one such as \"America/Los_Angeles\"")

@@ -12,11 +12,13 @@ pub(super) struct Minute {
     second: i64,
     /// Requests and tokens.
     counts: [[u64; 2]; SECONDS],
+    /// The most that there were within a minute before.
+    best: [u64; 2],
 }
 
 impl Default for Minute {
     fn default() -> Self {
-        Minute { second: i64::MIN, counts: [[0; 2]; SECONDS] }
+        Minute { second: i64::MIN, counts: [[0; 2]; SECONDS], best: [0; 2] }
     }
 }
 
@@ -27,6 +29,10 @@ impl Minute {
     pub(super) fn count(&mut self, tokens: u64, now: i64) {
         let second = now.div_euclid(1000);
         if second > self.second {
+            for (of, best) in self.best.iter_mut().enumerate() {
+                let all = self.counts.iter().filter_map(|count| count.get(of));
+                *best = (*best).max(all.fold(0, |sum, n| n.saturating_add(sum)));
+            }
             // Those between were without requests.
             let quiet = second.saturating_sub(self.second).min(SECONDS as i64);
             for step in 0..quiet {
@@ -40,6 +46,19 @@ impl Minute {
             *requests = requests.saturating_add(1);
             *sum = sum.saturating_add(tokens);
         }
+    }
+
+    /// Whether there were clearly more in some minute before, of requests and of tokens alike: more than twice as many,
+    /// as a minute of the clock lets pass within sixty seconds. Each time that counts for less: a limit may have been
+    /// lowered.
+    pub(super) fn took_more_before(&mut self, now: i64) -> bool {
+        let [requests, tokens] = self.best;
+        let more = |best: u64, unit: Unit| self.total(unit, now).saturating_mul(20) < best.saturating_mul(9);
+        let took = more(requests, Unit::Requests) && more(tokens, Unit::Tokens);
+        if took {
+            self.best = self.best.map(|best| best - best / 20);
+        }
+        took
     }
 
     /// How many of a unit there were within the last minute, requests or tokens.

@@ -67,6 +67,9 @@ struct Own {
     period: Period,
     window: String,
     each: bool,
+    /// It was shown how its minute moves.
+    #[serde(default)]
+    shown: bool,
 }
 
 // === impl Ledger ===
@@ -117,10 +120,10 @@ impl Ledger {
     pub fn dirty(&mut self) -> Vec<(String, String)> {
         let mut rows = Vec::new();
         for rule in &mut self.rules {
-            let limit = &rule.limit;
+            let (limit, shown) = (&rule.limit, rule.shown);
             for (key, state) in rule.states.iter_mut().filter(|(_, state)| state.dirty) {
                 state.dirty = false;
-                rows.extend(row(limit, key, state));
+                rows.extend(row(limit, shown, key, state));
             }
         }
         for (scope, block) in self.blocks.iter_mut().filter(|(_, block)| block.dirty) {
@@ -132,10 +135,9 @@ impl Ledger {
 
     /// All rows.
     pub fn rows(&self) -> Vec<(String, String)> {
-        let of_rules = self
-            .rules
-            .iter()
-            .flat_map(|rule| rule.states.iter().filter_map(move |(key, state)| row(&rule.limit, key, state)));
+        let of_rules = self.rules.iter().flat_map(|rule| {
+            rule.states.iter().filter_map(move |(key, state)| row(&rule.limit, rule.shown, key, state))
+        });
         of_rules.chain(self.blocks.iter().filter_map(|(scope, block)| block_row(scope, block))).collect()
     }
 
@@ -173,6 +175,7 @@ impl Ledger {
             (None, None) => return,
         };
         let Some(rule) = self.rules.get_mut(index) else { return };
+        rule.shown |= saved.own.as_ref().is_some_and(|own| own.shown);
         if rule.states.len() >= MOST_MODELS {
             return;
         }
@@ -267,16 +270,18 @@ fn window_word(window: &Window) -> &'static str {
         Window::Rolling => "rolling",
         Window::Fixed => "fixed",
         Window::Bucket => "bucket",
+        Window::Session => "session",
         Window::Calendar(_) => "calendar",
     }
 }
 
-fn row(limit: &Limit, key: &str, state: &State) -> Option<(String, String)> {
+fn row(limit: &Limit, shown: bool, key: &str, state: &State) -> Option<(String, String)> {
     let own = limit.source.is_own().then(|| Own {
         unit: limit.unit,
         period: limit.period,
         window: window_word(&limit.window).to_owned(),
         each: matches!(limit.scope, Scope::Each(_)),
+        shown,
     });
     let saved = Saved {
         count: state.count.clone(),
@@ -297,6 +302,7 @@ fn remade(own: &Own, amount: u64, source: Source) -> Option<Limit> {
     let window = match own.window.as_str() {
         "fixed" => Window::Fixed,
         "bucket" => Window::Bucket,
+        "session" => Window::Session,
         _ => Window::Rolling,
     };
     let scope = if own.each { any_model()? } else { Scope::Account };

@@ -3,8 +3,9 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use super::admission::Cause;
+use super::admission::{Cause, Charge};
 use super::borrow::Loans;
+use super::clock::Sent;
 use super::ledger::safety;
 use super::limit::{Limit, Scope, Source};
 use super::said::RefusalClass;
@@ -20,6 +21,8 @@ const MOST_ANSWERS: usize = 64;
 pub(super) struct Rule {
     pub(super) id: u32,
     pub(super) limit: Limit,
+    /// Where nobody told how its minute moves, that was shown.
+    pub(super) shown: bool,
     /// By model, where each has the limit for itself; else under "".
     pub(super) states: HashMap<String, State>,
 }
@@ -36,6 +39,8 @@ pub(super) struct State {
     pub(super) out: Vec<Out>,
     /// The request that exceeds the guess now.
     pub(super) probe: Option<u64>,
+    /// What it took by our own account, as far as that shows how its minute moves.
+    pub(super) sent: Sent,
     /// What was sent into room that is only reserved.
     pub(super) loans: Loans,
     /// What was counted for answers that are complete, and when, the oldest first.
@@ -132,9 +137,18 @@ pub(super) struct Block {
     /// How often in a row that was in vain.
     #[serde(default)]
     pub(super) tries: u32,
+    /// How often in a row it was refused before the last success, less for each time that enough were served since.
+    #[serde(default)]
+    pub(super) before: u32,
+    /// How many were served since.
+    #[serde(default)]
+    pub(super) served: u32,
     /// Our own count says when it is over, and goes on counting then.
     #[serde(default)]
     pub(super) counted: bool,
+    /// And it is known how its window moves.
+    #[serde(default)]
+    pub(super) settled: bool,
     /// The request that tries it now.
     #[serde(skip)]
     pub(super) probe: Option<u64>,
@@ -190,6 +204,7 @@ impl State {
             since: None,
             out: Vec::new(),
             probe: None,
+            sent: Sent::new(now),
             loans: Loans::default(),
             answered: VecDeque::new(),
             stated: 0,
@@ -211,6 +226,12 @@ impl State {
     pub(super) fn answered_since(&self, moment: i64) -> u64 {
         let later = self.answered.iter().filter(|(at, _)| *at > moment).map(|(_, tokens)| *tokens);
         later.fold(0, u64::saturating_add)
+    }
+
+    /// What was reserved for those that were sent after this one.
+    pub(super) fn sent_after(&self, charge: &Charge) -> u64 {
+        let later = self.out.iter().filter(|out| out.sequence > charge.sequence);
+        later.fold(0, |sum, out| out.n.saturating_add(sum))
     }
 
     /// What estimates of all that is out may be wrong by.
@@ -249,10 +270,31 @@ const FIRST_TRY: i64 = 10_000;
 /// And at least so often.
 const LAST_TRY: i64 = 3_600_000;
 
+/// What is refused again after fewer than these is as used up as it was.
+const FEW: u32 = 10;
+
 impl Block {
+    /// How often in a row it was refused, with a few that were served in between.
+    pub(super) fn in_a_row(&self) -> u32 {
+        self.strikes.max(self.before)
+    }
+
+    /// A request was served.
+    pub(super) fn serves(&mut self) {
+        if self.strikes > 0 {
+            (self.before, self.strikes, self.served, self.dirty) = (self.strikes, 0, 0, true);
+        }
+        self.served = self.served.saturating_add(1);
+        if self.served >= FEW && self.before + self.tries > 0 {
+            self.before = self.before.saturating_sub(1);
+            (self.tries, self.served, self.dirty) = (0, 0, true);
+        }
+    }
+
     /// When a lone request may try before it is over; `None`: it has to last.
     pub(super) fn tried_at(&self) -> Option<i64> {
-        (self.guess && self.class == RefusalClass::Window(None)).then_some(self.try_at)
+        (self.guess && self.class == RefusalClass::Window(None) && !(self.is_sure() && self.settled))
+            .then_some(self.try_at)
     }
 
     /// After so many tries in vain the next one comes then.
@@ -265,11 +307,17 @@ impl Block {
         matches!(self.class, RefusalClass::NotServed | RefusalClass::Overloaded)
     }
 
+    /// Our own count says how long it lasts; where it was wrong before, that is not sure.
+    pub(super) fn is_sure(&self) -> bool {
+        self.counted && self.strikes <= 1
+    }
+
     /// It is over, and one request finds out whether all is well again: the others come after it.
     pub(super) fn is_tried(&self) -> bool {
-        // What our own count is right about needs no trial; where it was wrong before, it does.
-        let sure = self.counted && self.strikes <= 1;
-        self.strikes > 0 && !sure && self.probe.is_some() && matches!(self.class, RefusalClass::Window(_))
+        self.strikes > 0
+            && !self.is_sure()
+            && self.probe.is_some()
+            && matches!(self.class, RefusalClass::Window(_))
     }
 
     pub(super) fn cause(&self) -> Cause {

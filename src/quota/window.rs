@@ -16,6 +16,8 @@ pub(super) const IN_TRANSIT: i64 = 250;
 /// A rolling window is kept exactly up to so many entries; then neighbours are merged into the later one, which frees
 /// them a little late, never early.
 const EXACT: usize = 600;
+/// What the upstream counts and nobody here did is thought to leave its window within such a part of that.
+const SOON: i64 = 20;
 /// Merged entries are no further apart than this share of the window.
 const GRAIN: i64 = 500;
 
@@ -33,6 +35,9 @@ pub(super) enum Count {
         used: u64,
         #[serde(default)]
         late: u64,
+        /// What of it came late in the window before.
+        #[serde(default)]
+        carried: u64,
     },
     /// How far the bucket was emptied at that moment.
     Bucket { used: f64, at: i64 },
@@ -52,8 +57,9 @@ impl Count {
             Window::Rolling => Count::Rolling { log: VecDeque::new() },
             Window::Fixed | Window::Calendar(_) => {
                 let (starts, ends) = span(limit, now);
-                Count::Span { starts, ends, used: 0, late: 0 }
+                Count::Span { starts, ends, used: 0, late: 0, carried: 0 }
             }
+            Window::Session => Count::Span { starts: now, ends: now, used: 0, late: 0, carried: 0 },
             Window::Bucket => Count::Bucket { used: 0.0, at: now },
         }
     }
@@ -95,10 +101,10 @@ impl Count {
                     merge(log, grain(limit));
                 }
             }
-            Count::Span { starts, ends, used, late } => {
+            Count::Span { starts, ends, used, late, carried: before } => {
                 if now >= *ends {
                     *used = carried(limit, *ends, *late, now);
-                    *late = 0;
+                    (*late, *before) = (0, *used);
                     (*starts, *ends) = next_span(limit, *ends, now);
                 }
                 *used = used.saturating_add(n);
@@ -128,12 +134,16 @@ impl Count {
                 }
                 log.retain(|(_, entry)| *entry > 0);
             }
-            Count::Span { starts, ends, used, late } => {
+            Count::Span { starts, ends, used, late, .. } => {
                 if counted_at >= starts.saturating_sub(IN_TRANSIT) {
                     *used = used.saturating_sub(n);
                 }
                 if counted_at >= ends.saturating_sub(IN_TRANSIT) {
                     *late = late.saturating_sub(n);
+                }
+                if limit.window == Window::Session && *used == 0 {
+                    // What would have begun it was never counted.
+                    *ends = (*ends).min(now);
                 }
             }
             Count::Bucket { used, at } => {
@@ -152,7 +162,10 @@ impl Count {
             Count::Rolling { log } if n >= known => {
                 if n > known {
                     let length = length(limit.period);
-                    let at = ends_at.map_or(now, |ends| ends.saturating_sub(length).min(now));
+                    // What nobody here counted was counted at any time; most likely it is what is thought to have just
+                    // left the window. It is asked about again before long.
+                    let soon = now.saturating_sub(length - length / SOON);
+                    let at = ends_at.map_or(soon, |ends| ends.saturating_sub(length).min(now));
                     let place = log.partition_point(|(entry, _)| *entry <= at);
                     log.insert(place, (at, n - known));
                 }
@@ -166,11 +179,12 @@ impl Count {
                 }
                 log.retain(|(_, entry)| *entry > 0);
             }
-            Count::Span { starts, ends, used, late } => {
+            Count::Span { starts, ends, used, late, carried } => {
                 if now >= *ends {
                     (*starts, *ends) = next_span(limit, *ends, now);
                     *late = 0;
                 }
+                *carried = 0;
                 if let Some(told) = ends_at.filter(|told| *told > now) {
                     // Whatever is said: no window lasts longer than its length. A day may have an hour more.
                     *ends = told.min(now.saturating_add(longest(limit)));
@@ -183,6 +197,32 @@ impl Count {
                 *at = now;
             }
             Count::Held { used } => *used = n,
+        }
+    }
+
+    /// What is counted that may be counted in the window before instead.
+    pub(super) fn unsure(&self, now: i64) -> u64 {
+        match self {
+            Count::Span { ends, carried, .. } if now < *ends => *carried,
+            _ => 0,
+        }
+    }
+
+    /// The upstream said that `n` more fit at that moment: what is counted beyond that leaves the window by then.
+    pub(super) fn promised(&mut self, limit: &Limit, amount: u64, n: u64, at: i64) {
+        let over = self.used(limit, amount, at).saturating_add(n).saturating_sub(amount);
+        let Count::Rolling { log } = self else { return };
+        let gone = at.saturating_sub(length(limit.period));
+        let mut left = over;
+        for (_, entry) in log.iter_mut().rev().filter(|(counted, _)| *counted > gone) {
+            let part = left.min(*entry);
+            *entry -= part;
+            left -= part;
+        }
+        log.retain(|(_, entry)| *entry > 0);
+        if over > left {
+            let place = log.partition_point(|(counted, _)| *counted <= gone);
+            log.insert(place, (gone, over - left));
         }
     }
 
@@ -205,6 +245,11 @@ impl Count {
                     }
                 }
                 Some(now)
+            }
+            Count::Span { ends, late, .. } if is_over(limit, *ends, now) => {
+                // The next one begins with whoever comes next, unless somebody came late.
+                let over = carried(limit, *ends, *late, now).saturating_add(n) > amount;
+                Some(if over { ends.saturating_add(length(limit.period)) } else { now })
             }
             Count::Span { ends, .. } => Some(end_of(limit, *ends, now)),
             Count::Bucket { used, at } => {
@@ -298,7 +343,7 @@ impl Count {
     /// The same count in the wall-clock window of that moment.
     pub(super) fn as_span(&self, limit: &Limit, now: i64) -> Count {
         let (starts, ends) = span(limit, now);
-        Count::Span { starts, ends, used: self.since(starts).unwrap_or(0), late: 0 }
+        Count::Span { starts, ends, used: self.since(starts).unwrap_or(0), late: 0, carried: 0 }
     }
 
     /// The same count in a bucket.
@@ -309,7 +354,11 @@ impl Count {
 
 /// How long a window may last from now on, at most: a calendar day has 25 hours where the clocks are put back.
 fn longest(limit: &Limit) -> i64 {
-    let more = if matches!(limit.window, Window::Calendar(_)) { DAY / 24 } else { 0 };
+    let more = match limit.window {
+        Window::Calendar(_) => DAY / 24,
+        Window::Session => IN_TRANSIT,
+        Window::Rolling | Window::Fixed | Window::Bucket => 0,
+    };
     length(limit.period).saturating_add(more)
 }
 
@@ -342,12 +391,20 @@ fn merge(log: &mut VecDeque<(i64, u64)>, grain: i64) {
 /// The span after the one that ended: by the calendar or the clock, or, where the upstream anchored it, from its end on.
 fn next_span(limit: &Limit, ended: i64, now: i64) -> (i64, i64) {
     let length = length(limit.period).max(1);
+    if limit.window == Window::Session {
+        return span(limit, now);
+    }
     let aligned = matches!(limit.window, Window::Calendar(_)) || ended % length == 0;
     if aligned {
         return span(limit, now);
     }
     let starts = ended + now.saturating_sub(ended) / length * length;
     (starts, starts.saturating_add(length))
+}
+
+/// Whether a window that begins with a request is over, and no other has begun.
+fn is_over(limit: &Limit, ended: i64, now: i64) -> bool {
+    limit.window == Window::Session && now >= ended
 }
 
 /// When the window ends that a moment is in, where the last known one ended then.
@@ -368,6 +425,10 @@ fn span(limit: &Limit, now: i64) -> (i64, i64) {
         && let Some(found) = calendar(zone, limit.period, now)
     {
         return found;
+    }
+    if limit.window == Window::Session {
+        // It begins at the upstream when this arrives there.
+        return (now, now.saturating_add(length).saturating_add(IN_TRANSIT));
     }
     let starts = now.div_euclid(length) * length;
     (starts, starts.saturating_add(length))

@@ -161,5 +161,6 @@ fn window_name(window: Window) -> &'static str {
         Window::Fixed => "fixed",
         Window::Calendar => "calendar",
         Window::Bucket => "bucket",
+        Window::Session => "session",
     }
 }

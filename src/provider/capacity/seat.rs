@@ -89,13 +89,20 @@ impl Hold for Seat {
         self.capacity.state.changed();
     }
 
-    fn stated(&self, statements: &[Statement]) {
+    fn stated(&self, statements: &[Statement], refused: bool) {
         if statements.is_empty() {
             return;
         }
         let mut held = self.held();
         let mut inner = self.capacity.lock();
-        self.capacity.note(&mut inner, statements, Source::Header, &self.model, held.charge.as_ref());
+        self.capacity.note(
+            &mut inner,
+            statements,
+            Source::Header,
+            &self.model,
+            held.charge.as_ref(),
+            refused,
+        );
         drop(inner);
         self.capacity.state.changed();
         let amounts = statements.iter().filter(|statement| statement.amount.is_some());
@@ -116,7 +123,7 @@ impl Hold for Seat {
         {
             self.capacity.tell(Some(change), &self.model);
             // What is drawn from a success gives way to what the upstream stated.
-            self.capacity.note(&mut inner, &held.amounts, Source::Header, &self.model, None);
+            self.capacity.note(&mut inner, &held.amounts, Source::Header, &self.model, None, false);
         }
         drop(inner);
         self.capacity.state.changed();
@@ -242,7 +249,7 @@ mod tests {
         first.sent();
         drop(first);
         let exceeds = admitted(&capacity);
-        exceeds.stated(&[statement(20, 15)]);
+        exceeds.stated(&[statement(20, 15)], false);
         exceeds.succeeded();
         let known = view(&capacity);
         assert_eq!((known.amount, known.used, known.source), (20, 5, Source::Header));
@@ -255,7 +262,7 @@ mod tests {
             let lease = admitted(&capacity);
             lease.sent();
             // Its head was that of a success, but the commit point never came.
-            lease.stated(&[]);
+            lease.stated(&[], false);
             drop(lease);
         }
         let known = view(&capacity);

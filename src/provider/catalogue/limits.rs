@@ -86,9 +86,9 @@ impl TryFrom<Written> for LimitGuess {
             ));
         }
         if let Some(window) = &written.window
-            && !["rolling", "fixed", "calendar", "bucket"].contains(&window.as_str())
+            && !["rolling", "fixed", "calendar", "bucket", "session"].contains(&window.as_str())
         {
-            return Err(format!("`window = \"{window}\"`: rolling, fixed, calendar or bucket"));
+            return Err(format!("`window = \"{window}\"`: rolling, fixed, calendar, bucket or session"));
         }
         if (written.window.as_deref() == Some("calendar")) != written.time_zone.is_some() {
             return Err("`time_zone` belongs to `window = \"calendar\"`, and is needed there".to_owned());

@@ -128,7 +128,20 @@ fn who_cannot_wait_any_longer_does_not_fail_for_what_an_estimate_may_be_wrong_by
     let mut ledger = ledger(Source::Header);
     let first = admit(&mut ledger, &need(850, 10), Mode::Keep, 0).unwrap();
     answer(&mut ledger, first, (850, 10), 1);
-    let unsure = Need { off: 20, ..need(150, 20) };
-    assert!(admit(&mut ledger, &unsure, Mode::Probe, 2).is_err(), "it is likely to be refused");
+    let unsure = Need { off: 20, ..need(140, 20) };
+    assert!(admit(&mut ledger, &unsure, Mode::Probe, 2).is_err(), "it may well be refused");
+    let larger = Need { off: 20, ..need(150, 20) };
+    assert!(admit(&mut ledger, &larger, Mode::Last, 2).is_err(), "it is likely to be refused");
     assert!(admit(&mut ledger, &unsure, Mode::Last, 2).is_ok());
+}
+
+#[test]
+fn who_cannot_wait_is_not_sent_into_what_answers_will_take() {
+    let mut ledger = ledger(Source::Header);
+    let first = admit(&mut ledger, &need(300, 600), Mode::Keep, 0).unwrap();
+    // Half as large as it may turn out to be, it would be refused as often as not.
+    let unsure = Need { off: 200, ..need(400, 300) };
+    assert!(admit(&mut ledger, &unsure, Mode::Last, 1).is_err(), "its answer was promised that room");
+    assert!(admit(&mut ledger, &need(80, 30), Mode::Last, 1).is_ok(), "and this fits beside it");
+    answer(&mut ledger, first, (300, 600), 2);
 }

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use super::super::admission::{Actual, Cause, Mode, Need};
+use super::super::ledger::LONGEST;
+use super::super::said::Refusal;
 use super::*;
 
 fn need(model: &str) -> Need<'_> {
@@ -605,4 +607,35 @@ fn an_answer_that_went_beyond_a_guess_does_not_raise_it() {
     ledger.settle(charge, Actual { output_tokens: Some(9), ..Actual::default() }, Moment(3));
     let charge = ledger.admit(&need("m"), Mode::Probe, Moment(4)).unwrap();
     assert!(ledger.succeeded(&charge, "m", Moment(5)).is_some());
+}
+
+#[test]
+fn what_came_late_in_the_minute_before_does_not_raise_a_guess_that_is_right() {
+    let mut ledger = Ledger::new(vec![guess(10, "minute", "fixed")]);
+    // It may be there in this minute or in the next one, and counts in both.
+    assert_eq!(spend(&mut ledger, "m", 1, MINUTE - 100), 1);
+    assert_eq!(spend(&mut ledger, "m", 20, MINUTE + SECOND), 9);
+    let tenth = ledger.admit(&need("m"), Mode::Probe, Moment(MINUTE + 2 * SECOND)).unwrap();
+    assert_eq!(ledger.succeeded(&tenth, "m", Moment(MINUTE + 2 * SECOND)), None);
+    ledger.settle(tenth, Actual::default(), Moment(MINUTE + 2 * SECOND));
+    let eleventh = ledger.admit(&need("m"), Mode::Probe, Moment(MINUTE + 3 * SECOND)).unwrap();
+    assert!(ledger.succeeded(&eleventh, "m", Moment(MINUTE + 3 * SECOND)).is_some());
+}
+
+#[test]
+fn what_was_refused_is_not_left_in_the_count_of_the_day() {
+    let mut ledger = Ledger::new(vec![guess(3, "day", "rolling")]);
+    for hour in 0..3 {
+        assert_eq!(spend(&mut ledger, "m", 1, hour * HOUR), 1);
+    }
+    let charge = ledger.admit(&need("m"), Mode::Probe, Moment(3 * HOUR)).unwrap();
+    let said = Statement { resets_in: None, ..stated(Period::DAY, 3, 0) };
+    ledger.state_refusing(&said, Source::Header, "m", &charge, Moment(3 * HOUR + 100));
+    let wait = Some(21 * 3600);
+    let no = refusal(RefusalClass::Window(Some(Period::DAY)), wait);
+    ledger.refuse(&no, "m", None, Some(&charge), Moment(3 * HOUR + 100));
+    ledger.settle(charge, Actual { refused: true, ..Actual::default() }, Moment(3 * HOUR + 100));
+    assert_eq!(ledger.views(Moment(4 * HOUR))[0].used, 3);
+    assert_eq!(spend(&mut ledger, "m", 3, DAY + IN_TRANSIT + 100), 1, "one each hour, as they came");
+    assert_eq!(spend(&mut ledger, "m", 3, DAY + HOUR + IN_TRANSIT + 100), 1);
 }

@@ -504,12 +504,14 @@ fn while_a_probe_is_out_nobody_is_told_to_wait_for_the_windows_end() {
 #[test]
 fn who_cannot_wait_any_longer_does_not_wait_for_what_is_on_its_way() {
     // The user's own holds for what is sent, and what was sent a little after its admission counts from then on.
-    for (source, early) in [(Source::Header, 0), (Source::Configured, AT_ONCE)] {
+    for (source, early, mode) in
+        [(Source::Catalogue, 0, Mode::Alone), (Source::Configured, AT_ONCE, Mode::Last)]
+    {
         let mut ledger = Ledger::new(vec![limit("requests", 1, Some("minute"), "rolling", source)]);
         assert!(admitted(&mut ledger, Mode::Keep, 0).is_some());
-        assert!(admitted(&mut ledger, Mode::Last, MINUTE + early - 1).is_none());
-        assert!(admitted(&mut ledger, Mode::Probe, MINUTE + early).is_none());
-        assert!(admitted(&mut ledger, Mode::Last, MINUTE + early).is_some());
+        assert!(admitted(&mut ledger, Mode::Keep, MINUTE + early - 1).is_none());
+        assert!(admitted(&mut ledger, Mode::Keep, MINUTE + early).is_none());
+        assert!(admitted(&mut ledger, mode, MINUTE + early).is_some());
     }
 }
 

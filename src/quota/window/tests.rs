@@ -171,3 +171,46 @@ fn what_is_sent_in_a_windows_last_moment_and_may_come_in_the_next_is_not_forgott
     assert_eq!(count.frees_at(&limit, 10, 9, 60_100), Some(120_000));
     assert_eq!(count.used(&limit, 10, 120_000), 0, "nor carried for ever");
 }
+
+#[test]
+fn a_session_does_not_run_before_somebody_asks() {
+    const HOUR: i64 = 3_600_000;
+    let limit = limit(2, "5h", "session", None);
+    let mut count = Count::new(&limit, 0);
+    assert_eq!(count.frees_at(&limit, 2, 2, 7 * HOUR), Some(7 * HOUR));
+    count.add(&limit, 2, 1, 8 * HOUR);
+    count.add(&limit, 2, 1, 12 * HOUR);
+    let ends = 13 * HOUR + IN_TRANSIT;
+    assert_eq!(count.used(&limit, 2, ends - 1), 2);
+    assert_eq!(count.frees_at(&limit, 2, 1, 12 * HOUR), Some(ends));
+    // All of it ends at once, and the next one waits for its first request again.
+    assert_eq!(count.used(&limit, 2, ends), 0);
+    assert_eq!(count.frees_at(&limit, 2, 2, 20 * HOUR), Some(20 * HOUR));
+    count.add(&limit, 2, 2, 20 * HOUR);
+    assert_eq!(count.whole_at(&limit, 2, 21 * HOUR), Some(25 * HOUR + IN_TRANSIT));
+    // What was never sent began none.
+    count.take_back(&limit, 2, 20 * HOUR, 2, 21 * HOUR);
+    count.add(&limit, 2, 1, 22 * HOUR);
+    assert_eq!(count.whole_at(&limit, 2, 22 * HOUR), Some(27 * HOUR + IN_TRANSIT));
+}
+
+#[test]
+fn what_came_late_in_a_session_is_not_forgotten_in_the_next_one() {
+    const HOUR: i64 = 3_600_000;
+    let limit = limit(2, "5h", "session", None);
+    let mut count = Count::new(&limit, 0);
+    count.add(&limit, 2, 1, HOUR);
+    // It may be there when the upstream's session is over, and begin another.
+    count.add(&limit, 2, 1, 6 * HOUR + 100);
+    assert_eq!(count.used(&limit, 2, 6 * HOUR + IN_TRANSIT), 1);
+    assert!(count.frees_at(&limit, 2, 2, 7 * HOUR).unwrap() > 10 * HOUR);
+}
+
+#[test]
+fn what_an_upstream_counts_and_nobody_here_did_does_not_lame_a_day() {
+    let limit = limit(20, "day", "rolling", None);
+    let mut count = Count::new(&limit, 0);
+    count.set(&limit, 20, 20, None, DAY);
+    let frees = count.frees_at(&limit, 20, 1, DAY).unwrap();
+    assert!((DAY + DAY / 48..DAY + DAY / 10).contains(&frees), "asked again soon, not at once: {frees}");
+}

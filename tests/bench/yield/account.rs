@@ -236,7 +236,7 @@ impl Account {
 
     /// The head of a good answer is here.
     pub fn succeeded(&mut self, seat: &Seat, statements: &[Statement], model: &str, now: i64) -> Vec<String> {
-        let mut changes = self.stated(statements, Some(&seat.charge), model, now);
+        let mut changes = self.stated(statements, Some(&seat.charge), false, model, now);
         if seat.probes_health {
             self.breaker.succeeded();
         }
@@ -246,7 +246,7 @@ impl Account {
             let amounts = statements.iter().filter(|statement| statement.amount.is_some());
             let amounts: Vec<Statement> =
                 amounts.map(|statement| Statement { remaining: None, ..statement.clone() }).collect();
-            changes.extend(self.stated(&amounts, None, model, now));
+            changes.extend(self.stated(&amounts, None, false, model, now));
         }
         changes
     }
@@ -255,10 +255,15 @@ impl Account {
         &mut self,
         statements: &[Statement],
         charge: Option<&Charge>,
+        refused: bool,
         model: &str,
         now: i64,
     ) -> Vec<String> {
-        let note = |statement| self.ledger.state(statement, Source::Header, model, charge, Moment(now));
+        let (source, ledger, now) = (Source::Header, &mut self.ledger, Moment(now));
+        let note = |statement| match charge.filter(|_| refused) {
+            Some(charge) => ledger.state_refusing(statement, source, model, charge, now),
+            None => ledger.state(statement, source, model, charge, now),
+        };
         statements.iter().filter_map(note).map(|change| change.what).collect()
     }
 
@@ -272,7 +277,7 @@ impl Account {
         (model, size): (&str, Size),
         now: i64,
     ) -> Vec<String> {
-        let mut changes = self.stated(statements, Some(&seat.charge), model, now);
+        let mut changes = self.stated(statements, Some(&seat.charge), refusal.is_some(), model, now);
         if let Some(refusal) = refusal {
             let size = Some(self.need(model, size).input_tokens);
             let change = self.ledger.refuse(refusal, model, size, Some(&seat.charge), Moment(now));

@@ -48,7 +48,7 @@ struct Written {
     each_model: bool,
     window: Option<String>,
     time_zone: Option<String>,
-    /// The true window begins with the first request; nobody can write that, a rolling one is safe.
+    /// Its window begins with the first request.
     from_first: bool,
 }
 
@@ -195,7 +195,7 @@ impl Tier {
                 written.per.as_deref(),
                 written.models.as_deref(),
                 written.each_model,
-                written.window.as_deref(),
+                if written.from_first { Some("session") } else { written.window.as_deref() },
                 written.time_zone.as_deref(),
                 source,
             )
