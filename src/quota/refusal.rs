@@ -234,7 +234,7 @@ impl Ledger {
         }
         if is_long && refills() {
             let least = self.used_up_until(period, model, now).map_or(now, |(frees, _)| frees);
-            return (now.saturating_add((10 * SECOND << strikes).min(HOUR)).max(least), false);
+            return (now.saturating_add(((10 * SECOND) << strikes).min(HOUR)).max(least), false);
         }
         if is_long {
             return (now.saturating_add((HOUR << strikes).min(DAY)), false);

@@ -6,9 +6,10 @@
 //! 2. A client that closes its sending half has left: its request is dropped, and with it all that works on it.
 //! 3. What cannot be read is answered with a bare status, and the connection is closed: 400 for bytes that are no HTTP,
 //!    431 for a head over 128 KB or 96 headers, 408 for one that is not complete in time.
-//! 4. A request whose body was not read to its end is the last one; what still comes is read and dropped for a moment,
-//!    as a reset could overtake the answer (RFC 9112 §9.6).
-//! 5. When the daemon drains, connections that wait for a request are closed, others after their answer.
+//! 4. A request whose body was not read, and is not all here, is the last one.
+//! 5. Before a connection is closed after an answer, what still comes is read and dropped for a moment: bytes that nobody
+//!    read make the kernel reset the connection and forget what it has not sent yet (RFC 9112 §9.6).
+//! 6. When the daemon drains, connections that wait for a request are closed, others after their answer.
 
 mod link;
 #[cfg(test)]
@@ -37,6 +38,8 @@ use link::Link;
 const HEAD: Duration = Duration::from_secs(10);
 /// How long a connection may wait for its next request.
 pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(75);
+/// A connection that waits for longer than this keeps no large buffer.
+const REST: Duration = Duration::from_secs(2);
 /// How long what a client still sends is read and dropped before the connection is closed.
 const LINGER: Duration = Duration::from_secs(1);
 /// With so many bytes to send, no more of an answer is fetched.
@@ -70,7 +73,6 @@ where
         match answered {
             Ok(After::Next) => patience.renew(),
             Ok(After::Close) => return close(&link).await,
-            // Cut: an answer that broke off must not look complete.
             Err(_) => return,
         }
     }
@@ -132,17 +134,29 @@ impl Patience {
             (self.deadline, self.begun) = (Instant::now() + HEAD, true);
         }
         // The timer is moved only where it would come too late, or came too early.
-        if self.timer.deadline() > self.deadline {
-            self.timer.as_mut().reset(self.deadline);
+        let next = self.next(&link.borrow());
+        if self.timer.deadline() > next {
+            self.timer.as_mut().reset(next);
         }
         while self.timer.as_mut().poll(cx).is_ready() {
             if self.timer.deadline() >= self.deadline {
                 let late = Next::Unreadable(StatusCode::REQUEST_TIMEOUT);
                 return Poll::Ready(if self.begun { late } else { Next::Left });
             }
-            self.timer.as_mut().reset(self.deadline);
+            let mut link = link.borrow_mut();
+            if self.timer.deadline() >= self.next(&link) {
+                link.rest();
+            }
+            let next = self.next(&link);
+            self.timer.as_mut().reset(next);
         }
         Poll::Pending
+    }
+
+    /// When something is to be done without the client's doing.
+    fn next(&self, link: &Link) -> Instant {
+        let rests = !self.begun && link.holds_much();
+        if rests { self.deadline - KEEP_ALIVE + REST } else { self.deadline }
     }
 }
 
@@ -173,7 +187,7 @@ async fn call<S: Service<Request>>(
 /// Sends the answer.
 ///
 /// # Errors
-/// When the client leaves, or the body breaks off.
+/// When the client leaves, or the answer cannot be written.
 async fn answer<B: MessageBody>(
     link: &RefCell<Link>,
     response: Response<B>,
@@ -187,13 +201,14 @@ async fn answer<B: MessageBody>(
     let size = body.size();
     link.borrow_mut().send(Message::Item((head, size)))?;
     let mut more = !matches!(size, BodySize::None | BodySize::Sized(0));
-    poll_fn(|cx| {
+    let whole = poll_fn(|cx| {
         loop {
             let mut waits = false;
             while more && !waits && link.borrow().unsent() < MOST_UNSENT {
                 match body.as_mut().poll_next(cx) {
                     Poll::Ready(Some(Ok(bytes))) => link.borrow_mut().send(Message::Chunk(Some(bytes)))?,
-                    Poll::Ready(Some(Err(_))) => return Poll::Ready(Err(Broken)),
+                    // It is closed without an end, so that it does not look complete.
+                    Poll::Ready(Some(Err(_))) => return Poll::Ready(Ok(false)),
                     Poll::Ready(None) => {
                         more = false;
                         link.borrow_mut().send(Message::Chunk(None))?;
@@ -204,7 +219,7 @@ async fn answer<B: MessageBody>(
             let mut link = link.borrow_mut();
             if link.poll_flush(cx)?.is_ready() {
                 if !more {
-                    return Poll::Ready(Ok(()));
+                    return Poll::Ready(Ok(true));
                 }
                 if !waits {
                     continue;
@@ -214,17 +229,15 @@ async fn answer<B: MessageBody>(
         }
     })
     .await?;
-    Ok(if link.borrow_mut().goes_on() { After::Next } else { After::Close })
+    Ok(if whole && link.borrow_mut().goes_on() { After::Next } else { After::Close })
 }
 
-/// Says that nothing more comes, and takes what the client still sends for a moment.
+/// Sends what is left, says that nothing more comes, and takes what the client still sends for a moment.
 async fn close(link: &RefCell<Link>) {
     let shut = poll_fn(|cx| {
         let mut link = link.borrow_mut();
+        ready!(link.poll_flush(cx))?;
         ready!(link.poll_shutdown(cx))?;
-        if link.body_is_read() {
-            return Poll::Ready(Ok(()));
-        }
         link.poll_discard(cx)
     });
     // Whether it went well is nobody's business any more.

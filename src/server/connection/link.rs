@@ -5,6 +5,9 @@
 //! is longer: the kernel's copy is the only one. A slow client's comes as it comes, so that who waits for it sees that
 //! it does.
 
+#[cfg(test)]
+mod tests;
+
 use std::cell::RefCell;
 use std::io;
 use std::net::SocketAddr;
@@ -18,7 +21,7 @@ use actix_http::error::{ParseError, PayloadError};
 use actix_http::h1::{Codec, Message, MessageType};
 use actix_http::{Payload, Request, Response, ServiceConfig, StatusCode};
 use actix_web::http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use futures_util::Stream;
 use tokio::io::{AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -38,7 +41,7 @@ const PART_ROOM: usize = 32 * 1024;
 const PIECE: u64 = 1024 * 1024;
 /// A piece that takes longer than this is handed over as far as it is here.
 const SLOW: Duration = Duration::from_secs(1);
-/// A buffer for answers that grew larger than this is not kept.
+/// A buffer that grew larger than this is not kept: for answers, beyond the answer; for requests, beyond a short rest.
 const MOST_KEPT: usize = 64 * 1024;
 
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
@@ -49,7 +52,11 @@ pub(super) struct Link {
     peer: SocketAddr,
     codec: Codec,
     arrived: BytesMut,
+    /// The memory of `arrived` is more than an idle connection keeps: it is shared with the bodies that came in it.
+    large: bool,
     unsent: BytesMut,
+    /// The memory of `unsent` is more than is kept. Its capacity does not tell, as it is that of the rest only.
+    swollen: bool,
     body: Body,
     /// Counts requests, so that the body of an earlier one gets nothing of a later one's.
     request: u64,
@@ -99,7 +106,9 @@ impl Link {
             socket,
             codec: Codec::new(config),
             arrived: BytesMut::new(),
+            large: false,
             unsent: BytesMut::new(),
+            swollen: false,
             body: Body::Read,
             request: 0,
         })
@@ -108,6 +117,11 @@ impl Link {
     /// The next head, or what came instead of one.
     pub(super) fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
         loop {
+            // Empty lines before a request do not begin it (RFC 9112 §2.2).
+            while self.arrived.starts_with(b"\r\n") {
+                self.arrived.advance(2);
+            }
+            self.large |= self.arrived.capacity() > MOST_KEPT;
             if !self.arrived.is_empty() {
                 match self.codec.decode(&mut self.arrived) {
                     Ok(Some(Message::Item(request))) => return Poll::Ready(Next::Request(request)),
@@ -131,6 +145,17 @@ impl Link {
     /// Whether a part of the next request is here.
     pub(super) fn has_begun(&self) -> bool {
         !self.arrived.is_empty()
+    }
+
+    /// Whether more memory is held than is good for a connection that waits.
+    pub(super) fn holds_much(&self) -> bool {
+        self.large
+    }
+
+    /// Gives back what an earlier request needed. Nothing of the next one may be here.
+    pub(super) fn rest(&mut self) {
+        self.arrived = BytesMut::new();
+        self.large = false;
     }
 
     /// Takes note of what the head says of its body; its number, if it has one.
@@ -175,6 +200,7 @@ impl Link {
                     Ok(Some(Message::Chunk(Some(bytes)))) => {
                         let left = left.map(|left| left.saturating_sub(bytes.len() as u64));
                         self.body = Body::Due { left, since: Instant::now(), unasked: false };
+                        self.large |= bytes.len() > MOST_KEPT;
                         return Poll::Ready(Some(Ok(bytes)));
                     }
                     Ok(Some(Message::Chunk(None))) => {
@@ -200,13 +226,19 @@ impl Link {
         }
     }
 
-    /// Whether nothing of the request is left to read.
+    /// Whether nothing of the request is left to read. What is here of its body and was not asked for is passed over.
     pub(super) fn body_is_read(&mut self) -> bool {
-        // Who has got all of it need not have asked for its end.
-        if let Body::Due { left: Some(0), .. } = self.body
-            && matches!(self.codec.decode(&mut self.arrived), Ok(Some(Message::Chunk(None))))
+        if let Body::Due { left: Some(left), .. } = self.body
+            && left <= self.arrived.len() as u64
         {
-            self.body = Body::Read;
+            let mut part = self.codec.decode(&mut self.arrived);
+            if left > 0 {
+                part = self.codec.decode(&mut self.arrived);
+            }
+            self.body = match part {
+                Ok(Some(Message::Chunk(None))) => Body::Read,
+                _ => Body::Broken,
+            };
         }
         matches!(self.body, Body::Read)
     }
@@ -254,6 +286,7 @@ impl Link {
         if self.unsent.is_empty() {
             return Poll::Ready(Ok(()));
         }
+        self.swollen |= self.unsent.capacity() > MOST_KEPT;
         let mut sent = 0;
         while let Some(rest) = self.unsent.get(sent..).filter(|rest| !rest.is_empty()) {
             match Pin::new(&mut self.socket).poll_write(cx, rest)? {
@@ -266,7 +299,7 @@ impl Link {
             }
         }
         self.unsent.clear();
-        if self.unsent.capacity() > MOST_KEPT {
+        if std::mem::take(&mut self.swollen) {
             self.unsent = BytesMut::new();
         }
         Poll::Ready(Ok(()))

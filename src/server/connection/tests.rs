@@ -11,7 +11,7 @@ use actix_web::{HttpResponse, web};
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
+use tokio::net::TcpSocket;
 use tokio::task::JoinHandle;
 
 use super::*;
@@ -40,11 +40,18 @@ impl Drop for Tally {
 
 impl Stage {
     /// The application answers with the path and the length of the body; `/hang` never, `/early` before it reads,
-    /// `/stream` in two parts, `/broken` with a part and an error, `/large` with a megabyte.
+    /// `/stream` in two parts, `/broken` with a part and an error, `/cut` with many parts and an error, `/large` with a
+    /// megabyte.
     async fn new() -> Stage {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let (socket, _) = listener.accept().await.unwrap();
+        Stage::over(wire(None).await)
+    }
+
+    /// With so little room in the kernel that what the client does not read stays with the connection.
+    async fn narrow() -> Stage {
+        Stage::over(wire(Some(4096)).await)
+    }
+
+    fn over((socket, client): (TcpStream, TcpStream)) -> Stage {
         let (closing, pieces, dropped) = (Arc::new(Closing::default()), Rc::default(), Rc::default());
         let (seen, gone, told) = (Rc::clone(&pieces), Rc::clone(&dropped), Arc::clone(&closing));
         let served = actix_rt::spawn(async move {
@@ -82,6 +89,20 @@ impl Stage {
     }
 }
 
+/// The two ends of a connection, the server's first; with buffers of this size for what the server sends.
+pub(super) async fn wire(room: Option<u32>) -> (TcpStream, TcpStream) {
+    let (server, client) = (TcpSocket::new_v4().unwrap(), TcpSocket::new_v4().unwrap());
+    if let Some(room) = room {
+        // Who is accepted inherits it.
+        server.set_send_buffer_size(room).unwrap();
+        client.set_recv_buffer_size(room).unwrap();
+    }
+    server.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = server.listen(1).unwrap();
+    let client = client.connect(listener.local_addr().unwrap()).await.unwrap();
+    (listener.accept().await.unwrap().0, client)
+}
+
 async fn application(
     mut request: Request,
     seen: &RefCell<Vec<usize>>,
@@ -117,12 +138,18 @@ async fn application(
             });
             HttpResponse::Ok().streaming(paused).into()
         }
+        "/cut" => {
+            let part = Bytes::from(vec![b'x'; 1024]);
+            let parts = stream::repeat(part).take(256).chain(stream::iter([Bytes::from_static(b"event")]));
+            let cut = parts.map(Ok).chain(stream::iter([Err(io::Error::other("broke"))]));
+            HttpResponse::Ok().streaming(cut).into()
+        }
         "/large" => HttpResponse::Ok().body(web::Bytes::from(vec![b'x'; 1 << 20])).into(),
         _ => HttpResponse::Ok().body(format!("<{path} {length}>")).into(),
     }
 }
 
-fn post(path: &str, more: &str, body: &str) -> String {
+pub(super) fn post(path: &str, more: &str, body: &str) -> String {
     format!("POST {path} HTTP/1.1\r\nhost: a\r\ncontent-length: {}\r\n{more}\r\n{body}", body.len())
 }
 
@@ -218,6 +245,23 @@ async fn an_answer_before_the_body_was_read_arrives_and_is_the_last() {
 }
 
 #[actix_rt::test]
+async fn a_body_that_is_here_but_not_wanted_does_not_end_the_connection() {
+    let mut stage = Stage::new().await;
+    stage.send(post("/early", "", "abc") + &get("/b")).await;
+    let text = stage.until("</b 0>").await;
+    assert!(text.contains("</early 0>") && !text.contains("connection: close"), "{text}");
+}
+
+#[actix_rt::test]
+async fn what_a_client_sends_after_its_last_request_does_not_cut_the_answer() {
+    let mut stage = Stage::narrow().await;
+    stage.send("GET /large HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await;
+    stage.until("\r\n\r\n").await;
+    stage.send(get("/b")).await;
+    assert_eq!(stage.rest().await.len(), 1 << 20);
+}
+
+#[actix_rt::test]
 async fn a_client_that_leaves_takes_its_request_with_it() {
     let mut stage = Stage::new().await;
     stage.send(post("/hang", "", "")).await;
@@ -244,6 +288,14 @@ async fn an_answer_that_breaks_off_does_not_look_complete() {
     stage.send(get("/broken")).await;
     let text = stage.rest().await;
     assert!(text.ends_with("3\r\none\r\n"), "{text}");
+}
+
+#[actix_rt::test]
+async fn an_answer_that_breaks_off_is_sent_as_far_as_it_came_also_to_a_slow_reader() {
+    let mut stage = Stage::narrow().await;
+    stage.send(get("/cut")).await;
+    let text = stage.rest().await;
+    assert!(text.ends_with("xxx\r\n5\r\nevent\r\n"), "{} bytes", text.len());
 }
 
 #[actix_rt::test]
@@ -297,6 +349,17 @@ async fn a_later_head_has_ten_seconds_of_its_own_and_silence_has_longer() {
     let start = Instant::now();
     assert_eq!(stage.rest().await, "", "a silent connection is closed without a word");
     assert_eq!(start.elapsed().as_secs(), KEEP_ALIVE.as_secs());
+}
+
+#[actix_rt::test]
+async fn empty_lines_before_a_request_do_not_begin_it() {
+    tokio::time::pause();
+    let mut stage = Stage::new().await;
+    stage.send(post("/a", "", "abc") + "\r\n").await;
+    stage.until("</a 3>").await;
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    stage.send("\r\n".to_owned() + &get("/b")).await;
+    stage.until("</b 0>").await;
 }
 
 #[actix_rt::test]

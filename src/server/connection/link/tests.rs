@@ -1,0 +1,62 @@
+//! What memory a connection holds, from inside.
+
+use std::future::{pending, poll_fn};
+use std::pin::pin;
+
+use actix_http::ServiceConfigBuilder;
+use futures_util::StreamExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::timeout;
+
+use super::super::tests::{post, wire};
+use super::super::{Patience, REST};
+use super::*;
+
+async fn link(room: Option<u32>) -> (Link, TcpStream) {
+    let (socket, client) = wire(room).await;
+    (Link::new(socket, ServiceConfigBuilder::new().build()).unwrap(), client)
+}
+
+#[actix_rt::test]
+async fn memory_for_a_large_answer_is_given_back_also_when_it_was_sent_in_parts() {
+    let (mut link, mut client) = link(Some(4096)).await;
+    let size = 1 << 20;
+    let head = Response::with_body(StatusCode::OK, ());
+    link.send(Message::Item((head, BodySize::Sized(size as u64)))).unwrap();
+    link.send(Message::Chunk(Some(Bytes::from(vec![b'x'; size])))).unwrap();
+    let reader = actix_rt::spawn(async move { client.read_to_end(&mut Vec::new()).await.unwrap() });
+    let mut parts = 0;
+    poll_fn(|cx| {
+        parts += 1;
+        link.poll_flush(cx)
+    })
+    .await
+    .unwrap();
+    assert!(parts > 1, "the kernel takes all of it at once");
+    assert!(!link.unsent.try_reclaim(MOST_KEPT + 1));
+    drop(link);
+    assert!(reader.await.unwrap() > size);
+}
+
+#[actix_rt::test]
+async fn a_connection_that_waits_gives_the_memory_of_a_large_body_back() {
+    tokio::time::pause();
+    let (link, mut client) = link(None).await;
+    let (link, mut patience) = (Rc::new(RefCell::new(link)), Patience::new());
+    client.write_all(post("/a", "", &"x".repeat(300_000)).as_bytes()).await.unwrap();
+    let mut never = pin!(pending::<()>());
+    let next = poll_fn(|cx| patience.poll_next(&link, never.as_mut(), cx)).await;
+    let Next::Request(mut request) = next else { panic!("no request") };
+    let length = request.take_payload().fold(0, async |length, piece| length + piece.unwrap().len()).await;
+    assert_eq!(length, 300_000);
+    drop(request);
+    patience.renew();
+    let mut waits = async |time| {
+        let next = poll_fn(|cx| patience.poll_next(&link, never.as_mut(), cx));
+        assert!(timeout(time, next).await.is_err());
+        link.borrow_mut().arrived.try_reclaim(MOST_KEPT + 1)
+    };
+    assert!(waits(REST / 2).await, "a request that follows at once finds its memory");
+    assert!(!waits(REST).await);
+    drop(client);
+}
