@@ -8,6 +8,7 @@ pub mod config;
 pub mod demo;
 pub mod dialect;
 pub mod error;
+pub mod language;
 pub mod metrics;
 pub mod model_id;
 pub mod notify;

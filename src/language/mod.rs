@@ -1,0 +1,156 @@
+//! Which programming language a request is about, and which language its user writes. Pure; nothing is read but what
+//! decides, and that is bounded: what it costs does not grow with the body.
+//!
+//! What is looked at, in this order, until something is found:
+//!
+//! - chat: the user's last message; then the messages before it and behind it, from the last one back, answers and
+//!   results of tools included, the system's left out (it has examples in languages that the user never saw);
+//! - completions and fill in the middle: the prompt, and for the classifier also the begin of the suffix;
+//! - embeddings: the input, or its first string.
+//!
+//! Within one text the strongest evidence decides, and of equally strong evidence the last: see [`Evidence`]. Only
+//! what merely accompanies others (shell, JSON, YAML, TOML, Markdown, XML and the like, in which commands, configuration
+//! and output are quoted) gives way to any other language that the same text names.
+
+mod classifier;
+mod clues;
+mod features;
+mod names;
+mod natural;
+mod texts;
+
+#[cfg(test)]
+mod tests;
+
+use crate::dialect::Request;
+pub use classifier::{LANES, MOST as MOST_CLASSIFIED, Model, PLACES, PROSE, Row, Verdict, mark, place};
+use clues::{Clue, Clues};
+pub use features::each as each_feature;
+pub use names::Language;
+use texts::Kind;
+
+/// What a finding rests on, the strongest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Evidence {
+    /// The tag of a fence, or the path beside it: ```` ```rust ````.
+    Fence,
+    /// A `language` field.
+    Field,
+    /// A path in a field, an attribute, a header or a comment of its own.
+    Path,
+    /// The first line of a script.
+    Shebang,
+    /// What stands before and behind the cursor of a completion, by the classifier.
+    Cursor,
+    /// What the text looks like, by the classifier.
+    Looks,
+    /// Names of files in prose.
+    Mention,
+}
+
+impl Evidence {
+    /// The word in explanations.
+    pub fn label(self) -> &'static str {
+        match self {
+            Evidence::Fence => "fence",
+            Evidence::Field => "field",
+            Evidence::Path => "path",
+            Evidence::Shebang => "shebang",
+            Evidence::Cursor => "cursor",
+            Evidence::Looks => "looks",
+            Evidence::Mention => "mention",
+        }
+    }
+}
+
+/// The language of a request, and why.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Found {
+    /// The language.
+    pub language: Language,
+    /// What that rests on.
+    pub evidence: Evidence,
+    /// The words that say so, shortened; empty where the classifier does.
+    pub said: String,
+    /// How probable it is to the classifier; 1 where the text says so itself.
+    pub probability: f32,
+}
+
+/// Below that the classifier's best is no finding, and above the other neither: prose that happens to look like it.
+const SURE: f32 = 0.4;
+const PROSE_AT_MOST: f32 = 0.2;
+/// Fewer bytes say nothing to the classifier.
+const LEAST: usize = 16;
+/// Texts of a request that are classified.
+const CLASSIFIED: usize = 3;
+/// The longest of [`Found::said`].
+const SAID: usize = 80;
+
+/// The programming language of a request's content. `None` when nothing is sure enough.
+pub fn of(request: &Request) -> Option<Found> {
+    let mut left = CLASSIFIED;
+    texts::each(request, |kind, text, suffix| {
+        let clues = clues::read(text);
+        if let Some((evidence, clue)) = clues.strongest() {
+            return Some(told(text, evidence, clue));
+        }
+        let looks = if left > 0 { looks(kind, text, suffix, &clues) } else { None };
+        left = left.saturating_sub(1);
+        looks.or_else(|| clues.mention.as_ref().map(|clue| told(text, Evidence::Mention, clue)))
+    })
+}
+
+/// The language that the user's last message is written in, as its ISO 639 code (`en`); what is code is left out. `None`
+/// when there is too little of it, and for what is no chat.
+pub fn natural(request: &Request) -> Option<&'static str> {
+    natural::of(&texts::asked(request)?)
+}
+
+fn told(text: &[u8], evidence: Evidence, clue: &Clue) -> Found {
+    let said = text.get(clue.said.clone()).unwrap_or_default();
+    let said = String::from_utf8_lossy(said.get(..SAID).unwrap_or(said)).into_owned();
+    let path = text.get(clue.said.clone()).unwrap_or_default();
+    let rival = if clue.path { clue.language.rival(path) } else { None };
+    let language = match (rival, Model::built_in()) {
+        (Some(rival), Some(model)) => model.likelier(&window(text, &[]), clue.language, rival),
+        _ => clue.language,
+    };
+    Found { language, evidence, said, probability: 1.0 }
+}
+
+fn looks(kind: Kind, text: &[u8], suffix: &[u8], clues: &Clues) -> Option<Found> {
+    let block = clues.block.clone().and_then(|block| text.get(block)).filter(|block| block.len() >= LEAST);
+    let content = block.unwrap_or(text);
+    if content.len() < LEAST || kind == Kind::Cut {
+        return None;
+    }
+    let window = window(content, suffix);
+    // Whole sentences in a script of their own: no program has so many of those.
+    if window.iter().filter(|byte| !byte.is_ascii()).count() * 4 > window.len() {
+        return None;
+    }
+    let verdict = Model::built_in()?.classify(&window)?;
+    let evidence = if kind == Kind::Prompt { Evidence::Cursor } else { Evidence::Looks };
+    let code = kind == Kind::Prompt || block.is_some() || verdict.prose <= PROSE_AT_MOST;
+    let language = verdict.language.filter(|_| code && verdict.probability >= SURE)?;
+    if kind == Kind::Said && language.accompanies() {
+        return None;
+    }
+    Some(Found { language, evidence, said: String::new(), probability: verdict.probability })
+}
+
+/// What is classified of a text: all of a short one, of a longer one some of its begin and more of its end.
+fn window(text: &[u8], suffix: &[u8]) -> Vec<u8> {
+    let room = MOST_CLASSIFIED - suffix.len().min(MOST_CLASSIFIED / 4);
+    let mut window = Vec::with_capacity(MOST_CLASSIFIED);
+    if text.len() <= room {
+        window.extend_from_slice(text);
+    } else {
+        let last = room - room / 4 - 1;
+        window.extend_from_slice(text.get(..room / 4).unwrap_or_default());
+        window.push(b'\n');
+        window.extend_from_slice(text.get(text.len() - last..).unwrap_or_default());
+    }
+    window.extend_from_slice(suffix.get(..MOST_CLASSIFIED - window.len()).unwrap_or(suffix));
+    window
+}
