@@ -13,7 +13,6 @@ use actix_web::dev::{Server, ServerHandle};
 use futures_util::future::join_all;
 use tracing::{info, warn};
 
-use crate::backend::group::GroupBackend;
 use crate::config::secret::Secret;
 use crate::config::settings::{Config, Listener};
 use crate::metrics::Metrics;
@@ -21,7 +20,9 @@ use crate::provider::about::About;
 use crate::provider::handle::Provider;
 use crate::provider::registry::Registry;
 use crate::provider::supervisor::{Intensity, Observer, supervise};
-use crate::router::{RouterActor, Routes, graph};
+use crate::router::graph::Graph;
+use crate::router::table::Table;
+use crate::router::{RouterActor, Routes};
 use crate::server::closing::Closing;
 use crate::server::edge::Edge;
 use crate::server::{listener, token};
@@ -140,10 +141,11 @@ impl Plan {
         let (state, saved) = State::open(&self.config.state, &self.metrics);
         let providers: Vec<Arc<Provider>> =
             self.abouts.into_iter().map(|about| Provider::start(about, &state, &saved)).collect();
-        let groups =
-            graph::groups(&self.config.groups, &providers, &self.metrics).map_err(BuildError::Internal)?;
+        let graph = Graph::build(&self.config.groups, &self.config.routers, &providers, &self.metrics)
+            .map_err(BuildError::Internal)?;
         let routes = Arc::new(Routes::default());
-        let router = start_router(Arc::clone(&routes), providers, groups, state.clone());
+        let table = Table::new(providers, graph.groups, graph.splits);
+        let router = start_router(Arc::clone(&routes), table, state.clone());
         let keys = Arc::new(self.config.keys);
         let admin_key = self.config.admin_key.or_else(|| admin_token(&state)).map(Arc::new);
         let mut servers = Vec::new();
@@ -200,15 +202,10 @@ fn admin_token(state: &State) -> Option<Secret> {
     }
 }
 
-fn start_router(
-    routes: Arc<Routes>,
-    providers: Vec<Arc<Provider>>,
-    groups: Vec<GroupBackend>,
-    state: State,
-) -> Addr<RouterActor> {
+fn start_router(routes: Arc<Routes>, table: Table, state: State) -> Addr<RouterActor> {
     let (sender, receiver) = actix::dev::channel::channel(16);
     let supervision = supervise(receiver, Intensity::default(), RouterFalls, |_context| {
-        RouterActor::new(routes, providers, groups, state)
+        RouterActor::new(routes, table, state)
     });
     actix_rt::spawn(supervision);
     Addr::new(sender)

@@ -1,7 +1,9 @@
 //! The one seam: anything that answers a [`Call`] is a [`Backend`], be it one provider or a group of them.
 //! A reply is handed over at the commit point (design §6): until then a failure may still go elsewhere.
 
+pub mod arrival;
 pub mod attempts;
+pub mod condition;
 mod emptiness;
 pub mod fail_on;
 pub mod frames;
@@ -10,6 +12,7 @@ pub mod lease;
 pub mod plan;
 mod race;
 mod resume;
+pub mod split;
 pub mod sticky;
 pub mod strategy;
 pub mod stream;
@@ -20,12 +23,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use futures_util::future::BoxFuture;
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, ready};
 use http::header::{HeaderName, HeaderValue};
 
 use crate::dialect::{Request, Usage};
 use crate::error::{Attempt, ProxyError};
 use crate::metrics::{EndReason, ModelMeters};
+use arrival::Arrival;
 use lease::Lease;
 use strategy::Availability;
 pub use stream::ReplyStream;
@@ -50,6 +55,8 @@ pub struct Call {
     pub client: Option<Arc<str>>,
     /// The headers' word on which conversation this is, where the client says so.
     pub session: Option<Arc<str>>,
+    /// How it came in, where there are routers: their conditions may ask.
+    pub arrival: Option<Arc<Arrival>>,
     /// What groups changed in the request on the way, for `x-demuxai-edits`.
     pub edits: Arc<Vec<String>>,
     /// What another backend had said of the answer when it broke off; this one is to go on from there.
@@ -110,6 +117,12 @@ pub trait Backend: Send + Sync {
     /// Why it cannot serve it at all, whatever its capacity: for people, `no tools`.
     fn outlook(&self, call: &Call) -> Result<Outlook, String>;
 
+    /// How its capacity stands, whatever the request needs; without a model, that of the whole account. `None`: it
+    /// cannot be said.
+    fn standing(&self, call: &Call) -> Option<Outlook> {
+        self.outlook(call).ok()
+    }
+
     /// The metric handles that a request for this model counts with until somebody has answered it.
     fn meters(&self, model: &str) -> Arc<ModelMeters>;
 
@@ -120,6 +133,14 @@ pub trait Backend: Send + Sync {
     /// How long it is worth waiting for where it has no capacity, as the configuration says.
     fn waits(&self) -> Option<Duration> {
         None
+    }
+
+    /// What a model is called here, for a call that nobody above tries elsewhere.
+    ///
+    /// # Errors
+    /// `model_not_found` when it is not there.
+    fn known_as(&self, model: Arc<str>) -> BoxFuture<'static, Result<Arc<str>, ProxyError>> {
+        ready(Ok(model)).boxed()
     }
 
     /// It answered 500 to a request that somebody else then served, so that the request was not at fault.

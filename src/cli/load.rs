@@ -9,14 +9,17 @@ use http::Uri;
 
 use super::{ConfigArgs, Exit, InitArgs, answer, complain, say};
 use crate::app::Plan;
-use crate::config::settings::{Config, MemberConfig};
+use crate::config::settings::{Config, MemberConfig, RouteConfig};
 use crate::config::{self, Kind, Report, Sources};
+use crate::dialect::Task;
 use crate::provider::registry::Registry;
 use crate::state::HOMELESS;
 
 /// The kinds that a key in the environment is reason enough to serve. Not GitHub: that host is gone, and its
 /// variable is set on many machines for other reasons.
 const DISCOVERED: [&str; 4] = ["ollama-cloud", "mistral", "codestral", "fireworks"];
+/// The endpoints that a kind may lack.
+const TASKS: [Task; 4] = [Task::Chat, Task::Completion, Task::Fim, Task::Embedding];
 /// How long a local server may take to show that it is there.
 const PROBE: Duration = Duration::from_millis(500);
 
@@ -54,12 +57,20 @@ pub fn read(sources: &Sources, registry: &Registry) -> Result<Config, Report> {
 /// What the configuration needs to know of the registry's kinds.
 fn with_kinds<T>(registry: &Registry, then: impl FnOnce(&[Kind<'_>]) -> T) -> T {
     let known: Vec<_> = registry.names().into_iter().filter_map(|name| registry.kind(name)).collect();
+    let lacks: Vec<Vec<Task>> = known
+        .iter()
+        .map(|kind| {
+            TASKS.into_iter().filter(|task| kind.facts.route(kind.adapter, *task).is_none()).collect()
+        })
+        .collect();
     let variables: Vec<Vec<&str>> =
         known.iter().map(|kind| kind.facts.api_key_env.iter().map(String::as_str).collect()).collect();
     let kinds: Vec<Kind<'_>> = known
         .iter()
         .zip(&variables)
-        .map(|(kind, variables)| Kind {
+        .zip(&lacks)
+        .map(|((kind, variables), lacks)| Kind {
+            lacks,
             name: &kind.name,
             aliases: registry.aliases(&kind.name),
             url: kind.facts.url.as_deref(),
@@ -133,6 +144,10 @@ fn summary(config: &Config) -> String {
     for group in &config.groups {
         let members: Vec<String> = group.members.iter().map(in_words).collect();
         lines.push(format!("  group    {:<16} {} over {}", group.id, group.kind.label(), members.join(", ")));
+    }
+    for router in &config.routers {
+        let routes: Vec<String> = router.routes.iter().map(RouteConfig::label).collect();
+        lines.push(format!("  router   {:<16} to {}", router.id, routes.join(", ")));
     }
     match &config.state.file {
         Some(file) => lines.push(format!("  state    {}", file.display())),

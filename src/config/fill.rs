@@ -7,12 +7,9 @@ use super::interpolate::{Fault, expand};
 use super::place::{KeyPath, Tree, index_step};
 use super::validate::Check;
 
-/// Sections that this version does not read.
-const UNREAD: &[&str] = &["routers"];
-
 /// Fills in a whole configuration.
 pub(crate) fn fill(check: &mut Check<'_>, tree: &mut Tree) {
-    tree.retain(|key, value| UNREAD.contains(&key.as_str()) || filled(check, value, &mut vec![key.clone()]));
+    tree.retain(|key, value| filled(check, value, &mut vec![key.clone()]));
 }
 
 /// Whether the value may stay.

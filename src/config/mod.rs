@@ -4,8 +4,8 @@
 //! `config.yml`) · `environment` (`DEMUXAI__…`) · `discover` (what is there without a file) · `walk` (against the
 //! schema that `schema` generates from `spec`) · `fill` (`${VAR}`) · `validate` (everything else) · `report`.
 //!
-//! Depends on nothing of the rest of demuxai: the kinds of providers and the probe are passed in. Only
-//! [`process_environment`] reads the process's environment.
+//! Depends on little of the rest of demuxai, and all of that pure: windows, endpoints, and the conditions of routes. The
+//! kinds of providers and the probe are passed in. Only [`process_environment`] reads the process's environment.
 
 mod discover;
 mod environment;
@@ -32,6 +32,7 @@ use std::path::{Path, PathBuf};
 
 pub use discover::{Found, discover};
 pub use place::Origin;
+pub(crate) use report::did_you_mean;
 pub use report::{Problem, Report};
 pub use schema::schema;
 pub use starting::starting_configuration;
@@ -41,6 +42,8 @@ use loading::Loading;
 use place::Tree;
 use schema::Node;
 use settings::Config;
+
+use crate::dialect::Task;
 
 /// Everything that a configuration is made from.
 #[derive(Debug, Clone, Default)]
@@ -79,6 +82,8 @@ pub struct Kind<'a> {
     pub discovered: bool,
     /// Why it is gone, if its owner shut it down.
     pub retired: Option<&'a str>,
+    /// The endpoints that it has not.
+    pub lacks: &'a [Task],
 }
 
 /// The environment of this process; what is not UTF-8 is left out.

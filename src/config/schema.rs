@@ -209,13 +209,14 @@ mod tests {
         assert!(provider.field("api_key").unwrap().expects().unwrap().contains("${VAR}"));
         assert!(provider.field("api_key").unwrap().forms()[1].has("x-whole"));
         assert!(provider.field("nothing").is_none());
-        assert_eq!(
-            root.field("routers").unwrap().forms()[0].field("any-id").unwrap().forms()[0]
-                .field("any-key")
-                .unwrap()
-                .forms()[0]
-                .kind(),
-            Type::Anything
+        let router = root.field("routers").unwrap().forms()[0].field("any-id").unwrap().forms()[0];
+        let route = router.field("routes").unwrap().forms()[0].items().unwrap().forms()[0];
+        let endpoint = route.field("endpoint").unwrap().forms();
+        assert_eq!((endpoint[0].kind(), endpoint[1].kind()), (Type::Text, Type::List));
+        assert_eq!(endpoint[0].words().unwrap(), ["chat", "completion", "fim", "embedding"]);
+        let not = route.field("not").unwrap().forms()[0];
+        assert!(
+            not.field("regex").is_some() && not.field("to").is_none() && route.field("nothing").is_none()
         );
     }
 }

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,6 +10,7 @@ use globset::GlobSet;
 use http::header::HeaderName;
 
 use super::secret::Secret;
+use crate::backend::condition::Conditions;
 
 /// The whole configuration.
 pub struct Config {
@@ -20,6 +22,8 @@ pub struct Config {
     pub providers: Vec<ProviderConfig>,
     /// The groups, members before those that name them.
     pub groups: Vec<GroupConfig>,
+    /// The routers, likewise. Groups and routers may name each other.
+    pub routers: Vec<RouterConfig>,
     /// Where state is kept.
     pub state: StateConfig,
     /// Key for changes through `/demuxai/…`, if any.
@@ -146,6 +150,30 @@ pub struct GroupConfig {
     pub width: usize,
 }
 
+/// A virtual model that sends each request on by conditions.
+pub struct RouterConfig {
+    /// Its id in the configuration.
+    pub id: String,
+    /// A name for people.
+    pub name: Option<String>,
+    /// A sentence for people.
+    pub description: Option<String>,
+    /// Where requests go; the first that matches.
+    pub routes: Vec<RouteConfig>,
+}
+
+/// One way through a router.
+pub struct RouteConfig {
+    /// A provider's, group's or router's id.
+    pub backend: String,
+    /// The model there; `None` = the one that is asked for.
+    pub model: Option<String>,
+    /// It says which models it is for, so that they may become its own.
+    pub renames: bool,
+    /// What a request must be like.
+    pub conditions: Arc<Conditions>,
+}
+
 /// How a group chooses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GroupKind {
@@ -255,6 +283,16 @@ impl GroupKind {
 
 impl MemberConfig {
     /// As it is written: `mistral/codestral-latest`, or the backend alone.
+    pub fn label(&self) -> String {
+        match &self.model {
+            Some(model) => format!("{}/{model}", self.backend),
+            None => self.backend.clone(),
+        }
+    }
+}
+
+impl RouteConfig {
+    /// The target as it is written: `mistral/codestral-latest`, or the backend alone.
     pub fn label(&self) -> String {
         match &self.model {
             Some(model) => format!("{}/{model}", self.backend),

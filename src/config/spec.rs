@@ -1,6 +1,8 @@
 //! The configuration as it is written: one struct per table, one field per option. The JSON schema that files are
 //! checked against is generated from here. Judges nothing but types; what values mean is `validate`'s affair.
 
+pub(crate) mod routes;
+
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
@@ -23,8 +25,8 @@ pub(crate) struct Spec {
     /// Groups of backends: virtual models over members.
     #[schemars(with = "BTreeMap<String, GroupSpec>")]
     pub(crate) groups: Map<String, Value>,
-    /// Splits: pick a member by conditions.
-    #[schemars(with = "BTreeMap<String, LaterSpec>")]
+    /// Routers: virtual models that send each request on by conditions.
+    #[schemars(with = "BTreeMap<String, routes::RouterSpec>")]
     pub(crate) routers: Map<String, Value>,
     /// State on disk.
     pub(crate) state: StateSpec,
@@ -47,7 +49,8 @@ pub(crate) struct GroupSpec {
     pub(crate) name: Option<String>,
     /// A sentence for people. Default: none.
     pub(crate) description: Option<String>,
-    /// Who answers: "provider/model", "provider", a group's id, "group/model", or a table that says more. Required.
+    /// Who answers: "provider/model", "provider", the id of a group or router, "group/model", or a table that says more.
+    /// Required.
     pub(crate) members: Vec<MemberSpec>,
     /// What makes a request go to the next member: statuses such as 429, "4xx", "5xx", and timeout, connect,
     /// truncated, auth, quota, protocol, empty (an answer without content), default, any. Default: "default", all that
@@ -123,15 +126,6 @@ pub(crate) enum StickyWord {
     Conversation,
     User,
     Session,
-}
-
-/// A table that this version accepts and ignores.
-#[derive(Debug, Deserialize, JsonSchema)]
-pub(crate) struct LaterSpec {
-    #[serde(flatten)]
-    #[schemars(with = "BTreeMap<String, Value>")]
-    #[expect(dead_code, reason = "stands for any key in the schema")]
-    anything: Map<String, Value>,
 }
 
 /// Where clients connect.

@@ -27,7 +27,10 @@ pub(super) const KINDS: &[Kind<'static>] = &[
     Kind { url: Some("http://localhost:11434"), local: true, ..kind("ollama") },
     cloud("ollama-cloud", "https://ollama.com", &["OLLAMA_API_KEY"]),
     cloud("mistral", "https://api.mistral.ai", &["MISTRAL_API_KEY"]),
-    cloud("codestral", "https://codestral.mistral.ai", &["CODESTRAL_API_KEY", "MISTRAL_API_KEY"]),
+    Kind {
+        lacks: &[Task::Embedding],
+        ..cloud("codestral", "https://codestral.mistral.ai", &["CODESTRAL_API_KEY", "MISTRAL_API_KEY"])
+    },
     cloud("fireworks", "https://api.fireworks.ai/inference", &["FIREWORKS_API_KEY"]),
     Kind {
         aliases: &["github-models"],
@@ -48,6 +51,7 @@ const fn kind(name: &'static str) -> Kind<'static> {
         local: false,
         discovered: false,
         retired: None,
+        lacks: &[],
     }
 }
 

@@ -7,6 +7,7 @@ mod continuation;
 mod error_body;
 mod needs;
 mod plain;
+mod prompt;
 mod request;
 mod rewrite;
 mod stream;

@@ -13,6 +13,8 @@ pub struct Needs {
     pub tools: bool,
     /// A message has an image.
     pub vision: bool,
+    /// A message has a sound.
+    pub audio: bool,
     /// The bytes of its text as written, without images and other media, whose size says nothing of their tokens.
     pub text_bytes: usize,
     /// Images, sounds and files among its parts.
@@ -24,8 +26,9 @@ pub struct Needs {
 /// What parts with an image are called.
 const IMAGES: [&str; 3] = ["image_url", "input_image", "image"];
 /// What parts with another medium are called.
-const OTHER_MEDIA: [&str; 8] =
-    ["input_audio", "audio", "audio_url", "file", "input_file", "document", "video_url", "input_video"];
+const OTHER_MEDIA: [&str; 5] = ["file", "input_file", "document", "video_url", "input_video"];
+/// What parts with a sound are called.
+const SOUNDS: [&str; 3] = ["input_audio", "audio", "audio_url"];
 
 /// Fields that are text to the model besides the messages.
 const TEXT_FIELDS: [&str; 4] = ["prompt", "suffix", "tools", "functions"];
@@ -81,8 +84,10 @@ impl Needs {
                 b"type" => {
                     let is_one_of = |kinds: &[&str]| kinds.iter().any(|kind| string_is(field.raw, kind));
                     let image = is_one_of(&IMAGES);
+                    let sound = is_one_of(&SOUNDS);
                     self.vision |= image;
-                    if image || is_one_of(&OTHER_MEDIA) {
+                    self.audio |= sound;
+                    if image || sound || is_one_of(&OTHER_MEDIA) {
                         self.media += 1;
                         self.media_bytes += length;
                     }
@@ -135,7 +140,7 @@ mod tests {
         let rest = format!(r#"{{"model":"m",{body}}}"#).len() - known.media_bytes;
         assert!(known.media_bytes > 10_000 && rest < 100, "{rest} are no image");
         let sound = r#""messages":[{"role":"user","content":[{"type":"input_audio","input_audio":{}}]}]"#;
-        assert_eq!((chat(sound).media, chat(sound).vision), (1, false));
+        assert_eq!((chat(sound).media, chat(sound).vision, chat(sound).audio), (1, false, true));
         assert!(
             chat(r#""messages":[{"role":"user","content":[{"type":"input_image","file_id":"f"}]}]"#).vision
         );

@@ -20,7 +20,11 @@ pub struct RequestEnded<'a> {
     /// What it wanted, if it could be read.
     pub task: Option<Task>,
     /// The group that was asked, if it was one.
-    pub backend: Option<&'a Arc<str>>,
+    pub group: Option<&'a Arc<str>>,
+    /// The router that was asked, if it was one.
+    pub router: Option<&'a Arc<str>>,
+    /// The routes that it took.
+    pub route: Option<&'a str>,
     /// Who answered, or should have.
     pub meters: Option<&'a ModelMeters>,
     /// The model id as the client wrote it.
@@ -46,7 +50,8 @@ impl RequestEnded<'_> {
     pub fn emit(&self, metrics: &Metrics) {
         match (self.meters, self.task) {
             (Some(meters), Some(task)) => {
-                meters.request(self.listener, self.backend, task, self.outcome);
+                let asked = self.group.or(self.router);
+                meters.request(self.listener, asked, task, self.outcome);
                 meters.duration(task).observe(self.duration.as_secs_f64());
                 if let Some(overhead) = self.overhead {
                     meters.overhead.observe(overhead.as_secs_f64());
@@ -59,7 +64,9 @@ impl RequestEnded<'_> {
             listener = &**self.listener,
             client = self.client,
             endpoint = self.task.map(Task::label),
-            group = self.backend.map(|id| &**id),
+            group = self.group.map(|id| &**id),
+            router = self.router.map(|id| &**id),
+            route = self.route,
             provider = self.meters.map(|meters| meters.provider.as_str()),
             model = self.model,
             status = self.status,
@@ -103,6 +110,25 @@ impl FailedOver<'_> {
             reason = self.reason,
             "failover"
         );
+    }
+}
+
+/// A router sent a request on, or had no route for it.
+pub struct Routed<'a> {
+    /// The router's id.
+    pub router: &'a str,
+    /// Which route, counted from 1; `None`: none matched.
+    pub route: Option<usize>,
+    /// Where it goes, as configured.
+    pub to: Option<&'a str>,
+}
+
+impl Routed<'_> {
+    /// Counts it, with a line for those who look for it: the line of the request names the route, too.
+    pub fn emit(&self, metrics: &Metrics, request_id: &str) {
+        let route = self.route.map_or_else(|| "none".to_owned(), |number| number.to_string());
+        metrics.routed([self.router, &route, self.to.unwrap_or("none")]);
+        debug!(request_id, router = self.router, route, to = self.to, "routed");
     }
 }
 

@@ -57,6 +57,7 @@ pub struct Metrics {
     requests: IntCounterVec,
     attempts: IntCounterVec,
     failovers: IntCounterVec,
+    routed: IntCounterVec,
     quota: quota::QuotaGauges,
     tokens: IntCounterVec,
     first_token: HistogramVec,
@@ -147,6 +148,12 @@ impl Metrics {
                 "demuxai_failovers_total",
                 "Requests that a group moved from one member to another, by the reason.",
                 &["backend", "from", "to", "reason"],
+            )?,
+            routed: counters(
+                &registry,
+                "demuxai_routed_requests_total",
+                "Requests that a router sent on, by the route (counted from 1; none: no route matched) and its target.",
+                &["router", "route", "to"],
             )?,
             quota: quota::QuotaGauges::new(&registry)?,
             tokens: counters(
@@ -249,6 +256,10 @@ impl Metrics {
         let gauge = self.up.with_label_values(&[provider]);
         gauge.set(0);
         Switch(gauge)
+    }
+
+    fn routed(&self, labels: [&str; 3]) {
+        self.routed.with_label_values(&labels).inc();
     }
 
     fn failed_over(&self, labels: [&str; 4]) {

@@ -27,7 +27,7 @@ use crate::backend::lease::Generation;
 use crate::backend::strategy::Availability;
 use crate::backend::waiter::Waiter;
 use crate::backend::{Backend, Call, Guesses, LOADING_PAUSE, Outlook, Reply, ReplyBody, Round};
-use crate::dialect::Continuation;
+use crate::dialect::{Continuation, Request};
 use crate::error::{ErrorKind, ProxyError};
 use crate::metrics::ModelMeters;
 use crate::metrics::events::AttemptEnded;
@@ -258,6 +258,22 @@ impl Provider {
         self.offered(asked).is_err_and(|unoffered| unoffered.absent)
     }
 
+    /// How much of it a request for this model would find.
+    fn capacity_for(&self, model: Arc<str>, request: &Request) -> Result<Outlook, String> {
+        let view = self.vitals.capacity.outlook(&model, Size::of(request))?;
+        let availability = match (view.free && self.usable_or_unknown(), view.until) {
+            (true, _) => Availability::Now,
+            (false, until) => Availability::At(until.map(|until| until.0)),
+        };
+        Ok(Outlook {
+            model,
+            availability,
+            share_left: view.share_left,
+            next_reset: view.next_reset.map(|reset| reset.0),
+            in_flight: view.in_flight,
+        })
+    }
+
     /// What its owner said when it was shut down for good.
     fn obituary(&self) -> Option<String> {
         let text = || format!("`{}` was shut down by its owner", self.about.id);
@@ -399,18 +415,14 @@ impl Backend for Provider {
         {
             return Err(reason);
         }
-        let view = self.vitals.capacity.outlook(&model, Size::of(request))?;
-        let availability = match (view.free && self.usable_or_unknown(), view.until) {
-            (true, _) => Availability::Now,
-            (false, until) => Availability::At(until.map(|until| until.0)),
-        };
-        Ok(Outlook {
-            model,
-            availability,
-            share_left: view.share_left,
-            next_reset: view.next_reset.map(|reset| reset.0),
-            in_flight: view.in_flight,
-        })
+        self.capacity_for(model, request)
+    }
+
+    fn standing(&self, call: &Call) -> Option<Outlook> {
+        // Of an account all models together, of which none has this id.
+        let model =
+            if call.model.is_empty() { Arc::clone(&call.model) } else { self.offered(&call.model).ok()? };
+        self.capacity_for(model, &call.request).ok()
     }
 
     fn forward(&self, call: Call) -> BoxFuture<'static, Result<Reply, ProxyError>> {
@@ -427,6 +439,18 @@ impl Backend for Provider {
             };
         }
         async move { this.alone(call).await }.boxed()
+    }
+
+    fn known_as(&self, model: Arc<str>) -> BoxFuture<'static, Result<Arc<str>, ProxyError>> {
+        let Some(this) = self.this.upgrade() else { return ready(Err(down(&self.about.id))).boxed() };
+        async move {
+            if let Ok(known) = this.offered(&model) {
+                return Ok(known);
+            }
+            // Denied only by a list that is fresh; it may have the model by another name, too.
+            this.resolve(&model).await.or_else(|absent| this.offered(&model).map_err(|_| absent))
+        }
+        .boxed()
     }
 
     fn blamed(&self) {

@@ -1,70 +1,141 @@
-//! From the configuration's groups to backends: each member is looked up by its id, members first.
+//! From the configuration's groups and routers to backends: each member is looked up by its id, members first.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
+
+use jiff::Timestamp;
 
 use crate::backend::Backend;
 use crate::backend::group::{Group, GroupBackend, Member, Racing, Sticky, Turns};
+use crate::backend::split::{Route, Split, SplitBackend};
 use crate::backend::strategy::strategy;
-use crate::config::settings::{GroupConfig, GroupKind, MemberConfig};
+use crate::config::settings::{GroupConfig, GroupKind, MemberConfig, RouteConfig, RouterConfig};
 use crate::metrics::Metrics;
 use crate::provider::handle::Provider;
 
-/// Builds the groups over these providers. The configuration has them in an order in which members come first.
-///
-/// # Errors
-/// A member or a strategy that is not there, which the configuration's own check rules out.
-pub fn groups(
-    configs: &[GroupConfig],
-    providers: &[Arc<Provider>],
-    metrics: &Arc<Metrics>,
-) -> Result<Vec<GroupBackend>, String> {
-    let mut built: Vec<GroupBackend> = Vec::new();
-    for config in configs {
-        let group = build(config, providers, &built, metrics)?;
-        built.push(GroupBackend::new(group));
-    }
-    Ok(built)
+/// What was built, and over what.
+pub struct Graph {
+    providers: Vec<Arc<Provider>>,
+    /// The groups, members before those that name them.
+    pub groups: Vec<GroupBackend>,
+    /// The routers, likewise.
+    pub splits: Vec<SplitBackend>,
+    metrics: Arc<Metrics>,
 }
 
-fn build(
-    config: &GroupConfig,
-    providers: &[Arc<Provider>],
-    built: &[GroupBackend],
-    metrics: &Arc<Metrics>,
-) -> Result<Group, String> {
-    let members = config.members.iter().map(|member| {
-        let backend = find(&member.backend, providers, built)
-            .ok_or_else(|| format!("group `{}`: no backend `{}`", config.id, member.backend))?;
-        Ok(as_member(member, backend))
-    });
-    let label = config.kind.label();
-    let rule = strategy(label).ok_or_else(|| format!("group `{}`: no type `{label}`", config.id))?;
-    Ok(Group {
-        id: Arc::from(config.id.as_str()),
-        name: config.name.clone(),
-        description: config.description.clone(),
-        members: members.collect::<Result<_, String>>()?,
-        attempts: config.attempts,
-        timeout: config.timeout,
-        fail_on: config.fail_on.clone(),
-        wait: config.wait,
-        resume: config.resume,
-        same_space: config.same_space,
-        racing: (config.kind == GroupKind::Race)
-            .then_some(Racing { delay: config.delay, width: config.width }),
-        turns: Turns::new(rule, fastrand::Rng::new()),
-        sticky: config.sticky.as_ref().map(|sticky| Sticky::new(sticky.by, sticky.keep)),
-        metrics: Arc::clone(metrics),
-    })
-}
+// === impl Graph ===
 
-fn find(id: &str, providers: &[Arc<Provider>], built: &[GroupBackend]) -> Option<Arc<dyn Backend>> {
-    let provider = providers.iter().find(|provider| provider.id() == id);
-    if let Some(provider) = provider {
-        return Some(Arc::clone(provider) as Arc<dyn Backend>);
+impl Graph {
+    /// Builds groups and routers over these providers. The configuration has either in an order in which members come
+    /// first, so that one of the two heads can always be built.
+    ///
+    /// # Errors
+    /// A member or a strategy that is not there, which the configuration's own check rules out.
+    pub fn build(
+        groups: &[GroupConfig],
+        routers: &[RouterConfig],
+        providers: &[Arc<Provider>],
+        metrics: &Arc<Metrics>,
+    ) -> Result<Graph, String> {
+        let mut graph = Graph {
+            providers: providers.to_vec(),
+            groups: Vec::new(),
+            splits: Vec::new(),
+            metrics: Arc::clone(metrics),
+        };
+        let (mut groups, mut routers) = (groups.iter().peekable(), routers.iter().peekable());
+        while groups.peek().is_some() || routers.peek().is_some() {
+            let ready =
+                |config: &&GroupConfig| config.members.iter().all(|member| graph.has(&member.backend));
+            if let Some(config) = groups.next_if(ready) {
+                let group = graph.group(config)?;
+                graph.groups.push(GroupBackend::new(group));
+            } else if let Some(config) = routers.next() {
+                let split = graph.split(config)?;
+                graph.splits.push(SplitBackend::new(split));
+            } else if let Some(config) = groups.next() {
+                // Says what is missing.
+                graph.group(config)?;
+            }
+        }
+        Ok(graph)
     }
-    let group = built.iter().find(|group| group.id() == id)?;
-    Some(Arc::new(group.clone()))
+
+    fn has(&self, id: &str) -> bool {
+        self.find(id).is_some()
+    }
+
+    fn find(&self, id: &str) -> Option<Arc<dyn Backend>> {
+        let provider = self.providers.iter().find(|provider| provider.id() == id);
+        if let Some(provider) = provider {
+            return Some(Arc::clone(provider) as Arc<dyn Backend>);
+        }
+        if let Some(group) = self.groups.iter().find(|group| group.id() == id) {
+            return Some(Arc::new(group.clone()));
+        }
+        let split = self.splits.iter().find(|split| split.id() == id)?;
+        Some(Arc::new(split.clone()))
+    }
+
+    fn split(&self, config: &RouterConfig) -> Result<Split, String> {
+        let found =
+            |id: &str| self.find(id).ok_or_else(|| format!("router `{}`: no backend `{id}`", config.id));
+        let route = |route: &RouteConfig| {
+            Ok(Route {
+                label: Arc::from(route.label()),
+                backend: found(&route.backend)?,
+                model: route.model.as_deref().map(Arc::from),
+                renames: route.renames,
+                needs_model: route.model.is_none()
+                    && self.providers.iter().any(|provider| provider.id() == route.backend),
+                conditions: Arc::clone(&route.conditions),
+            })
+        };
+        let routes: Vec<Route> = config.routes.iter().map(route).collect::<Result<_, String>>()?;
+        let names: BTreeSet<&str> =
+            config.routes.iter().flat_map(|route| route.conditions.backends()).collect();
+        let watch = |name: &str| {
+            let (id, model) = name.split_once('/').unwrap_or((name, ""));
+            Ok((name.to_owned(), found(id)?, Arc::from(model)))
+        };
+        Ok(Split {
+            id: Arc::from(config.id.as_str()),
+            name: config.name.clone(),
+            description: config.description.clone(),
+            routes,
+            watched: names.into_iter().map(watch).collect::<Result<_, String>>()?,
+            clock: Timestamp::now,
+            metrics: Arc::clone(&self.metrics),
+        })
+    }
+
+    fn group(&self, config: &GroupConfig) -> Result<Group, String> {
+        let members = config.members.iter().map(|member| {
+            let backend = self
+                .find(&member.backend)
+                .ok_or_else(|| format!("group `{}`: no backend `{}`", config.id, member.backend))?;
+            Ok(as_member(member, backend))
+        });
+        let label = config.kind.label();
+        let rule = strategy(label).ok_or_else(|| format!("group `{}`: no type `{label}`", config.id))?;
+        Ok(Group {
+            id: Arc::from(config.id.as_str()),
+            name: config.name.clone(),
+            description: config.description.clone(),
+            members: members.collect::<Result<_, String>>()?,
+            attempts: config.attempts,
+            timeout: config.timeout,
+            fail_on: config.fail_on.clone(),
+            wait: config.wait,
+            resume: config.resume,
+            same_space: config.same_space,
+            racing: (config.kind == GroupKind::Race)
+                .then_some(Racing { delay: config.delay, width: config.width }),
+            turns: Turns::new(rule, fastrand::Rng::new()),
+            sticky: config.sticky.as_ref().map(|sticky| Sticky::new(sticky.by, sticky.keep)),
+            metrics: Arc::clone(&self.metrics),
+        })
+    }
 }
 
 fn as_member(config: &MemberConfig, backend: Arc<dyn Backend>) -> Member {

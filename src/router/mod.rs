@@ -12,7 +12,6 @@ use actix::{Actor, AsyncContext, Context, Handler, Message, ResponseFuture, Supe
 use arc_swap::ArcSwap;
 use futures_util::future::{join, join_all};
 
-use crate::backend::group::GroupBackend;
 use crate::provider::handle::Provider;
 use crate::state::State;
 use table::Table;
@@ -65,21 +64,17 @@ impl Routes {
 // === impl RouterActor ===
 
 impl RouterActor {
-    /// A router over these providers and groups; publishes their table in `routes` at once.
-    pub fn new(
-        routes: Arc<Routes>,
-        providers: Vec<Arc<Provider>>,
-        groups: Vec<GroupBackend>,
-        state: State,
-    ) -> Self {
-        let guarding = providers
+    /// A router with this table, which it publishes in `routes` at once.
+    pub fn new(routes: Arc<Routes>, table: Table, state: State) -> Self {
+        let guarding = table
+            .providers()
             .iter()
             .map(|provider| Guarding {
                 provider: Arc::clone(provider),
                 busy: Arc::new(AtomicBool::new(false)),
             })
             .collect();
-        routes.table.store(Arc::new(Table::new(providers, groups)));
+        routes.table.store(Arc::new(table));
         RouterActor { routes, guarding, state, state_busy: Arc::new(AtomicBool::new(false)) }
     }
 

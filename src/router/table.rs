@@ -9,6 +9,7 @@ use futures_util::future::join_all;
 
 use crate::backend::Backend;
 use crate::backend::group::GroupBackend;
+use crate::backend::split::SplitBackend;
 use crate::error::{ErrorKind, ProxyError};
 use crate::model_id::{self, ModelId};
 use crate::provider::Model;
@@ -20,10 +21,12 @@ use crate::provider::offer::offer;
 pub struct Target {
     /// Who answers it.
     pub backend: Arc<dyn Backend>,
-    /// The model's id there; empty for a group that was asked by its bare id.
+    /// The model's id there; empty for a group or router that was asked by its bare id.
     pub model: Arc<str>,
     /// Its id, if it is a group.
     pub group: Option<Arc<str>>,
+    /// Its id, if it is a router.
+    pub router: Option<Arc<str>>,
 }
 
 /// All backends by id.
@@ -32,6 +35,26 @@ pub struct Table {
     providers: Vec<Arc<Provider>>,
     by_id: HashMap<String, usize>,
     groups: Vec<GroupBackend>,
+    splits: Vec<SplitBackend>,
+}
+
+/// A virtual model: a group or a router.
+#[derive(Clone, Copy)]
+pub enum Virtual<'a> {
+    /// A group.
+    Group(&'a GroupBackend),
+    /// A router.
+    Router(&'a SplitBackend),
+}
+
+/// Whom a virtual model can hand a request to.
+struct Below<'a> {
+    label: &'a str,
+    backend: &'a dyn Backend,
+    /// The model there. `None`: the one that is asked for.
+    model: Option<&'a str>,
+    /// Whether it may answer for the model in question.
+    takes: bool,
 }
 
 /// How many near ids an error names.
@@ -40,11 +63,11 @@ const NEAR: usize = 3;
 // === impl Table ===
 
 impl Table {
-    /// A table of these providers and groups.
-    pub fn new(providers: Vec<Arc<Provider>>, groups: Vec<GroupBackend>) -> Self {
+    /// A table of these providers, groups and routers.
+    pub fn new(providers: Vec<Arc<Provider>>, groups: Vec<GroupBackend>, splits: Vec<SplitBackend>) -> Self {
         let by_id =
             providers.iter().enumerate().map(|(index, provider)| (provider.id().to_owned(), index)).collect();
-        Table { providers, by_id, groups }
+        Table { providers, by_id, groups, splits }
     }
 
     /// The providers, in the order of the configuration.
@@ -57,18 +80,23 @@ impl Table {
         self.providers.iter().filter(|provider| !provider.retired())
     }
 
-    /// The groups, members before those that name them.
-    pub fn groups(&self) -> &[GroupBackend] {
-        &self.groups
+    /// The groups and then the routers, members before those that name them.
+    pub fn virtuals(&self) -> impl Iterator<Item = Virtual<'_>> {
+        self.groups.iter().map(Virtual::Group).chain(self.splits.iter().map(Virtual::Router))
     }
 
-    /// The group of this id.
-    pub fn group(&self, id: &str) -> Option<&GroupBackend> {
-        self.groups.iter().find(|group| group.id() == id)
+    /// The group or router of this id.
+    pub fn find_virtual(&self, id: &str) -> Option<Virtual<'_>> {
+        self.virtuals().find(|known| known.id() == id)
+    }
+
+    /// Whether there are routers at all.
+    pub fn has_routers(&self) -> bool {
+        !self.splits.is_empty()
     }
 
     fn is_backend(&self, id: &str) -> bool {
-        self.by_id.contains_key(id) || self.group(id).is_some()
+        self.by_id.contains_key(id) || self.find_virtual(id).is_some()
     }
 
     /// The provider of this id.
@@ -84,16 +112,16 @@ impl Table {
     pub async fn resolve(&self, text: &str) -> Result<Target, ProxyError> {
         match model_id::parse(text, |id| self.is_backend(id)) {
             ModelId::Of { backend, model } => {
-                if let Some(group) = self.group(backend) {
-                    return self.resolve_in(group, model).await;
+                if let Some(found) = self.find_virtual(backend) {
+                    return self.resolve_in(found, model).await;
                 }
                 let provider = self.provider(backend).ok_or_else(|| self.unknown(text))?;
                 let model = provider.resolve(model).await.map_err(|_| self.unknown(text))?;
-                Ok(Target { backend: Arc::clone(provider) as Arc<dyn Backend>, model, group: None })
+                Ok(to_provider(provider, model))
             }
             ModelId::Backend(id) => {
-                if let Some(group) = self.group(id) {
-                    return Ok(to_group(group, ""));
+                if let Some(found) = self.find_virtual(id) {
+                    return Ok(found.target(""));
                 }
                 let message = format!("`{id}` is a provider; name one of its models, as in `{id}/MODEL`");
                 Err(ProxyError::new(ErrorKind::InvalidRequest, message).with_param("model"))
@@ -102,52 +130,52 @@ impl Table {
         }
     }
 
-    /// A model of a group: one that a member names, or that is passed on to a member's provider. As with a provider,
-    /// it is denied only after the lists that lack it were fetched anew.
-    async fn resolve_in(&self, group: &GroupBackend, model: &str) -> Result<Target, ProxyError> {
-        if self.lacks(group, model) {
-            let passed_to = self.passed_to(group);
+    /// A model of a group or router: one that a member names, or that is passed on to a member's provider. As with a
+    /// provider, it is denied only after the lists that lack it were fetched anew.
+    async fn resolve_in(&self, found: Virtual<'_>, model: &str) -> Result<Target, ProxyError> {
+        if self.lacks(found, model) {
+            let passed_to = self.passed_to(found);
             join_all(passed_to.iter().map(|provider| provider.resolve(model))).await;
-            if self.lacks(group, model) {
-                return Err(self.not_in(group, model, &passed_to));
+            if self.lacks(found, model) {
+                return Err(self.not_in(found, model, &passed_to));
             }
         }
-        Ok(to_group(group, model))
+        Ok(found.target(model))
     }
 
-    /// Whether no member of the group could mean anything by this model.
-    fn lacks(&self, group: &GroupBackend, model: &str) -> bool {
-        group.group().members.iter().all(|member| {
-            let id = member.backend.id();
-            match (&member.model, self.group(id), self.provider(id)) {
-                (Some(_), ..) => !member.takes(model),
+    /// Whether nobody below could mean anything by this model.
+    fn lacks(&self, found: Virtual<'_>, model: &str) -> bool {
+        found.below(model).iter().all(|below| {
+            let id = below.backend.id();
+            match (below.model, self.find_virtual(id), self.provider(id)) {
+                (Some(_), ..) => !below.takes,
                 (None, Some(inner), _) => self.lacks(inner, model),
                 (None, None, provider) => provider.is_none_or(|provider| provider.lacks(model)),
             }
         })
     }
 
-    /// The providers that get the model that a group is asked for.
-    fn passed_to(&self, group: &GroupBackend) -> Vec<&Arc<Provider>> {
-        let passing = group.group().members.iter().filter(|member| member.model.is_none());
+    /// The providers that get the model that a group or router is asked for.
+    fn passed_to(&self, found: Virtual<'_>) -> Vec<&Arc<Provider>> {
+        let passing = found.below("").into_iter().filter(|below| below.model.is_none());
         passing
-            .flat_map(|member| match self.group(member.backend.id()) {
+            .flat_map(|below| match self.find_virtual(below.backend.id()) {
                 Some(inner) => self.passed_to(inner),
-                None => self.provider(member.backend.id()).into_iter().collect(),
+                None => self.provider(below.backend.id()).into_iter().collect(),
             })
             .collect()
     }
 
-    /// The group has no such model; and what it has.
-    fn not_in(&self, group: &GroupBackend, model: &str, passed_to: &[&Arc<Provider>]) -> ProxyError {
-        let id = group.id();
+    /// The group or router has no such model; and what it has.
+    fn not_in(&self, found: Virtual<'_>, model: &str, passed_to: &[&Arc<Provider>]) -> ProxyError {
+        let id = found.id();
         let shown: String = model.chars().take(200).collect();
-        let mut message = format!("group `{id}` has no model `{shown}`");
-        let members = &group.group().members;
-        let named: Vec<String> = members
+        let mut message = format!("{} `{id}` has no model `{shown}`", found.word());
+        let below = found.below("");
+        let named: Vec<String> = below
             .iter()
-            .filter(|member| member.model.is_some())
-            .map(|member| format!("`{}`", member.label))
+            .filter(|below| below.model.is_some())
+            .map(|below| format!("`{}`", below.label))
             .collect();
         if !named.is_empty() {
             message.push_str(&format!("; ask for `{id}` alone, which is {}", named.join(", ")));
@@ -180,7 +208,7 @@ impl Table {
         let Some((provider, model)) = listing.next() else { return Err(self.unknown(name)) };
         let others: Vec<String> = listing.map(|(other, id)| format!("`{}/{id}`", other.id())).collect();
         if others.is_empty() {
-            return Ok(Target { backend: Arc::clone(provider) as Arc<dyn Backend>, model, group: None });
+            return Ok(to_provider(provider, model));
         }
         let message = format!(
             "several providers list `{name}`; choose one: `{}/{model}`, {}",
@@ -206,21 +234,24 @@ impl Table {
         Some((Arc::clone(provider), model))
     }
 
-    /// What a group offers, as one model.
-    pub fn offer(&self, group: &GroupBackend) -> Model {
+    /// What a group or router offers, as one model.
+    pub fn offer(&self, found: Virtual<'_>) -> Model {
         let mut models = Vec::new();
-        self.collect(group, None, &mut models);
-        let group = group.group();
-        offer(&group.id, group.name.as_deref(), group.description.as_deref(), &models)
+        self.collect(found, None, &mut models);
+        let (name, description) = match found {
+            Virtual::Group(group) => (&group.group().name, &group.group().description),
+            Virtual::Router(split) => (&split.split().name, &split.split().description),
+        };
+        offer(found.id(), name.as_deref(), description.as_deref(), &models)
     }
 
-    /// The listed models behind a group's members; `asked` is for members that pass the model on.
-    fn collect(&self, group: &GroupBackend, asked: Option<&str>, models: &mut Vec<Model>) {
-        for member in &group.group().members {
-            let model = member.model.as_deref().or(asked);
-            if let Some(inner) = self.group(member.backend.id()) {
+    /// The listed models behind a group's members or a router's targets; `asked` is for those that pass the model on.
+    fn collect(&self, found: Virtual<'_>, asked: Option<&str>, models: &mut Vec<Model>) {
+        for below in found.below("") {
+            let model = below.model.or(asked);
+            if let Some(inner) = self.find_virtual(below.backend.id()) {
                 self.collect(inner, model, models);
-            } else if let Some(provider) = self.provider(member.backend.id())
+            } else if let Some(provider) = self.provider(below.backend.id())
                 && let Some(model) = model
             {
                 models.extend(provider.vitals().models.load().find(model).cloned());
@@ -229,7 +260,7 @@ impl Table {
     }
 
     fn unknown(&self, text: &str) -> ProxyError {
-        let groups = self.groups.iter().map(|group| group.id().to_owned());
+        let virtuals = self.virtuals().map(|found| found.id().to_owned());
         let ids: Vec<String> = self
             .serving()
             .flat_map(|provider| {
@@ -237,7 +268,7 @@ impl Table {
                 let full = |model: &Model| format!("{}/{}", provider.id(), model.id);
                 models.models().iter().map(full).collect::<Vec<_>>()
             })
-            .chain(groups)
+            .chain(virtuals)
             .collect();
         let shown: String = text.chars().take(200).collect();
         let mut message = format!("no model `{shown}`");
@@ -266,7 +297,75 @@ impl Table {
     }
 }
 
-fn to_group(group: &GroupBackend, model: &str) -> Target {
-    let id = Some(Arc::clone(&group.group().id));
-    Target { backend: Arc::new(group.clone()), model: Arc::from(model), group: id }
+fn to_provider(provider: &Arc<Provider>, model: Arc<str>) -> Target {
+    Target { backend: Arc::clone(provider) as Arc<dyn Backend>, model, group: None, router: None }
+}
+
+// === impl Virtual ===
+
+impl<'a> Virtual<'a> {
+    /// Its id.
+    pub fn id(self) -> &'a str {
+        match self {
+            Virtual::Group(group) => group.id(),
+            Virtual::Router(split) => split.id(),
+        }
+    }
+
+    /// What it is called in messages.
+    fn word(self) -> &'static str {
+        match self {
+            Virtual::Group(_) => "group",
+            Virtual::Router(_) => "router",
+        }
+    }
+
+    /// Those below it as they are configured, and what they are called there.
+    pub fn members(self) -> (&'static str, Vec<&'a str>) {
+        let labels = self.below("").into_iter().map(|below| below.label).collect();
+        match self {
+            Virtual::Group(_) => ("members", labels),
+            Virtual::Router(_) => ("routes", labels),
+        }
+    }
+
+    /// Whom it can hand a request to that asks for this model.
+    fn below(self, asked: &str) -> Vec<Below<'a>> {
+        match self {
+            Virtual::Group(group) => {
+                let members = group.group().members.iter();
+                let below = members.map(|member| Below {
+                    label: &member.label,
+                    backend: &*member.backend,
+                    model: member.model.as_deref(),
+                    takes: member.takes(asked),
+                });
+                below.collect()
+            }
+            Virtual::Router(split) => {
+                let routes = split.split().routes.iter();
+                let below = routes.map(|route| Below {
+                    label: &route.label,
+                    backend: &*route.backend,
+                    model: route.model.as_deref(),
+                    takes: route.takes(asked),
+                });
+                below.collect()
+            }
+        }
+    }
+
+    fn target(self, model: &str) -> Target {
+        let model = Arc::from(model);
+        match self {
+            Virtual::Group(group) => {
+                let id = Some(Arc::clone(&group.group().id));
+                Target { backend: Arc::new(group.clone()), model, group: id, router: None }
+            }
+            Virtual::Router(split) => {
+                let id = Some(Arc::clone(&split.split().id));
+                Target { backend: Arc::new(split.clone()), model, group: None, router: id }
+            }
+        }
+    }
 }

@@ -19,6 +19,8 @@ use super::gate;
 use super::record::Record;
 use super::relay::{StreamBody, WholeBody};
 use super::respond::{error_response, status};
+use crate::backend::arrival::Arrival;
+use crate::backend::condition::is_secret;
 use crate::backend::{Call, Reply, ReplyBody, Served};
 use crate::config::settings::ClientKey;
 use crate::dialect::{self, Endpoint};
@@ -29,6 +31,8 @@ use crate::provider::headers::goes_up;
 const BODY_IDLE: Duration = Duration::from_secs(30);
 /// Counts how often a request went through a demuxai; stops loops that no check at start can see.
 const HOPS: &str = "x-demuxai-hops";
+/// Which routes of routers a request took.
+const ROUTE: &str = "x-demuxai-route";
 /// A chain of demuxais may be this long.
 const MAX_HOPS: u64 = 4;
 /// The most characters of a model id in a log line.
@@ -59,7 +63,11 @@ pub async fn infer(
         Err(error) => {
             record.answering(status(&error).as_u16());
             record.failed(&error);
-            error_response(&error)
+            let mut response = error_response(&error);
+            if let Some(routes) = record.routes().and_then(|routes| HeaderValue::from_str(&routes).ok()) {
+                response.headers_mut().insert(HeaderName::from_static(ROUTE), routes);
+            }
+            response
         }
     };
     if request.version() < Version::HTTP_11 && response.body().size() == BodySize::Stream {
@@ -96,14 +104,18 @@ async fn answer(
     record.model = Some(request.model.chars().take(MAX_SHOWN).collect());
     let hops = hops(http)?;
     let asked = Instant::now();
-    let target = edge.routes.table().resolve(&request.model).await;
+    let table = edge.routes.table();
+    let target = table.resolve(&request.model).await;
     // Only a list that has to be fetched takes time here, and that is the upstream's.
     record.resolving = asked.elapsed();
     let target = target.map_err(|error| gate::veil(client, error))?;
     gate::check_model(client, target.backend.id(), &target.model)?;
     record.meters = Some(target.backend.meters(&target.model));
-    record.backend = target.group.clone();
+    record.group = target.group.clone();
+    record.router = target.router.clone();
     let stream = request.stream;
+    // Only routers look at it.
+    record.arrival = table.has_routers().then(|| Arc::new(arrival(http, edge)));
     let call = Call {
         request: Arc::new(request),
         model: target.model,
@@ -113,6 +125,7 @@ async fn answer(
         stalled_reader: edge.listener.stalled_reader,
         client: record.client.as_deref().map(Arc::from),
         session: session(http),
+        arrival: record.arrival.clone(),
         edits: Arc::default(),
         so_far: None,
         round: None,
@@ -194,6 +207,13 @@ fn session(http: &HttpRequest) -> Option<Arc<str>> {
     SESSION_HEADERS.iter().find_map(text).map(Arc::from)
 }
 
+/// How the request came in, for routers.
+fn arrival(http: &HttpRequest, edge: &Edge) -> Arrival {
+    let open = http.headers().iter().filter(|(name, _)| !is_secret(name));
+    let headers = open.map(|(name, value)| (name.clone(), value.clone()));
+    Arrival::new(Arc::clone(&edge.id), http.path(), headers.collect())
+}
+
 /// The client's headers that go upstream, and how often the request went through a demuxai.
 fn headers_up(http: &HttpRequest, hops: u64) -> Vec<(HeaderName, PlainValue)> {
     let kept = |name: &HeaderName| {
@@ -213,6 +233,9 @@ fn respond(reply: Reply, mut record: Record, edge: &Edge) -> HttpResponse {
         response.append_header((name, value));
     }
     name_server(&mut response, &served);
+    if let Some(routes) = record.routes() {
+        insert(&mut response, ROUTE, &routes);
+    }
     record.answering(status);
     record.overhead = Some(record.received.elapsed().saturating_sub(waited + record.resolving));
     record.meters = Some(served.meters);

@@ -9,14 +9,14 @@ use super::edge::Edge;
 use super::gate;
 use super::respond::error_response;
 use crate::backend::Backend;
-use crate::backend::group::GroupBackend;
 use crate::config::settings::ClientKey;
 use crate::error::{ErrorKind, ProxyError};
 use crate::provider::Model;
 use crate::provider::listing::{EntryType, entry, list_body, provider_entry};
 use crate::provider::vitals::Health;
+use crate::router::table::Virtual;
 
-/// Whom groups belong to.
+/// Whom groups and routers belong to.
 const OWNER: &str = "demuxai";
 
 /// All models that this client may use.
@@ -41,8 +41,8 @@ pub fn list(request: &HttpRequest, edge: &Edge, client: Option<&ClientKey>) -> H
             notices.push(json!({"provider": provider.id(), "state": health.label(), "message": remark}));
         }
     }
-    for group in table.groups().iter().filter(|group| may_use(client, group.id(), "")) {
-        entries.push(group_entry(group, &table.offer(group), kind));
+    for found in table.virtuals().filter(|found| may_use(client, found.id(), "")) {
+        entries.push(virtual_entry(found, &table.offer(found), kind));
     }
     let mut body = list_body(entries);
     if !notices.is_empty()
@@ -56,8 +56,8 @@ pub fn list(request: &HttpRequest, edge: &Edge, client: Option<&ClientKey>) -> H
 /// One model, by its full id or by a bare name.
 pub fn one(request: &HttpRequest, edge: &Edge, client: Option<&ClientKey>, id: &str) -> HttpResponse {
     let table = edge.routes.table();
-    if let Some(group) = table.group(id).filter(|group| may_use(client, group.id(), "")) {
-        return json_response(&group_entry(group, &table.offer(group), entry_type(request)));
+    if let Some(found) = table.find_virtual(id).filter(|found| may_use(client, found.id(), "")) {
+        return json_response(&virtual_entry(found, &table.offer(found), entry_type(request)));
     }
     let found = table.find_listed(id);
     match found {
@@ -73,11 +73,11 @@ pub fn one(request: &HttpRequest, edge: &Edge, client: Option<&ClientKey>, id: &
 }
 
 /// An entry like any other, with one field more: who answers.
-fn group_entry(group: &GroupBackend, offered: &Model, kind: EntryType) -> Value {
-    let mut entry = entry(group.id(), OWNER, offered, kind);
-    let members = group.group().members.iter().map(|member| Value::from(&*member.label));
+fn virtual_entry(found: Virtual<'_>, offered: &Model, kind: EntryType) -> Value {
+    let mut entry = entry(found.id(), OWNER, offered, kind);
+    let (field, labels) = found.members();
     if let Some(object) = entry.as_object_mut() {
-        object.insert("members".to_owned(), members.collect());
+        object.insert(field.to_owned(), labels.into_iter().map(Value::from).collect());
     }
     entry
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::backend::arrival::Arrival;
 use crate::dialect::{Task, Usage};
 use crate::error::ProxyError;
 use crate::metrics::events::RequestEnded;
@@ -24,7 +25,11 @@ pub struct Record {
     /// The model id as the client wrote it, shortened, once that is read.
     pub model: Option<String>,
     /// The group that was asked, if it is one.
-    pub backend: Option<Arc<str>>,
+    pub group: Option<Arc<str>>,
+    /// The router that was asked, if it is one.
+    pub router: Option<Arc<str>>,
+    /// How it came in, and which routes it took, where there are routers.
+    pub arrival: Option<Arc<Arrival>>,
     /// Who answers, once that is known.
     pub meters: Option<Arc<ModelMeters>>,
     /// How long it took to find out whom the model id means.
@@ -53,7 +58,9 @@ impl Record {
             task: None,
             model: None,
             received: Instant::now(),
-            backend: None,
+            group: None,
+            router: None,
+            arrival: None,
             meters: None,
             resolving: Duration::ZERO,
             overhead: None,
@@ -63,6 +70,11 @@ impl Record {
             outcome: "cancelled",
             error: None,
         }
+    }
+
+    /// The routes that it took, if a router was asked.
+    pub fn routes(&self) -> Option<String> {
+        self.arrival.as_ref().and_then(|arrival| arrival.routes())
     }
 
     /// Notes that the answer begins with this status. Until it is finished, its end would be a cancellation.
@@ -89,12 +101,15 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
+        let route = self.routes();
         RequestEnded {
             request_id: &self.request_id,
             listener: &self.listener,
             client: self.client.as_deref(),
             task: self.task,
-            backend: self.backend.as_ref(),
+            group: self.group.as_ref(),
+            router: self.router.as_ref(),
+            route: route.as_deref(),
             meters: self.meters.as_deref(),
             model: self.model.as_deref(),
             status: self.status,

@@ -109,7 +109,22 @@ fn every_file_is_served_and_all_its_providers_answer() {
         let key =
             ids_of(&tables, "keys").first().map(|id| format!("value-of-DEMUXAI_{}_KEY", id.to_uppercase()));
         answers(&program, &file, key.as_deref(), &fakes);
+        for id in ids_of(&tables, "routers") {
+            sends_on(&program, &file, key.as_deref(), &id);
+        }
     }
+}
+
+/// A router answers, and says which of its routes it took.
+fn sends_on(program: &Program, file: &Path, key: Option<&str>, id: &str) {
+    let bearer = format!("Bearer {}", key.unwrap_or("any"));
+    let headers = [("authorization", bearer.as_str())];
+    let body = format!(r#"{{"model":"{id}","messages":[{{"role":"user","content":"hi"}}]}}"#);
+    let answer =
+        client::open(program.address(), "POST", "/v1/chat/completions", &headers, body.as_bytes()).finish();
+    assert_eq!(answer.status, 200, "{id} of {}: {}", file.display(), answer.text());
+    let route = answer.header("x-demuxai-route").expect("which way it went");
+    assert!(route.starts_with(&format!("{id} ")), "{route}");
 }
 
 fn answers(program: &Program, file: &Path, key: Option<&str>, fakes: &[(&String, Fake)]) {

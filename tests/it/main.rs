@@ -30,6 +30,7 @@ mod provider_contract;
 mod quota;
 mod refusals;
 mod relay;
+mod routers;
 mod sdk;
 mod security;
 mod shutdown;

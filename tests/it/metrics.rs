@@ -171,10 +171,11 @@ fn names_types_and_labels_are_those_that_are_promised() {
     let full = refusing_after(1);
     let other = provider("other", "openai", &full.url());
     let limit = "limits = [{ requests = 10, per = \"hour\" }]\n";
-    let group = "[groups.g]\ntype = \"failover\"\nmembers = [\"other/m\", \"up/m\"]\n";
+    let group = "[groups.g]\ntype = \"failover\"\nmembers = [\"other/m\", \"up/m\"]\n\
+                 [routers.r]\nroutes = [{ to = \"up/m\" }]\n";
     let proxy = impatient_with(&fake, &format!("{other}{limit}{group}{state}"));
     until_up(&proxy, "other");
-    for model in ["other/m", "g"] {
+    for model in ["other/m", "g", "r"] {
         assert_eq!(proxy.post(PATH, &ask("plain", false).replace("up/m", model)).status, 200, "{model}");
     }
     assert_eq!(proxy.post(PATH, &ask("plain", false)).status, 200);

@@ -116,6 +116,7 @@ fn pure_modules_are_pure() {
             || name.starts_with("src/provider/prepare/")
             || name.starts_with("src/quota/")
             || name.starts_with("src/backend/strategy/")
+            || name.starts_with("src/backend/condition/")
             || name == "src/backend/trail.rs"
             || name == "src/backend/fail_on.rs"
             || name == "src/upstream/limits.rs"

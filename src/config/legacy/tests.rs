@@ -147,7 +147,7 @@ fn no_fault_of_a_composite_passes_unsaid() {
     }
     let text = "demuxai:\n  providers: {o: {type: ollama}}\n  composites:\n    a: {type: fastest, providers: [{id: m, provider_id: p}]}\n    b: {type: failover}\n";
     let report = Case::empty().file("config.yml", text).report();
-    for said in ["groups.a.type", "no provider or group has the id `p`", "groups.b.members"] {
+    for said in ["groups.a.type", "no provider, group or router has the id `p`", "groups.b.members"] {
         assert!(report.contains(said), "{said}: {report}");
     }
 }

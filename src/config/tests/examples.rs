@@ -73,6 +73,26 @@ fn the_reference_loads_as_it_is_and_says_only_defaults() {
     assert!(config.notes.is_empty(), "{:?}", config.notes);
 }
 
+#[test]
+fn every_condition_is_in_an_example_and_in_the_schema() {
+    let texts = examples().into_iter().map(|path| std::fs::read_to_string(path).unwrap());
+    let tables: Vec<toml::Table> = texts.map(|text| text.parse().unwrap()).collect();
+    let routers = tables.iter().filter_map(|table| table.get("routers")?.as_table());
+    let routes: Vec<&toml::Value> = routers
+        .flat_map(|routers| routers.values())
+        .flat_map(|router| router["routes"].as_array().unwrap())
+        .collect();
+    let schema = schema();
+    let names = crate::backend::condition::KINDS.iter().map(|kind| kind.name);
+    for name in names.chain([crate::backend::condition::NOT]) {
+        assert!(routes.iter().any(|route| route.get(name).is_some()), "no example shows {name}");
+        assert!(
+            schema["$defs"]["RouteSpec"]["properties"].get(name).is_some(),
+            "{name} is not in the schema"
+        );
+    }
+}
+
 /// The reference with every option taken in.
 fn all_options() -> String {
     let taken_in = |line: &'static str| match line.strip_prefix('#') {
@@ -86,6 +106,7 @@ fn all_options() -> String {
 fn the_reference_loads_with_every_option_taken_in() {
     let config = at_home().file("demuxai.toml", all_options()).config();
     assert_eq!((config.providers.len(), config.listeners.len(), config.keys.len()), (2, 2, 1));
+    assert_eq!(config.routers[0].routes.len(), 8);
     let lab = provider(&config, "lab");
     assert!(lab.ca_file.is_some() && lab.timeouts.total_stream.is_some() && lab.headers.len() == 1);
     assert_eq!(lab.limits.as_ref().map(Vec::len), Some(3));
@@ -105,6 +126,7 @@ fn the_reference_names_every_option_of_the_schema_with_its_default() {
         ("TimeoutsSpec", "providers.lab.timeouts"),
         ("GroupSpec", "groups.coder"),
         ("StickySpec", "groups.coder.sticky"),
+        ("RouterSpec", "routers.auto"),
         ("StateSpec", "state"),
         ("AdminSpec", "admin"),
         ("LogSpec", "log"),
@@ -123,6 +145,10 @@ fn the_reference_names_every_option_of_the_schema_with_its_default() {
         }
     }
     assert!(options >= 36, "{options}");
+    let routes = parsed["routers"]["auto"]["routes"].as_array().unwrap();
+    for option in schema["$defs"]["RouteSpec"]["properties"].as_object().unwrap().keys() {
+        assert!(routes.iter().any(|route| route.get(option).is_some()), "no route says {option}");
+    }
     for word in ["requests", "input_tokens", "output_tokens", "concurrent", "per", "window", "time_zone"] {
         assert!(schema["$defs"]["LimitSpec"]["properties"].get(word).is_some());
         assert!(REFERENCE.contains(word), "{word}");

@@ -293,6 +293,137 @@ members = ["i"]
 }
 
 #[test]
+fn problems_of_routers() {
+    reported!(
+        r#"
+[providers.mistral]
+type = "mistral"
+api_key = "k"
+[providers.codestral]
+type = "codestral"
+api_key = "k"
+[listeners.local]
+[listeners.metrics]
+address = "127.0.0.1:1"
+serves = ["metrics"]
+[keys.ide]
+key = "x"
+[groups.code]
+type = "failover"
+members = ["codestral/codestral-latest"]
+[routers.a]
+[routers.b]
+routes = [
+    { endpoint = "fmi", to = "mistral/x" },
+    { endpont = "fim", to = "mistral/x" },
+    { has = ["tools", "pictures"], not = { model = "" }, to = "mistrl/x" },
+    { model = ["a[", "b"], to = "mistral/" },
+    { input_tokens = 8000, to = "mistral/x" },
+    { input_tokens = ["8000", "<0"] },
+    { listener = "metrics", client = "idee", to = "mistral/x" },
+    { time = { days = "mo", from = "9" }, to = "mistral/x" },
+    { time = { from = "09:00", to = "09:00" }, to = "mistral/x" },
+    { quota = { of = "codestal", left = "<200%" }, to = "mistral/x" },
+    { regex = "(", header = { authorization = "*" }, path = "/v2", to = "mistral/x" },
+]
+[routers.text]
+routes = ["mistral/x"]
+[routers.c]
+routes = [
+    { endpoint = "embedding", to = "code" },
+    { endpoint = ["embedding", "fim"], has = "images", to = "mistral/x" },
+    { endpoint = ["chat", "fim"], to = "mistral/x" },
+    { endpoint = "fim", client = "ide", to = "mistral/x" },
+    { has = "tools", to = "mistral/x" },
+    { has = ["tools", "audio"], to = "mistral/x" },
+    { has = "tools", model = "a*", to = "mistral/x" },
+    { to = "mistral/x" },
+    { model = "b*", to = "mistral/x" },
+]
+[routers.d]
+routes = [{ to = "e" }]
+[routers.e]
+routes = [{ quota = { of = "d", state = "available" }, to = "mistral/x" }]
+[routers.f]
+routes = [{ to = "loop" }]
+[groups.loop]
+type = "failover"
+members = ["f", "mistral/x"]
+"#
+    );
+}
+
+#[test]
+fn a_route_that_could_not_be_read_shadows_nothing_and_is_shadowed_by_nothing() {
+    let report = Case::of(
+        "[providers.o]\ntype = 'ollama'\n[routers.a]\nroutes = [{ endpoint = 'fmi', to = 'o/m' }, { to = 'o/m' }]\n",
+    )
+    .report();
+    assert!(report.starts_with("the configuration has 1 problem\n"), "{report}");
+    let report = Case::of(
+        "[providers]\nb = 5\n[providers.o]\ntype = 'ollama'\n[routers.a]\nroutes = [{ to = 'b/m' }]\n",
+    )
+    .report();
+    assert!(report.starts_with("the configuration has 1 problem\n"), "{report}");
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig {
+        cases: 200, failure_persistence: None, ..Default::default()
+    })]
+
+    /// Groups and routers that name each other at will: without a circle members come first, with one it is told.
+    #[test]
+    fn groups_and_routers_hang_together_in_any_way_but_a_circle(
+        edges in proptest::collection::vec((0_usize..6, 0_usize..6), 0..9),
+        is_router in proptest::collection::vec(proptest::bool::ANY, 6),
+    ) {
+        let mut text = "[providers.o]\ntype = 'ollama'\n".to_owned();
+        for (node, router) in is_router.iter().enumerate() {
+            let named = edges.iter().filter(|(from, _)| *from == node).map(|(_, to)| format!("n{to}"));
+            let targets: Vec<String> = named.chain(["o/m".to_owned()]).collect();
+            if *router {
+                let routes: Vec<String> = targets.iter().enumerate()
+                    .map(|(index, to)| format!("{{ model = 'm{index}', to = '{to}' }}")).collect();
+                text.push_str(&format!("[routers.n{node}]\nroutes = [{}]\n", routes.join(", ")));
+            } else {
+                let members: Vec<String> = targets.iter().map(|to| format!("'{to}'")).collect();
+                text.push_str(&format!(
+                    "[groups.n{node}]\ntype = 'failover'\nmembers = [{}]\n", members.join(", ")
+                ));
+            }
+        }
+        // Whatever can be reached from a node in six steps includes itself only by a circle.
+        let reaches = |from: usize| {
+            let mut seen = [false; 6];
+            for _ in 0..6 {
+                for (one, other) in &edges {
+                    if *one == from || seen[*one] {
+                        seen[*other] = true;
+                    }
+                }
+            }
+            seen[from]
+        };
+        let circular = (0..6).any(reaches);
+        match Case::of(&text).load() {
+            Ok(config) => {
+                proptest::prop_assert!(!circular, "{}", text);
+                proptest::prop_assert_eq!(config.groups.len() + config.routers.len(), 6);
+                let place = |id: &str| config.groups.iter().position(|group| group.id == id);
+                for (from, to) in &edges {
+                    let (from, to) = (place(&format!("n{from}")), place(&format!("n{to}")));
+                    if let (Some(from), Some(to)) = (from, to) {
+                        proptest::prop_assert!(to < from, "{}", text);
+                    }
+                }
+            }
+            Err(report) => proptest::prop_assert!(circular && report.to_string().contains("itself"), "{}", report),
+        }
+    }
+}
+
+#[test]
 fn a_provider_that_was_taken_out_is_no_second_problem_where_it_is_named() {
     let report = Case::of(
         "[providers]\na = 5\n[providers.b]\ntype = 'ollama'\n[groups]\nh = 'x'\n\

@@ -194,10 +194,18 @@ fn a_group_takes_variables_and_sets_fields_of_any_depth() {
 }
 
 #[test]
-fn tables_of_later_versions_are_accepted_with_one_note() {
-    let text = "[routers.auto]\nroutes = [{ to = 'coder' }]\n[providers.o]\ntype = 'ollama'";
-    let config = Case::of(text).config();
-    assert_eq!(config.notes, ["[routers]: not available in this version yet: ignored"]);
+fn a_router_takes_variables_and_its_targets_come_before_it() {
+    let text = "[routers.auto]\nroutes = [{ model = '${GLOB}', to = 'g' }, { to = 'inner' }]\n\
+                [routers.inner]\nroutes = [{ quota = { of = 'o/m', left = '<20%' }, to = 'o/m' }]\n\
+                [groups.g]\ntype = 'failover'\nmembers = ['inner', 'o/m']\n\
+                [providers.o]\ntype = 'ollama'";
+    let config = Case::of(text).env("GLOB", "gpt-*").config();
+    let ids: Vec<&str> = config.routers.iter().map(|router| router.id.as_str()).collect();
+    assert_eq!(ids, ["inner", "auto"]);
+    let routes = &config.routers[1].routes;
+    assert_eq!((routes[0].label().as_str(), routes[0].renames, routes[1].renames), ("g", true, false));
+    assert_eq!(config.routers[0].routes[0].conditions.backends(), ["o/m"].into());
+    assert!(Case::of(text).report().contains("GLOB"), "a variable that is not set is a problem here, too");
 }
 
 #[test]

@@ -13,7 +13,7 @@ use super::super::settings::{
     FailOn, FailWord, GroupConfig, GroupKind, MemberConfig, StickyBy, StickyConfig,
 };
 use super::super::spec::{DescribedMember, GroupSpec, MemberSpec, ResumeWord, Span, Spec, StickyWord};
-use super::{Check, nesting};
+use super::Check;
 
 /// Most members of a group.
 const MOST_MEMBERS: usize = 100;
@@ -29,15 +29,17 @@ const MILLISECOND: Duration = Duration::from_millis(1);
 /// Fields that a member cannot set: without them it is another request.
 const ESSENTIAL: [&str; 6] = ["model", "messages", "prompt", "input", "stream", "suffix"];
 
-/// Checks all groups and gives those that are valid, members before those that name them.
+/// Checks all groups and gives those that are valid.
 pub(super) fn all(check: &mut Check<'_>, spec: &Spec) -> Vec<GroupConfig> {
     let entries: Vec<(String, GroupSpec)> = check.entries("groups", &spec.groups);
-    let known: BTreeSet<&str> = spec.providers.keys().chain(spec.groups.keys()).map(String::as_str).collect();
+    let sections = [&spec.providers, &spec.groups, &spec.routers];
+    let known: BTreeSet<&str> =
+        sections.iter().flat_map(|section| section.keys()).map(String::as_str).collect();
     let mut groups = Vec::new();
     for (id, entry) in &entries {
         groups.push(one(check, id, entry, &known));
     }
-    nesting::ordered(check, groups, &spec.providers)
+    groups
 }
 
 fn one(check: &mut Check<'_>, id: &str, entry: &GroupSpec, known: &BTreeSet<&str>) -> GroupConfig {
@@ -124,7 +126,7 @@ fn member(
         vec!["groups", id, "members", &step]
     };
     let Some(to) = to else {
-        check.missing(&place, "is missing: a provider's or group's id, with or without a model");
+        check.missing(&place, "is missing: the id of a provider, group or router, with or without a model");
         return None;
     };
     let (backend, model) = match to.split_once('/') {
@@ -138,7 +140,8 @@ fn member(
         }
         None => (to.as_str(), None),
     };
-    let taken_out = ["providers", "groups"].iter().any(|section| check.was_removed(&[section, backend]));
+    let taken_out =
+        ["providers", "groups", "routers"].iter().any(|section| check.was_removed(&[section, backend]));
     if !known.contains(backend) && taken_out {
         // What is wrong with it was said where it is.
         return None;
@@ -147,7 +150,8 @@ fn member(
         let quoted = check.quote(&place, backend);
         let hint = did_you_mean(backend, known.iter().copied());
         let all: Vec<&str> = known.iter().copied().collect();
-        let text = format!("no provider or group has the id {quoted} (known: {}){hint}", all.join(", "));
+        let text =
+            format!("no provider, group or router has the id {quoted} (known: {}){hint}", all.join(", "));
         check.problem(&place, text);
         return None;
     }

@@ -8,6 +8,7 @@ mod limits;
 mod listeners;
 mod nesting;
 mod providers;
+mod routers;
 mod state;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -67,12 +68,15 @@ pub(crate) fn configuration(check: &mut Check<'_>, spec: &Spec) -> Config {
         listeners.iter().map(|listener| (listener.id.as_str(), listener.address)).collect();
     let providers = providers::all(check, spec, &addresses);
     let groups = groups::all(check, spec);
+    let routers = routers::all(check, spec, &listeners);
+    let order = nesting::order(check, &groups, &routers, &spec.providers);
+    routers::unservable(check, &providers, &groups, &routers, &order);
+    let (groups, routers) = nesting::ordered(groups, routers, &order);
     let state = state::state(check, &spec.state);
     let admin_key = keys::admin(check, spec, &keys);
     let log = log(check, spec);
-    ignored(check, spec);
     let notes = std::mem::take(&mut check.notes);
-    Config { listeners, keys, providers, groups, state, admin_key, log, notes }
+    Config { listeners, keys, providers, groups, routers, state, admin_key, log, notes }
 }
 
 fn log(check: &mut Check<'_>, spec: &Spec) -> Log {
@@ -90,13 +94,6 @@ fn log(check: &mut Check<'_>, spec: &Spec) -> Log {
         check.problem(&["log", "level"], format!("not a log level; {forms}"));
     }
     Log { level, json: spec.log.format == Some(LogFormat::Json) }
-}
-
-/// Tables of later versions: their ids are in the namespace, the rest waits.
-fn ignored(check: &mut Check<'_>, spec: &Spec) {
-    if !spec.routers.is_empty() {
-        check.notes.push("[routers]: not available in this version yet: ignored".to_owned());
-    }
 }
 
 // === impl Check ===

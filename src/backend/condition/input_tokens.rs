@@ -1,0 +1,36 @@
+//! `input_tokens`: how long the prompt is, estimated by its text at four bytes a token. Images and other media do not
+//! count: what they come to is each upstream's own affair.
+
+use serde_json::Value;
+
+use super::comparison::Comparison;
+use super::reading::{self, Fault};
+use super::{Condition, Facts, Names};
+
+/// Bytes of text to a token, as for a model of which nothing is known yet.
+const BYTES_PER_TOKEN: f64 = 4.0;
+
+struct InputTokens(Comparison);
+
+/// Reads a comparison.
+pub(super) fn read(value: &Value, _names: &Names<'_>) -> Result<Box<dyn Condition>, Fault> {
+    let digits = |text: &str| {
+        let plain = text.replace('_', "");
+        let whole = !plain.is_empty() && plain.len() <= 15 && plain.bytes().all(|byte| byte.is_ascii_digit());
+        whole.then(|| plain.parse::<f64>().ok()).flatten()
+    };
+    let comparison = Comparison::read(reading::text(value)?, digits).ok_or_else(|| {
+        Fault::from("is no comparison; write one such as \">8000\", \"<=500\" or \"1000-8000\"")
+    })?;
+    if comparison.is_impossible(0.0, f64::INFINITY) {
+        return Err(Fault::from("can never be; write the smaller number first, and none below 0"));
+    }
+    Ok(Box::new(InputTokens(comparison)))
+}
+
+impl Condition for InputTokens {
+    #[expect(clippy::cast_precision_loss, reason = "an estimate")]
+    fn holds(&self, facts: &Facts<'_>) -> bool {
+        self.0.holds((facts.request.prompt_bytes() as f64 / BYTES_PER_TOKEN).ceil())
+    }
+}

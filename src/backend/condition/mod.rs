@@ -1,0 +1,203 @@
+//! Conditions of routes: what a request must be like to take one. Pure: the request, how it came in, the time and how
+//! backends stand are arguments.
+//!
+//! All conditions of a route must hold; where one is a list, one of its values must; `not` inverts what it holds.
+//! A new condition is one file beside this one, one row of [`KINDS`] and its description in `config/spec/routes.rs`.
+
+mod client;
+mod comparison;
+mod endpoint;
+mod has;
+mod header;
+mod input_tokens;
+mod listener;
+mod model;
+mod path;
+mod quota;
+mod reading;
+mod text;
+mod time;
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+use serde_json::{Map, Value};
+
+use super::arrival::Arrival;
+use crate::dialect::{Request, Task};
+pub use header::is_secret;
+pub use reading::Fault;
+
+/// What conditions look at.
+pub struct Facts<'a> {
+    /// What the client sent.
+    pub request: &'a Request,
+    /// The model that is asked for behind the router's id; empty without one.
+    pub model: &'a str,
+    /// The client's name, where keys are configured.
+    pub client: Option<&'a str>,
+    /// How the request came in.
+    pub arrival: Option<&'a Arrival>,
+    /// Now.
+    pub now: Timestamp,
+    /// How a backend that a condition names stands: by its name there. `None` where that cannot be said.
+    pub standing: &'a dyn Fn(&str) -> Option<Standing>,
+}
+
+/// How a backend stands.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Standing {
+    /// It could take the request now.
+    pub available: bool,
+    /// The smallest share left of its limits, 0 to 1; 1 without limits.
+    pub share_left: f64,
+}
+
+/// One condition.
+pub trait Condition: Send + Sync {
+    /// Whether it holds.
+    fn holds(&self, facts: &Facts<'_>) -> bool;
+
+    /// What is certain for every request to this endpoint, for those who look for routes that can never match.
+    fn certainly(&self, _task: Task) -> Option<bool> {
+        None
+    }
+
+    /// The backends whose standing it asks for, as they are written.
+    fn backends(&self) -> Vec<&str> {
+        Vec::new()
+    }
+}
+
+/// What a condition may name.
+pub struct Names<'a> {
+    /// The listeners that serve the API.
+    pub listeners: BTreeSet<&'a str>,
+    /// The clients: ids of keys.
+    pub clients: BTreeSet<&'a str>,
+    /// Providers, groups and routers.
+    pub backends: BTreeSet<&'a str>,
+}
+
+/// Reads one value of a condition, which is no list, or one of those in it; an error is for people.
+type Read = fn(&Value, &Names<'_>) -> Result<Box<dyn Condition>, Fault>;
+
+/// One kind of condition.
+pub struct Kind {
+    /// The key in a route.
+    pub name: &'static str,
+    read: Read,
+}
+
+/// Every kind of condition.
+pub const KINDS: [Kind; 11] = [
+    Kind { name: "endpoint", read: endpoint::read },
+    Kind { name: "model", read: model::read },
+    Kind { name: "has", read: has::read },
+    Kind { name: "input_tokens", read: input_tokens::read },
+    Kind { name: "listener", read: listener::read },
+    Kind { name: "client", read: client::read },
+    Kind { name: "header", read: header::read },
+    Kind { name: "path", read: path::read },
+    Kind { name: "time", read: time::read },
+    Kind { name: "quota", read: quota::read },
+    Kind { name: "regex", read: text::read },
+];
+
+/// The key of what must not hold.
+pub const NOT: &str = "not";
+/// Most values of one condition.
+const MOST_VALUES: usize = 1000;
+
+/// The conditions of a route.
+#[derive(Default)]
+pub struct Conditions {
+    /// All of these hold: of each list one.
+    all: Vec<Vec<Box<dyn Condition>>>,
+    /// None of these.
+    none: Vec<Conditions>,
+}
+
+// === impl Conditions ===
+
+impl Conditions {
+    /// Reads the conditions of a route; other keys than those of conditions are left alone.
+    ///
+    /// # Errors
+    /// All that is wrong.
+    pub fn read(written: &Map<String, Value>, names: &Names<'_>) -> Result<Conditions, Vec<Fault>> {
+        let (mut conditions, mut faults) = (Conditions::default(), Vec::new());
+        for kind in &KINDS {
+            let Some(value) = written.get(kind.name) else { continue };
+            let (any, wrong) = reading::each(value, |one| (kind.read)(one, names));
+            faults.extend(wrong.into_iter().map(|fault| fault.below(kind.name)));
+            conditions.all.push(any);
+        }
+        if let Some(value) = written.get(NOT) {
+            let (none, wrong) = reading::each_table(value, |table| Conditions::read(table, names));
+            faults.extend(wrong.into_iter().map(|fault| fault.below(NOT)));
+            conditions.none = none;
+        }
+        if faults.is_empty() { Ok(conditions) } else { Err(faults) }
+    }
+
+    /// Whether they hold.
+    pub fn hold(&self, facts: &Facts<'_>) -> bool {
+        self.all.iter().all(|any| any.iter().any(|one| one.holds(facts)))
+            && !self.none.iter().any(|other| other.hold(facts))
+    }
+
+    /// What is certain for every request to this endpoint.
+    pub fn certainly(&self, task: Task) -> Option<bool> {
+        let any = |of: &Vec<Box<dyn Condition>>| one_of(of.iter().map(|one| one.certainly(task)));
+        let none = one_of(self.none.iter().map(|other| other.certainly(task)));
+        // All hold unless one does not.
+        let negated = self.all.iter().map(any).map(|certain| certain.map(|holds| !holds));
+        one_of(negated.chain([none])).map(|fails| !fails)
+    }
+
+    /// Whether there is none, so that they hold always.
+    pub fn is_empty(&self) -> bool {
+        self.all.is_empty() && self.none.is_empty()
+    }
+
+    /// The backends whose standing they ask for, as they are written.
+    pub fn backends(&self) -> BTreeSet<&str> {
+        let own = self.all.iter().flatten().flat_map(|one| one.backends());
+        own.chain(self.none.iter().flat_map(Conditions::backends)).collect()
+    }
+}
+
+/// Whether one of them is true: certainly, certainly not, or not known.
+fn one_of(certain: impl Iterator<Item = Option<bool>>) -> Option<bool> {
+    let mut known = Some(false);
+    for one in certain {
+        match one {
+            Some(true) => return Some(true),
+            Some(false) => {}
+            None => known = None,
+        }
+    }
+    known
+}
+
+/// Whether whatever the one's conditions let through, the other's do, as far as that is seen from how they are written:
+/// each condition of the other is there too, with no value more.
+pub fn covers(other: &Map<String, Value>, one: &Map<String, Value>) -> bool {
+    let list = |value: &Value| match value {
+        Value::Array(values) => values.clone(),
+        single => vec![single.clone()],
+    };
+    let within = |narrow: &Value, wide: &Value| {
+        let wide = list(wide);
+        list(narrow).iter().all(|value| wide.contains(value))
+    };
+    let keys = KINDS.iter().map(|kind| kind.name).filter_map(|key| Some((key, other.get(key)?)));
+    let mut all = keys.map(|(key, wide)| one.get(key).is_some_and(|narrow| within(narrow, wide)));
+    // What must not hold is the other way round: the more, the narrower.
+    all.all(|covered| covered)
+        && other.get(NOT).is_none_or(|fewer| one.get(NOT).is_some_and(|more| within(fewer, more)))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,21 @@
+//! `model`: a glob on the model that the client asked for, as it wrote it (`auto/gpt-4o`), or on what of it is behind
+//! the router's id (`gpt-4o`).
+
+use globset::GlobMatcher;
+use serde_json::Value;
+
+use super::reading::{self, Fault};
+use super::{Condition, Facts, Names};
+
+struct Model(GlobMatcher);
+
+/// Reads a glob.
+pub(super) fn read(value: &Value, _names: &Names<'_>) -> Result<Box<dyn Condition>, Fault> {
+    Ok(Box::new(Model(reading::glob(reading::text(value)?)?)))
+}
+
+impl Condition for Model {
+    fn holds(&self, facts: &Facts<'_>) -> bool {
+        self.0.is_match(&facts.request.model) || (!facts.model.is_empty() && self.0.is_match(facts.model))
+    }
+}

@@ -1,0 +1,67 @@
+//! `regex`: a pattern in the last message of the user (or the prompt), or in the system prompt. Linear in the text
+//! whatever the pattern, which is bounded itself; of a long text only the begin is searched.
+
+use regex::{Regex, RegexBuilder};
+use serde_json::Value;
+
+use super::reading::{self, Fault};
+use super::{Condition, Facts, Names};
+
+/// Longest pattern.
+const MOST_BYTES: usize = 4096;
+/// Most memory of a compiled pattern, and of its automaton while it is searched for.
+const MOST_SIZE: usize = 1 << 20;
+/// So much of a text is searched.
+const SEARCHED: usize = 64 * 1024;
+
+/// Where all that are given must be found.
+struct Patterns {
+    user: Option<Regex>,
+    system: Option<Regex>,
+}
+
+/// Reads a pattern for the user's text, or a table of one for each.
+pub(super) fn read(value: &Value, _names: &Names<'_>) -> Result<Box<dyn Condition>, Fault> {
+    if let Some(pattern) = value.as_str() {
+        return Ok(Box::new(Patterns { user: Some(compiled(pattern)?), system: None }));
+    }
+    let of = |key: &str| {
+        let pattern = value.get(key).map(|pattern| compiled(reading::text(pattern)?)).transpose();
+        pattern.map_err(|fault: Fault| fault.below(key))
+    };
+    let patterns = Patterns { user: of("user")?, system: of("system")? };
+    if patterns.user.is_none() && patterns.system.is_none() {
+        return Err(Fault::from("needs a pattern: text, or { user = \"...\", system = \"...\" }"));
+    }
+    Ok(Box::new(patterns))
+}
+
+fn compiled(pattern: &str) -> Result<Regex, Fault> {
+    if pattern.is_empty() || pattern.len() > MOST_BYTES {
+        return Err(Fault::from(format!("needs a pattern of 1 to {MOST_BYTES} bytes")));
+    }
+    let built = RegexBuilder::new(pattern).size_limit(MOST_SIZE).dfa_size_limit(MOST_SIZE).build();
+    built.map_err(|error| match error {
+        regex::Error::CompiledTooBig(_) => {
+            Fault::from("is too large a pattern; make its repetitions smaller")
+        }
+        // Its last line says what is wrong; those before show where.
+        error => {
+            let text = error.to_string();
+            let why = text.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
+            Fault::from(format!(
+                "is no regular expression: {why} (look-around and references back are not known)"
+            ))
+        }
+    })
+}
+
+impl Condition for Patterns {
+    fn holds(&self, facts: &Facts<'_>) -> bool {
+        let found = |pattern: &Option<Regex>, text: fn(&Facts<'_>) -> String| {
+            pattern.as_ref().is_none_or(|pattern| pattern.is_match(&text(facts)))
+        };
+        found(&self.user, |facts| facts.request.user_text(SEARCHED))
+            && found(&self.system, |facts| facts.request.system_text(SEARCHED))
+    }
+}

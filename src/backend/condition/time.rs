@@ -1,0 +1,126 @@
+//! `time`: weekdays and a part of the day, in a time zone. A part that goes over midnight belongs to the day on which it
+//! begins.
+
+use jiff::civil::Weekday;
+use jiff::tz::TimeZone;
+use serde_json::Value;
+
+use super::reading::{self, Fault};
+use super::{Condition, Facts, Names};
+
+const DAYS: [(&str, Weekday); 7] = [
+    ("mon", Weekday::Monday),
+    ("tue", Weekday::Tuesday),
+    ("wed", Weekday::Wednesday),
+    ("thu", Weekday::Thursday),
+    ("fri", Weekday::Friday),
+    ("sat", Weekday::Saturday),
+    ("sun", Weekday::Sunday),
+];
+/// Minutes of a day.
+const DAY: u16 = 24 * 60;
+
+struct Time {
+    days: Vec<Weekday>,
+    /// Minutes from midnight.
+    from: u16,
+    to: u16,
+    zone: TimeZone,
+}
+
+/// Reads a table.
+pub(super) fn read(value: &Value, _names: &Names<'_>) -> Result<Box<dyn Condition>, Fault> {
+    let mut days = Vec::new();
+    if let Some(written) = value.get("days") {
+        let (found, wrong) = reading::each(written, |days| span_of_days(reading::text(days)?));
+        if let Some(fault) = wrong.into_iter().next() {
+            return Err(fault.below("days"));
+        }
+        days = found.concat();
+    }
+    let at = |key: &str, default: u16| match value.get(key) {
+        None => Ok(default),
+        Some(written) => clock(reading::text(written)?).map_err(|fault| fault.below(key)),
+    };
+    let (from, to) = (at("from", 0)?, at("to", DAY)?);
+    if days.is_empty() && from == 0 && to == DAY {
+        return Err(Fault::from(
+            "says nothing: add days = \"mon-fri\", or from = \"09:00\" and to = \"17:00\"",
+        ));
+    }
+    if from % DAY == to % DAY && !(from == 0 && to == DAY) {
+        return Err(Fault::from(
+            "can never be: it ends when it begins; leave `from` and `to` out for a whole day",
+        ));
+    }
+    let zone = match value.get("time_zone") {
+        None => TimeZone::UTC,
+        Some(name) => zone(reading::text(name)?).map_err(|fault| fault.below("time_zone"))?,
+    };
+    Ok(Box::new(Time { days, from, to: if to == 0 { DAY } else { to }, zone }))
+}
+
+/// `mon`, or `mon-fri`; over the end of the week as well.
+fn span_of_days(written: &str) -> Result<Vec<Weekday>, Fault> {
+    let day = |word: &str| {
+        let word = word.trim().to_ascii_lowercase();
+        DAYS.iter().find(|(short, _)| *short == word).map(|(_, day)| *day)
+    };
+    let (first, last) = written.split_once('-').unwrap_or((written, written));
+    let (Some(first), Some(last)) = (day(first), day(last)) else {
+        return Err(Fault::from(
+            "is no day: write mon, tue, wed, thu, fri, sat, sun, or a span such as \"mon-fri\"",
+        ));
+    };
+    let mut days = vec![first];
+    while let Some(day) = days.last().filter(|day| **day != last).copied() {
+        days.push(day.next());
+    }
+    Ok(days)
+}
+
+/// `09:30` in minutes.
+fn clock(written: &str) -> Result<u16, Fault> {
+    let two = |digits: &str| {
+        let plain = (1..=2).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit());
+        plain.then(|| digits.parse::<u16>().ok()).flatten()
+    };
+    let minutes = written.split_once(':').and_then(|(hours, minutes)| {
+        let (hours, minutes) = (two(hours)?, two(minutes).filter(|_| minutes.len() == 2)?);
+        (minutes < 60).then(|| hours * 60 + minutes).filter(|total| *total <= DAY)
+    });
+    minutes.ok_or_else(|| Fault::from("is no time of day; write \"09:00\", from \"00:00\" to \"24:00\""))
+}
+
+/// A time zone by its IANA name. What has not the form of one is not looked up.
+fn zone(name: &str) -> Result<TimeZone, Fault> {
+    let inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '+' | '/');
+    let is_name = name.len() <= 64
+        && name.starts_with(|c: char| c.is_ascii_alphabetic())
+        && name.chars().all(inner)
+        && !name.contains("//");
+    let found = is_name.then(|| TimeZone::get(name).ok()).flatten();
+    found.ok_or_else(|| {
+        Fault::from("no time zone has this name; write \"UTC\" or one such as \"Europe/Berlin\"")
+    })
+}
+
+// === impl Time ===
+
+impl Time {
+    fn is_day(&self, day: Weekday) -> bool {
+        self.days.is_empty() || self.days.contains(&day)
+    }
+}
+
+impl Condition for Time {
+    fn holds(&self, facts: &Facts<'_>) -> bool {
+        let local = self.zone.to_datetime(facts.now);
+        let today = local.weekday();
+        let minute = u16::from(local.hour().unsigned_abs()) * 60 + u16::from(local.minute().unsigned_abs());
+        if self.from < self.to {
+            return self.is_day(today) && (self.from..self.to).contains(&minute);
+        }
+        (minute >= self.from && self.is_day(today)) || (minute < self.to && self.is_day(today.previous()))
+    }
+}

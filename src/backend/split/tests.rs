@@ -1,0 +1,218 @@
+//! What a split does with a decision: who gets the call, under which model, and what it says where nobody does.
+
+use std::sync::Mutex;
+use std::time::Instant;
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+
+use super::super::arrival::Arrival;
+use super::super::condition::Names;
+use super::super::{Guesses, Round};
+use super::*;
+use crate::dialect::{CHAT_COMPLETIONS, COMPLETIONS, Endpoint, read};
+
+/// A backend that takes note of what it is asked, stands as it is told, and answers nothing.
+struct Stub {
+    id: &'static str,
+    asked: Mutex<Vec<String>>,
+    left: f64,
+    availability: Availability,
+}
+
+impl Stub {
+    fn new(id: &'static str) -> Arc<Stub> {
+        Stub::standing(id, 1.0, Availability::Now)
+    }
+
+    fn standing(id: &'static str, left: f64, availability: Availability) -> Arc<Stub> {
+        Arc::new(Stub { id, asked: Mutex::default(), left, availability })
+    }
+
+    fn asked(&self) -> Vec<String> {
+        self.asked.lock().unwrap().clone()
+    }
+}
+
+impl Backend for Stub {
+    fn id(&self) -> &str {
+        self.id
+    }
+
+    fn outlook(&self, call: &Call) -> Result<Outlook, String> {
+        Ok(Outlook {
+            model: Arc::clone(&call.model),
+            availability: self.availability,
+            share_left: self.left,
+            next_reset: None,
+            in_flight: 0,
+        })
+    }
+
+    fn meters(&self, model: &str) -> Arc<ModelMeters> {
+        Metrics::new().unwrap().meters(self.id, model)
+    }
+
+    fn known_as(&self, model: Arc<str>) -> BoxFuture<'static, Result<Arc<str>, ProxyError>> {
+        ready(match &*model {
+            "gone" => Err(ProxyError::new(ErrorKind::ModelNotFound, "no such model")),
+            model => Ok(Arc::from(format!("known-{model}"))),
+        })
+        .boxed()
+    }
+
+    fn forward(&self, call: Call) -> BoxFuture<'static, Result<Reply, ProxyError>> {
+        self.asked.lock().unwrap().push(call.model.to_string());
+        ready(Err(ProxyError::new(ErrorKind::Internal, "was asked"))).boxed()
+    }
+}
+
+fn route(to: &Arc<Stub>, model: Option<&str>, conditions: Value) -> Route {
+    let Value::Object(written) = conditions else { panic!("a table") };
+    let names = Names { listeners: ["l"].into(), clients: ["me"].into(), backends: ["a", "b"].into() };
+    Route {
+        label: Arc::from(model.map_or(to.id.to_owned(), |model| format!("{}/{model}", to.id))),
+        backend: Arc::clone(to) as Arc<dyn Backend>,
+        model: model.map(Arc::from),
+        renames: written.contains_key("model"),
+        needs_model: model.is_none(),
+        conditions: Arc::new(
+            Conditions::read(&written, &names).unwrap_or_else(|faults| panic!("{faults:?}")),
+        ),
+    }
+}
+
+/// A Saturday at noon.
+fn noon() -> Timestamp {
+    "2026-11-28T12:00:00Z".parse().unwrap()
+}
+
+fn split(routes: Vec<Route>, watched: Vec<(&str, &Arc<Stub>)>) -> SplitBackend {
+    let watched = watched
+        .into_iter()
+        .map(|(name, stub)| (name.to_owned(), Arc::clone(stub) as Arc<dyn Backend>, Arc::from("")));
+    SplitBackend::new(Split {
+        id: "auto".into(),
+        name: None,
+        description: None,
+        routes,
+        watched: watched.collect(),
+        clock: noon,
+        metrics: Arc::new(Metrics::new().unwrap()),
+    })
+}
+
+fn call_at(endpoint: &Endpoint, model: &str, fields: &str) -> Call {
+    let body = Bytes::from(format!(r#"{{"model":"auto",{fields}}}"#));
+    Call {
+        request: Arc::new(read(endpoint, body).unwrap()),
+        model: Arc::from(model),
+        headers: Arc::default(),
+        received: Instant::now(),
+        request_id: "r".into(),
+        stalled_reader: Duration::from_secs(60),
+        client: None,
+        session: None,
+        arrival: Some(Arc::new(Arrival::new("l".into(), endpoint.path, Vec::new()))),
+        edits: Arc::default(),
+        so_far: None,
+        round: None,
+    }
+}
+
+fn call(model: &str) -> Call {
+    call_at(&CHAT_COMPLETIONS, model, r#""messages":[]"#)
+}
+
+async fn error_of(split: &SplitBackend, call: Call) -> ProxyError {
+    match split.forward(call).await {
+        Err(error) => error,
+        Ok(_) => panic!("no stub answers"),
+    }
+}
+
+#[actix_rt::test]
+async fn the_first_match_gets_the_call_and_no_other_whatever_becomes_of_it() {
+    let (a, b) = (Stub::new("a"), Stub::new("b"));
+    let split = split(
+        vec![
+            route(&b, Some("x"), json!({ "endpoint": "fim" })),
+            route(&a, Some("y"), json!({ "time": { "days": "sat" } })),
+            route(&b, Some("z"), json!({})),
+        ],
+        vec![],
+    );
+    let chat = call("");
+    let arrival = chat.arrival.clone().unwrap();
+    assert_eq!(error_of(&split, chat).await.message, "was asked");
+    assert_eq!((a.asked(), b.asked()), (vec!["known-y".to_owned()], vec![]));
+    assert_eq!(arrival.routes().as_deref(), Some("auto 2"));
+}
+
+#[actix_rt::test]
+async fn inside_of_a_group_the_model_is_left_to_the_group_s_own_rules() {
+    let a = Stub::new("a");
+    let split = split(vec![route(&a, Some("gone"), json!({}))], vec![]);
+    let round = Some(Round { guesses: Guesses::Hold, waiter: None });
+    error_of(&split, Call { round, ..call("") }).await;
+    assert_eq!(a.asked(), ["gone"]);
+    assert_eq!(
+        error_of(&split, call("")).await.kind,
+        ErrorKind::ModelNotFound,
+        "alone it is looked for first"
+    );
+    assert_eq!(a.asked(), ["gone"], "and not asked where it is not");
+}
+
+#[actix_rt::test]
+async fn without_a_match_a_group_may_go_elsewhere_and_a_client_is_told_the_remedy() {
+    let a = Stub::new("a");
+    let split = split(vec![route(&a, Some("x"), json!({ "endpoint": "fim" }))], vec![]);
+    let error = error_of(&split, call("")).await;
+    assert_eq!((error.kind, error.code.as_deref()), (ErrorKind::Unsupported, Some("no_route_matches")));
+    assert!(error.message.contains("router `auto`") && error.message.contains("[routers.auto]"), "{error}");
+    assert_eq!(split.outlook(&call("")).unwrap_err(), error.message);
+    let fim = call_at(&COMPLETIONS, "", r#""prompt":"a","suffix":"b""#);
+    assert_eq!(
+        split.outlook(&fim).map(|outlook| outlook.model),
+        Ok(Arc::from("x")),
+        "it stands as its target does"
+    );
+}
+
+#[actix_rt::test]
+async fn a_route_with_a_model_of_its_own_stands_for_others_only_where_it_says_so() {
+    let a = Stub::new("a");
+    let split = split(
+        vec![
+            route(&a, Some("own"), json!({ "model": "gpt-*" })),
+            route(&a, Some("own"), json!({ "client": "me" })),
+            route(&a, None, json!({})),
+        ],
+        vec![],
+    );
+    error_of(&split, call("gpt-4o")).await;
+    let mine = |model| Call { client: Some("me".into()), ..call(model) };
+    assert!(
+        error_of(&split, mine("other")).await.message.contains("route 2 of router `auto` goes to `a/own`")
+    );
+    error_of(&split, mine("own")).await;
+    error_of(&split, call("other")).await;
+    assert!(error_of(&split, call("")).await.message.contains("none was named; ask for `auto/MODEL`"));
+    assert_eq!(a.asked(), ["known-own", "known-own", "known-other"]);
+}
+
+#[actix_rt::test]
+async fn the_standing_of_backends_is_asked_when_a_condition_names_them() {
+    let a = Stub::standing("a", 0.1, Availability::At(None));
+    let b = Stub::new("b");
+    let split = split(
+        vec![
+            route(&a, Some("x"), json!({ "quota": { "of": "a", "state": "available" } })),
+            route(&b, Some("y"), json!({ "quota": { "of": "a", "left": "<20%", "state": "exhausted" } })),
+        ],
+        vec![("a", &a)],
+    );
+    error_of(&split, call("")).await;
+    assert_eq!((a.asked().len(), b.asked()), (0, vec!["known-y".to_owned()]));
+}

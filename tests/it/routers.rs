@@ -1,0 +1,329 @@
+//! Routers: which way a request goes and what the client is told of it, how they nest with groups, and what happens
+//! where no route matches. The whole daemon in front of scripted upstreams.
+
+use demuxai::demo::{Answer, Fake, Received};
+
+use super::support::client::{self, Answer as Got};
+use super::support::eventually;
+use super::support::program::Program;
+use super::support::proxy::{Proxy, provider};
+
+const CHAT: &str = "/v1/chat/completions";
+
+/// An upstream that lists `m` and `other`, and answers with its own name, streamed or not.
+fn good(name: &'static str) -> Fake {
+    Fake::start(move |received| says(name, received)).expect("fake upstream starts")
+}
+
+fn says(name: &str, received: &Received) -> demuxai::demo::Script {
+    let path = received.path();
+    if path.ends_with("/models") {
+        return Answer::json(200).body(
+            r#"{"object":"list","data":[{"id":"m","object":"model"},{"id":"other","object":"model"}]}"#,
+        );
+    }
+    if path.ends_with("/embeddings") {
+        return Answer::json(200).body(
+            r#"{"object":"list","model":"m","data":[{"object":"embedding","index":0,"embedding":[0.5]}],"usage":{"prompt_tokens":1,"total_tokens":1}}"#,
+        );
+    }
+    if String::from_utf8_lossy(&received.body).contains("\"stream\":true") {
+        let chunk = |text: &str, finish: &str| {
+            format!(
+                r#"{{"id":"c","object":"chat.completion.chunk","created":1,"model":"m","choices":[{{"index":0,"delta":{{"content":"{text}"}},"finish_reason":{finish}}}]}}"#
+            )
+        };
+        return Answer::events()
+            .chunked()
+            .event(chunk(name, "null"))
+            .event(chunk("", "\"stop\""))
+            .event("[DONE]")
+            .last_chunk();
+    }
+    if path.ends_with("/chat/completions") {
+        return Answer::json(200).body(format!(
+            r#"{{"id":"c","object":"chat.completion","model":"m","choices":[{{"index":0,"message":{{"role":"assistant","content":"{name}"}},"finish_reason":"stop"}}],"usage":{{"prompt_tokens":3,"completion_tokens":5,"total_tokens":8}}}}"#
+        ));
+    }
+    Answer::json(200).body(format!(
+        r#"{{"id":"c","object":"text_completion","model":"m","choices":[{{"index":0,"text":"{name}","finish_reason":"stop"}}],"usage":{{"prompt_tokens":3,"completion_tokens":5,"total_tokens":8}}}}"#
+    ))
+}
+
+fn failing() -> Fake {
+    Fake::start(|received| match received.path().ends_with("/models") {
+        true => says("", received),
+        false => Answer::json(500).body(r#"{"error":{"message":"no","type":"x","code":null,"param":null}}"#),
+    })
+    .expect("fake upstream starts")
+}
+
+/// The daemon with these upstreams as providers `a`, `b` … and these routers, once all are up.
+fn daemon(fakes: &[&Fake], routers: &str) -> Proxy {
+    let ids = ["a", "b", "c"];
+    let tables: Vec<String> =
+        ids.iter().zip(fakes).map(|(id, fake)| provider(id, "openai", &fake.url())).collect();
+    let proxy = Proxy::start(&format!("{}{routers}\n[state]\npath = \"none\"\n", tables.concat()));
+    for (id, _) in ids.iter().zip(fakes) {
+        eventually("the provider is up", || proxy.status_of(id), |status| status["health"] == "up");
+    }
+    proxy
+}
+
+fn chat(proxy: &Proxy, model: &str, more: &str) -> Got {
+    let body = format!(r#"{{"model":"{model}","messages":[{{"role":"user","content":"hi"}}]{more}}}"#);
+    proxy.post(CHAT, &body)
+}
+
+fn with_headers(proxy: &Proxy, headers: &[(&str, &str)]) -> Got {
+    let body = r#"{"model":"auto","messages":[{"role":"user","content":"hi"}]}"#;
+    client::open(proxy.address, "POST", CHAT, headers, body.as_bytes()).finish()
+}
+
+/// Who answered a chat.
+#[track_caller]
+fn content(got: &Got) -> String {
+    assert_eq!(got.status, 200, "{}", got.text());
+    got.json()["choices"][0]["message"]["content"].as_str().expect("content").to_owned()
+}
+
+fn asked(fake: &Fake) -> usize {
+    fake.received().iter().filter(|received| received.method == "POST").count()
+}
+
+#[test]
+fn each_request_goes_the_first_way_that_matches_and_is_told_which() {
+    let (a, b, c) = (good("a"), good("b"), good("c"));
+    let proxy = daemon(
+        &[&a, &b, &c],
+        r#"
+[routers.auto]
+routes = [
+    { endpoint = "embedding", to = "a/m" },
+    { has = ["tools", "response_format"], to = "b/m" },
+    { input_tokens = ">1000", not = { has = "images" }, to = "c/m" },
+    { to = "a/m" },
+]
+"#,
+    );
+    assert_eq!(content(&chat(&proxy, "auto", "")), "a");
+    let tools = chat(&proxy, "auto", r#","tools":[{"type":"function","function":{"name":"f"}}]"#);
+    assert_eq!(content(&tools), "b");
+    assert_eq!(tools.header("x-demuxai-route"), Some("auto 2"));
+    assert_eq!(tools.header("x-demuxai-provider"), Some("b"));
+    assert_eq!(tools.json()["model"], "b/m");
+    let long = format!(r#","messages2":0,"user":"{}""#, "x".repeat(9000));
+    assert_eq!(content(&chat(&proxy, "auto", &long)), "a", "only the prompt counts");
+    let prompt = "x".repeat(9000);
+    let long = proxy
+        .post(CHAT, &format!(r#"{{"model":"auto","messages":[{{"role":"user","content":"{prompt}"}}]}}"#));
+    assert_eq!(content(&long), "c");
+    let embedded = proxy.post("/v1/embeddings", r#"{"model":"auto","input":"x"}"#);
+    assert_eq!((embedded.status, embedded.header("x-demuxai-route")), (200, Some("auto 1")));
+    let streamed = chat(&proxy, "auto", r#","stream":true"#);
+    assert!(streamed.complete && streamed.text().contains("\"content\":\"a\""), "{}", streamed.text());
+    assert_eq!(streamed.header("x-demuxai-route"), Some("auto 4"));
+    let series = "demuxai_routed_requests_total{route=\"4\",router=\"auto\",to=\"a/m\"}";
+    assert!((proxy.metric(series) - 3.0).abs() < 0.1);
+    let requests = "demuxai_requests_total{backend=\"auto\",endpoint=\"chat\",listener=\"test\",model=\"m\",outcome=\"ok\",provider=\"b\"}";
+    eventually("it is counted for the router", || proxy.find_metric(requests), |count| *count == Some(1.0));
+}
+
+#[test]
+fn a_request_that_no_route_takes_is_told_so_and_how_to_add_one_that_does() {
+    let a = good("a");
+    let proxy = daemon(&[&a], "[routers.auto]\nroutes = [{ endpoint = \"fim\", to = \"a/m\" }]\n");
+    let refused = chat(&proxy, "auto", "");
+    assert_eq!(refused.status, 400, "{}", refused.text());
+    let message = refused.error();
+    assert!(message.contains("router `auto`") && message.contains("{ to = \"BACKEND\" }"), "{message}");
+    assert_eq!(refused.json()["error"]["code"], "no_route_matches");
+    assert_eq!(refused.header("x-demuxai-route"), Some("auto none"));
+    assert_eq!(asked(&a), 0);
+    let series = "demuxai_routed_requests_total{route=\"none\",router=\"auto\",to=\"none\"}";
+    assert!((proxy.metric(series) - 1.0).abs() < 0.1);
+}
+
+#[test]
+fn clients_listeners_headers_and_paths_decide() {
+    let (a, b, c) = (good("a"), good("b"), good("c"));
+    let proxy = daemon(
+        &[&a, &b, &c],
+        r#"
+[keys.ide]
+key = "ide-key"
+[keys.phone]
+key = "phone-key"
+[routers.auto]
+routes = [
+    { client = "ide", to = "a/m" },
+    { header = { X-Team = ["ml-*", "ops"] }, listener = "test", to = "b/m" },
+    { path = "/chat/*", to = "a/m" },
+    { to = "c/m" },
+]
+"#,
+    );
+    let ide = ("authorization", "Bearer ide-key");
+    let phone = ("authorization", "Bearer phone-key");
+    assert_eq!(content(&with_headers(&proxy, &[ide])), "a");
+    assert_eq!(content(&with_headers(&proxy, &[phone])), "c");
+    assert_eq!(content(&with_headers(&proxy, &[phone, ("x-team", "ml-vision")])), "b");
+    assert_eq!(content(&with_headers(&proxy, &[phone, ("x-team", "web")])), "c");
+    let body = r#"{"model":"auto","messages":[{"role":"user","content":"hi"}]}"#;
+    let short =
+        client::open(proxy.address, "POST", "//chat/completions/", &[phone], body.as_bytes()).finish();
+    assert_eq!(content(&short), "a");
+    let up: Vec<_> = b.received().into_iter().filter(|received| received.method == "POST").collect();
+    assert!(
+        up.iter().all(|received| received.header("x-team").is_none()),
+        "what decides here goes no further"
+    );
+}
+
+#[test]
+fn the_model_that_is_asked_for_is_renamed_passed_on_or_denied() {
+    let (a, b) = (good("a"), good("b"));
+    let proxy = daemon(
+        &[&a, &b],
+        r#"
+[routers.auto]
+routes = [
+    { model = "gpt-*", to = "a/m" },
+    { endpoint = "chat", to = "b" },
+    { to = "a/m" },
+]
+[routers.fixed]
+routes = [{ endpoint = "chat", to = "a/m" }, { to = "b" }]
+"#,
+    );
+    let renamed = chat(&proxy, "auto/gpt-4o", "");
+    assert_eq!((content(&renamed).as_str(), renamed.json()["model"].as_str()), ("a", Some("a/m")));
+    let passed = chat(&proxy, "auto/other", "");
+    assert_eq!(content(&passed), "b");
+    let up = b.received().into_iter().rfind(|received| received.method == "POST").expect("it was asked");
+    assert_eq!(up.json()["model"], "other");
+    let nobody = chat(&proxy, "auto/nothing", "");
+    assert_eq!(nobody.status, 404, "{}", nobody.text());
+    let unnamed = chat(&proxy, "auto", "");
+    assert_eq!(unnamed.status, 400, "{}", unnamed.text());
+    let message = unnamed.error();
+    assert!(message.contains("route 2 of router `auto`") && message.contains("`auto/MODEL`"), "{message}");
+    let another = chat(&proxy, "fixed/other", "");
+    assert_eq!(another.status, 400, "{}", another.text());
+    assert!(another.error().contains("goes to `a/m`, which is not `other`"), "{}", another.error());
+    assert_eq!(content(&chat(&proxy, "fixed/m", "")), "a", "its own model is no other");
+}
+
+#[test]
+fn routers_groups_and_providers_nest_in_each_other() {
+    let (bad, b, c) = (failing(), good("b"), good("c"));
+    let proxy = daemon(
+        &[&bad, &b, &c],
+        r#"
+[routers.outer]
+routes = [{ has = "tools", to = "inner" }, { to = "mixed" }]
+[routers.inner]
+routes = [{ model = "outer*", to = "safe" }]
+[routers.never]
+routes = [{ endpoint = "fim", to = "c/m" }]
+[groups.safe]
+type = "failover"
+members = ["a/m", "b/m"]
+[groups.mixed]
+type = "failover"
+members = ["never", "other", "c/m"]
+[routers.other]
+routes = [{ to = "a/m" }]
+"#,
+    );
+    let tools = chat(&proxy, "outer", r#","tools":[{"type":"function","function":{"name":"f"}}]"#);
+    assert_eq!(content(&tools), "b");
+    assert_eq!(tools.header("x-demuxai-route"), Some("outer 1, inner 1"));
+    assert_eq!(tools.header("x-demuxai-attempts"), Some("a/m upstream_status, b ok"));
+    let mixed = chat(&proxy, "outer", "");
+    assert_eq!(content(&mixed), "c");
+    assert_eq!(mixed.header("x-demuxai-attempts"), Some("never skipped, other upstream_status, c ok"));
+    assert_eq!(mixed.header("x-demuxai-route"), Some("outer 2, other 1"));
+}
+
+#[test]
+fn what_is_left_of_a_quota_decides() {
+    let (a, b) = (good("a"), good("b"));
+    let text = format!(
+        "{}limits = [{{ requests = 4, per = \"day\" }}]\n{}{}",
+        provider("a", "openai", &a.url()),
+        provider("b", "openai", &b.url()),
+        r#"
+[routers.auto]
+routes = [
+    { quota = { of = "a", left = ">=60%" }, to = "a/m" },
+    { quota = { of = "a", state = "exhausted" }, to = "b/other" },
+    { has = "reasoning", to = "a/m" },
+    { to = "b/m" },
+]
+[state]
+path = "none"
+"#
+    );
+    let proxy = Proxy::start(&text);
+    for id in ["a", "b"] {
+        eventually("the provider is up", || proxy.status_of(id), |status| status["health"] == "up");
+    }
+    let mut answers = Vec::new();
+    for _ in 0..3 {
+        answers.push(content(&chat(&proxy, "auto", "")));
+    }
+    assert_eq!(answers, ["a", "a", "b"], "two of four are more than is to be left");
+    for _ in 0..2 {
+        assert_eq!(content(&chat(&proxy, "auto", r#","reasoning_effort":"low""#)), "a");
+    }
+    let last = chat(&proxy, "auto", r#","reasoning_effort":"low""#);
+    assert_eq!((content(&last).as_str(), last.header("x-demuxai-route")), ("b", Some("auto 2")));
+    assert_eq!(asked(&a), 4);
+}
+
+#[test]
+fn the_line_of_a_request_says_which_way_it_went_and_nothing_of_what_decided() {
+    let a = good("a");
+    let text = format!(
+        "{}[routers.auto]\nroutes = [{{ regex = \"PROMPT\", header = {{ x-team = \"HEADER*\" }}, to = \"a/m\" }}]\n\
+         [log]\nformat = \"json\"\n",
+        provider("a", "openai", &a.url())
+    );
+    let program = Program::serve(&text);
+    program.until_ready();
+    let body = r#"{"model":"auto","messages":[{"role":"user","content":"PROMPT-TEXT"}]}"#;
+    let headers = [("x-team", "HEADER-TEXT"), ("authorization", "Bearer any-key")];
+    let told = client::open(program.address(), "POST", CHAT, &headers, body.as_bytes()).finish();
+    assert_eq!(content(&told), "a");
+    let line = || {
+        let log = program.stderr();
+        log.lines().find(|line| line.contains("\"message\":\"request\"")).map(str::to_owned)
+    };
+    let line = eventually("it is told", line, Option::is_some).expect("a line");
+    let line: serde_json::Value = serde_json::from_str(&line).expect("JSON");
+    assert_eq!((&line["router"], &line["route"]), (&"auto".into(), &"auto 1".into()), "{line}");
+    assert!(line.get("group").is_none(), "{line}");
+    let log = program.stderr();
+    assert!(
+        !log.contains("PROMPT-TEXT") && !log.contains("HEADER-TEXT") && !log.contains("any-key"),
+        "{log}"
+    );
+}
+
+#[test]
+fn a_router_is_in_the_model_list_with_its_routes() {
+    let (a, b) = (good("a"), good("b"));
+    let proxy = daemon(
+        &[&a, &b],
+        "[routers.auto]\nname = \"Auto\"\ndescription = \"the right one\"\nroutes = [{ endpoint = \"fim\", to = \"a/m\" }, { to = \"b/m\" }]\n",
+    );
+    let list = proxy.get("/v1/models").json();
+    let entries = list["data"].as_array().expect("a list");
+    let entry = entries.iter().find(|entry| entry["id"] == "auto").expect("it is listed");
+    assert_eq!(entry["routes"], serde_json::json!(["a/m", "b/m"]));
+    assert_eq!(entry["owned_by"], "demuxai");
+    assert_eq!(proxy.get("/v1/models/auto").json()["id"], "auto");
+    let near = chat(&proxy, "autoo", "");
+    assert!(near.status == 404 && near.error().contains("`auto`"), "{}", near.text());
+}
