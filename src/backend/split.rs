@@ -10,7 +10,7 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
 use jiff::Timestamp;
 
-use super::condition::{Conditions, Facts, Standing};
+use super::condition::{Conditions, Content, Facts, Standing};
 use super::strategy::Availability;
 use super::{Backend, Call, Outlook, Reply};
 use crate::error::{ErrorKind, ProxyError};
@@ -144,6 +144,7 @@ impl Split {
             arrival: call.arrival.as_deref(),
             now: (self.clock)(),
             standing: &standing,
+            content: Content::default(),
         };
         let mut routes = self.routes.iter().enumerate();
         let Some((index, route)) = routes.find(|(_, route)| route.conditions.hold(&facts)) else {

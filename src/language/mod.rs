@@ -106,6 +106,11 @@ pub fn natural(request: &Request) -> Option<&'static str> {
     natural::of(&texts::asked(request)?)
 }
 
+/// The codes that [`natural`] may tell.
+pub fn natural_languages() -> impl Iterator<Item = &'static str> {
+    natural::all()
+}
+
 fn told(text: &[u8], evidence: Evidence, clue: &Clue) -> Found {
     let said = text.get(clue.said.clone()).unwrap_or_default();
     let said = String::from_utf8_lossy(said.get(..SAID).unwrap_or(said)).into_owned();

@@ -20,6 +20,11 @@ pub(super) fn of(text: &[u8]) -> Option<&'static str> {
     (found.is_reliable() || found.confidence() >= SURE).then(|| code(found.lang()))
 }
 
+/// The codes of all languages that can be told.
+pub(super) fn all() -> impl Iterator<Item = &'static str> {
+    Lang::all().iter().map(|language| code(*language))
+}
+
 /// The first lines that are neither inside a fence nor look like code.
 fn prose(text: &[u8]) -> String {
     let mut prose = String::with_capacity(MOST);

@@ -10,6 +10,7 @@ mod endpoint;
 mod has;
 mod header;
 mod input_tokens;
+mod language;
 mod listener;
 mod model;
 mod path;
@@ -18,6 +19,7 @@ mod reading;
 mod text;
 mod time;
 
+use std::cell::OnceCell;
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
@@ -25,6 +27,7 @@ use serde_json::{Map, Value};
 
 use super::arrival::Arrival;
 use crate::dialect::{Request, Task};
+use crate::language::{self as content, Language};
 pub use header::is_secret;
 pub use reading::Fault;
 
@@ -42,6 +45,15 @@ pub struct Facts<'a> {
     pub now: Timestamp,
     /// How a backend that a condition names stands: by its name there. `None` where that cannot be said.
     pub standing: &'a dyn Fn(&str) -> Option<Standing>,
+    /// What the request is about.
+    pub content: Content,
+}
+
+/// What a request is about, found out when it is asked for, and once.
+#[derive(Default)]
+pub struct Content {
+    language: OnceCell<Option<Language>>,
+    natural: OnceCell<Option<&'static str>>,
 }
 
 /// How a backend stands.
@@ -90,7 +102,7 @@ pub struct Kind {
 }
 
 /// Every kind of condition.
-pub const KINDS: [Kind; 11] = [
+pub const KINDS: [Kind; 13] = [
     Kind { name: "endpoint", read: endpoint::read },
     Kind { name: "model", read: model::read },
     Kind { name: "has", read: has::read },
@@ -102,6 +114,8 @@ pub const KINDS: [Kind; 11] = [
     Kind { name: "time", read: time::read },
     Kind { name: "quota", read: quota::read },
     Kind { name: "regex", read: text::read },
+    Kind { name: "language", read: language::read },
+    Kind { name: "natural_language", read: language::read_natural },
 ];
 
 /// The key of what must not hold.
@@ -116,6 +130,20 @@ pub struct Conditions {
     all: Vec<Vec<Box<dyn Condition>>>,
     /// None of these.
     none: Vec<Conditions>,
+}
+
+// === impl Content ===
+
+impl Content {
+    /// The programming language of its content.
+    fn language(&self, request: &Request) -> Option<Language> {
+        *self.language.get_or_init(|| content::of(request).map(|found| found.language))
+    }
+
+    /// The language its user writes in.
+    fn natural_language(&self, request: &Request) -> Option<&'static str> {
+        *self.natural.get_or_init(|| content::natural(request))
+    }
 }
 
 // === impl Conditions ===

@@ -75,6 +75,7 @@ impl Scene {
             arrival: Some(&self.arrival),
             now: self.now,
             standing: &standing,
+            content: Content::default(),
         })
     }
 }
@@ -508,4 +509,29 @@ mod naive {
             }
         }
     }
+}
+
+#[test]
+fn a_language_is_told_by_the_content_and_named_as_in_a_fence() {
+    let python = scene(
+        &CHAT_COMPLETIONS,
+        r#""messages":[{"role":"user","content":"Explain:\n```python\nprint(1)\n```"}]"#,
+    );
+    for (language, holds) in [(json!("python"), true), (json!(["rust", "py"]), true), (json!("rust"), false)]
+    {
+        assert_eq!(python.holds(json!({ "language": language })), holds, "{language}");
+    }
+    assert!(!chat("").holds(json!({ "language": "python" })), "where nothing is told nothing holds");
+    let [(path, message)] = &faults(json!({ "language": "klingon" }))[..] else { panic!("one fault") };
+    assert!(path == "language" && message.contains("python, rust"), "{message}");
+}
+
+#[test]
+fn a_natural_language_is_told_by_what_the_user_writes() {
+    let text = "Warum gibt diese Funktion nichts zurück, wenn die Liste leer ist?";
+    let german = scene(&CHAT_COMPLETIONS, &format!(r#""messages":[{{"role":"user","content":"{text}"}}]"#));
+    assert!(german.holds(json!({ "natural_language": ["en", "de"] })));
+    assert!(german.holds(json!({ "not": { "natural_language": "en" } })));
+    let [(path, message)] = &faults(json!({ "natural_language": "german" }))[..] else { panic!("one fault") };
+    assert!(path == "natural_language" && message.contains("\"en\""), "{message}");
 }

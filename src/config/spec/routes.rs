@@ -62,6 +62,10 @@ pub(crate) struct ConditionsSpec {
     quota: Option<OneOrMany<QuotaSpec>>,
     /// A pattern in the user's last message or the prompt; or a table that says where. Default: any text.
     regex: Option<OneOrMany<PatternSpec>>,
+    /// Programming languages of the content, named as in the tag of a fence: "python", "rs". Default: any.
+    language: Option<OneOrMany<String>>,
+    /// Languages the user writes in, by their codes: "en", "de". Default: any.
+    natural_language: Option<OneOrMany<String>>,
 }
 
 /// One value or a list of which one is enough.

@@ -106,7 +106,7 @@ fn all_options() -> String {
 fn the_reference_loads_with_every_option_taken_in() {
     let config = at_home().file("demuxai.toml", all_options()).config();
     assert_eq!((config.providers.len(), config.listeners.len(), config.keys.len()), (2, 2, 1));
-    assert_eq!(config.routers[0].routes.len(), 8);
+    assert_eq!(config.routers[0].routes.len(), 9);
     let lab = provider(&config, "lab");
     assert!(lab.ca_file.is_some() && lab.timeouts.total_stream.is_some() && lab.headers.len() == 1);
     assert_eq!(lab.limits.as_ref().map(Vec::len), Some(3));

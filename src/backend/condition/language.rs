@@ -1,0 +1,47 @@
+//! `language`: the programming language of a request's content; `natural_language`: the language its user writes in.
+//! Both are read once for a request, however many routes ask.
+
+use serde_json::Value;
+
+use super::reading::{self, Fault};
+use super::{Condition, Facts, Names};
+use crate::language::{Language, natural_languages};
+
+struct Programming(Language);
+
+struct Natural(&'static str);
+
+/// Reads the name of a programming language, as in the tag of a fence.
+pub(super) fn read(value: &Value, _names: &Names<'_>) -> Result<Box<dyn Condition>, Fault> {
+    let name = reading::text(value)?;
+    let language = Language::named(name).ok_or_else(|| {
+        let known: Vec<&str> = Language::all().map(Language::name).collect();
+        Fault::from(format!("is no programming language known here (one of: {})", known.join(", ")))
+    })?;
+    Ok(Box::new(Programming(language)))
+}
+
+/// Reads the code of a language that people write.
+pub(super) fn read_natural(value: &Value, _names: &Names<'_>) -> Result<Box<dyn Condition>, Fault> {
+    let code = reading::text(value)?;
+    let known = natural_languages().find(|known| *known == code).ok_or_else(|| {
+        let known: Vec<&str> = natural_languages().collect();
+        Fault::from(format!(
+            "is no code of a language known here, such as \"en\" (one of: {})",
+            known.join(", ")
+        ))
+    })?;
+    Ok(Box::new(Natural(known)))
+}
+
+impl Condition for Programming {
+    fn holds(&self, facts: &Facts<'_>) -> bool {
+        facts.content.language(facts.request) == Some(self.0)
+    }
+}
+
+impl Condition for Natural {
+    fn holds(&self, facts: &Facts<'_>) -> bool {
+        facts.content.natural_language(facts.request) == Some(self.0)
+    }
+}
