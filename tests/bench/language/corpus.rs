@@ -16,6 +16,7 @@ pub struct File {
 pub type Corpus = BTreeMap<String, BTreeMap<String, Vec<File>>>;
 
 /// Where `fetch.py` puts them.
+#[expect(clippy::disallowed_methods, reason = "a benchmark has no configuration")]
 pub fn folder() -> PathBuf {
     if let Some(folder) = std::env::var_os("DEMUXAI_LANGUAGE_CORPUS") {
         return PathBuf::from(folder);
