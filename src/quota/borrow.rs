@@ -246,6 +246,11 @@ pub(super) fn is_lent(unit: Unit, source: Source) -> bool {
     is_tokens(unit) && source != Source::Configured
 }
 
+/// Whether a prompt is smaller than another one by more than estimates of them are wrong by.
+pub(super) fn is_smaller(prompt: u64, than: u64) -> bool {
+    prompt.saturating_add(prompt / WRONG) < than
+}
+
 fn is_tokens(unit: Unit) -> bool {
     matches!(unit, Unit::Tokens | Unit::InputTokens | Unit::OutputTokens)
 }

@@ -55,6 +55,10 @@ impl Ledger {
             let prompt =
                 charge.zip(refused).map_or(least, |(charge, part)| part.n - part.output(charge.input_tokens));
             let served = before.saturating_add(prompt.saturating_sub(1)).saturating_add(state.doubts());
+            // Of those that were sent at the same time, any may have been there before it.
+            let is_of_tokens = !matches!(unit, Unit::Requests | Unit::Concurrent);
+            let beside = charge.filter(|_| is_of_tokens).map_or(0, |charge| state.sent_beside(charge));
+            let served = served.saturating_add(beside);
             // One that went beyond it was refused where all before were served: it is the limit, as well as it can be
             // known without being told.
             let exceeded = charge.is_some_and(|charge| state.probe == Some(charge.sequence));
@@ -99,6 +103,10 @@ impl Ledger {
             state.amount = served;
             state.source = Source::Learned;
             state.since = Some(now);
+            // What refills is counted only as well as its amount is known.
+            if is_of_tokens && limit.window != Window::Bucket {
+                state.evidence.over = served.saturating_add(1);
+            }
         }
         for rule in self.rules.iter_mut().filter(|rule| by_the_clock.contains(&rule.id)) {
             change = Some(rule.goes_by_the_clock(now));

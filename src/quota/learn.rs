@@ -18,6 +18,8 @@ pub(super) const MINUTE: i64 = 60 * SECOND;
 pub(super) const HOUR: i64 = 60 * MINUTE;
 /// No more limits of its own are taken from one upstream.
 pub(super) const MOST_STATED: usize = 64;
+/// What was served and what was refused are near each other within such a part of it.
+const NEAR: u64 = 20;
 /// No more scopes are put off at once.
 pub(super) const MOST_BLOCKS: usize = 2_000;
 
@@ -69,10 +71,20 @@ impl Ledger {
                 change = Some(rule.goes_by_the_clock(now));
                 continue;
             }
+            // Tokens are counted when they are known: what was there when it came, and its prompt, is what was let in.
+            let is_of_tokens =
+                matches!(rule.limit.unit, Unit::Tokens | Unit::InputTokens | Unit::OutputTokens);
+            let stood = if is_of_tokens {
+                let answers =
+                    state.answered_since(charge.at).saturating_add(part.output(charge.input_tokens));
+                served.saturating_sub(answers).saturating_sub(state.doubts())
+            } else {
+                served
+            };
             state.evidence.crowded = 0;
             let evidence = &mut state.evidence;
-            if rule.limit.unit != Unit::Concurrent && served > evidence.best {
-                (evidence.best, evidence.doubts) = (served, 0);
+            if rule.limit.unit != Unit::Concurrent && stood > evidence.best {
+                (evidence.best, evidence.doubts) = (stood, 0);
             }
             if state.probe != Some(charge.sequence) {
                 continue;
@@ -85,25 +97,18 @@ impl Ledger {
                 change = state.outgrown(&rule.limit, charge.likely(rule.limit.unit), now).or(change);
                 continue;
             }
-            // Requests are counted as they come, so that those before it passed as well; tokens when they are known, and
-            // what was there when it came is what it exceeded.
-            let exceeded = match rule.limit.unit {
-                Unit::Requests | Unit::Concurrent | Unit::Percent => {
-                    used.saturating_sub(state.count.unsure(now))
-                }
-                Unit::Tokens | Unit::InputTokens | Unit::OutputTokens => {
-                    let answers =
-                        state.answered_since(charge.at).saturating_add(part.output(charge.input_tokens));
-                    served.saturating_sub(answers).saturating_sub(state.doubts())
-                }
-            };
+            // Requests are counted as they come, so that those before it passed as well.
+            let exceeded = if is_of_tokens { stood } else { used.saturating_sub(state.count.unsure(now)) };
             if rule.limit.unit != Unit::Concurrent && exceeded <= state.amount {
                 // By now it exceeds nothing, and teaches nothing.
                 continue;
             }
             let evidence = &mut state.evidence;
             // Each further success takes a larger step, so that a guess far too low is left behind soon.
-            let step = (state.amount / 10).max(1).saturating_mul(1 << evidence.successes.min(3));
+            // Near what was refused, that is about the limit, and steps are small.
+            let near = evidence.over > 0 && exceeded.abs_diff(evidence.over) <= evidence.over / NEAR;
+            let part = if near { NEAR * 5 } else { 10 };
+            let step = (state.amount / part).max(1).saturating_mul(1 << evidence.successes.min(3));
             evidence.successes = evidence.successes.saturating_add(1);
             evidence.refusals = 0;
             evidence.turns = 0;

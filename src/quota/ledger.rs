@@ -325,8 +325,7 @@ impl Ledger {
                     }
                     continue;
                 }
-                if block.is_sure() && block.settled && mode == Mode::Last {
-                    // Then a smaller one may fit all the same.
+                if mode == Mode::Last && block.may_fit(need.input_tokens) {
                     continue;
                 }
                 let tried_at = block.tried_at();

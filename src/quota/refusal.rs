@@ -9,10 +9,13 @@ use super::ledger::{LONGEST, Ledger};
 use super::limit::{Period, Unit, Window};
 use super::said::{Refusal, RefusalClass};
 use super::standing::{Block, Rule, State};
-use super::window::{DAY, IN_TRANSIT};
+use super::window::{DAY, IN_TRANSIT, length};
 
 /// So often in a row what names no window is taken for a minute's, and asked again in the next one.
 const WHOLE_MINUTES: u32 = 2;
+
+/// And after so many in a row, a quarter of an hour, a longer one is used up.
+const LONGER: u32 = WHOLE_MINUTES + 3;
 
 /// What a refusal says of the window that was used up, as far as it does.
 struct Asked {
@@ -116,6 +119,8 @@ impl Ledger {
         let exceeded = charge.and_then(|charge| self.exceeded_by(charge));
         // Where more was served in other minutes, a longer window is used up.
         let longer = period.is_none() && unit.is_none() && exceeded.is_none();
+        let explained = self.used_up_until(None, model, charge, now).is_some_and(|(_, own)| own);
+        let longer = longer && !explained;
         let longer = longer && self.minute.get_mut(scope).is_some_and(|minute| minute.took_more_before(now));
         let suspect = charge.filter(|_| exceeded.is_none() && !is_long && !longer);
         let crowded = suspect.is_some_and(|charge| self.was_crowded_out(unit, period, model, charge, now));
@@ -128,7 +133,12 @@ impl Ledger {
             Some((exceeded, window)) if unit.is_none() && period.is_none() => (Some(exceeded), window),
             _ => (unit, period.unwrap_or(Period::MINUTE)),
         };
-        let learned = if crowded || longer {
+        let in_vain = self.blocks.get(scope).is_some_and(|block| block.in_a_row() >= LONGER);
+        let worn = period.is_none() && exceeded.is_none() && wait.is_none() && in_vain;
+        let worn = worn.then(|| self.longer_window(unit, model, now)).flatten();
+        let learned = if let Some((unit, period)) = worn {
+            self.fix(Some(unit), Some(period), model, charge, None, now)
+        } else if crowded || longer {
             None
         } else {
             self.learn_window(unit, said, window, scope, model, charge, now)
@@ -140,14 +150,36 @@ impl Ledger {
             // Our own count says so, too, and lets nobody through before there is room.
             return learned;
         }
-        let (until, counted) = self.window_ends(period, wait, scope, model, now);
+        let (until, counted) = self.window_ends(period, wait, scope, model, charge, now);
         let guess = wait.is_none() && !is_long;
+        // Who was let in for being smaller, while our own count says how long it lasts, shows nothing else.
+        let known = self.blocks.get(scope).filter(|block| block.until > now);
+        let known = known.is_some_and(|block| guess && block.is_sure() && block.settled);
         let off = self.put_off(scope, class, until, guess, now);
         let settled = self.applying(model).all(|(rule, _)| rule.limit.period != window || is_settled(rule));
-        if let Some(block) = self.blocks.get_mut(scope).filter(|block| block.until == until) {
-            (block.counted, block.settled) = (counted, counted && settled);
+        if let Some(block) = self.blocks.get_mut(scope).filter(|block| block.until == until || known) {
+            (block.counted, block.settled) = (counted || known, known || counted && settled);
+        }
+        if let (Some(block), Some(charge)) = (self.blocks.get_mut(scope), charge) {
+            block.refuses(charge.input_tokens);
         }
         learned.or(off)
+    }
+
+    /// The guess at more than a minute that most likely was used up, where waiting for minutes did not help: one of which
+    /// at least half is used, and more than ever before.
+    fn longer_window(&self, unit: Option<Unit>, model: &str, now: i64) -> Option<(Unit, Period)> {
+        let shares = self.applying(model).filter_map(|(rule, key)| {
+            let (limit, state) = (&rule.limit, rule.states.get(key).filter(|state| state.source.is_guess())?);
+            let counts = !matches!(limit.unit, Unit::Concurrent | Unit::Percent);
+            let is_longer = counts && limit.period != Period::Request && length(limit.period) > MINUTE;
+            let used = state.count.used(limit, state.amount, now);
+            let most = used > state.evidence.best && used.saturating_mul(2) >= state.amount;
+            let meant = is_longer && most && unit.is_none_or(|unit| limit.unit == unit);
+            let share = u128::from(used) * 1_000_000 / u128::from(state.amount.max(1));
+            meant.then_some((share, limit.unit, limit.period))
+        });
+        shares.max().map(|(_, unit, period)| (unit, period))
     }
 
     /// What a refusal teaches of this window: that a guess was too high, or a limit that nobody knew.
@@ -164,7 +196,7 @@ impl Ledger {
     ) -> Option<Change> {
         // What was used up by our own count is the reason, and no limit that nobody knows; nor one of this model, where
         // that was learned for another.
-        let used_up = self.used_up_until(said.period, model, now);
+        let used_up = self.used_up_until(said.period, model, charge, now);
         let elsewhere = unit.is_none() && used_up.is_some_and(|(_, own)| !own);
         // Short waits for a long window are no promise (Gemini).
         let believed = said.wait.filter(|wait| !is_long(window) || *wait >= HOUR);
@@ -193,6 +225,7 @@ impl Ledger {
         asked: Option<i64>,
         scope: &str,
         model: &str,
+        charge: Option<&Charge>,
         now: i64,
     ) -> (i64, bool) {
         let bare = asked.is_none() && !period.is_some_and(is_long);
@@ -214,7 +247,7 @@ impl Ledger {
             return (now.saturating_add(asked.clamp(SECOND / 4, most)), false);
         }
         if strikes < 1
-            && let Some((frees, _)) = self.used_up_until(period, model, now)
+            && let Some((frees, _)) = self.used_up_until(period, model, charge, now)
         {
             return (frees.max(now.saturating_add(SECOND / 4)), true);
         }
@@ -233,7 +266,7 @@ impl Ledger {
             return (ends, true);
         }
         if is_long && refills() {
-            let least = self.used_up_until(period, model, now).map_or(now, |(frees, _)| frees);
+            let least = self.used_up_until(period, model, charge, now).map_or(now, |(frees, _)| frees);
             return (now.saturating_add(((10 * SECOND) << strikes).min(HOUR)).max(least), false);
         }
         if is_long {
@@ -248,14 +281,27 @@ impl Ledger {
 
     /// When there is room again under the limits of this window that are as good as used up by our own count; and
     /// whether they are the model's own. Otherwise they were learned for another, and may be for all.
-    fn used_up_until(&self, period: Option<Period>, model: &str, now: i64) -> Option<(i64, bool)> {
+    fn used_up_until(
+        &self,
+        period: Option<Period>,
+        model: &str,
+        charge: Option<&Charge>,
+        now: i64,
+    ) -> Option<(i64, bool)> {
         let window = period.unwrap_or(Period::MINUTE);
         let meant = |rule: &Rule| {
             rule.limit.period == window && !matches!(rule.limit.unit, Unit::Concurrent | Unit::Percent)
         };
         let frees = |rule: &Rule, state: &State| {
             let is_full = state.is_as_good_as_full(&rule.limit, now);
-            is_full.then(|| state.count.frees_at(&rule.limit, state.amount, 1, now))?
+            let part = charge.and_then(|charge| charge.parts.iter().find(|part| part.rule == rule.id));
+            let Some((charge, part)) = charge.zip(part) else {
+                return is_full.then(|| state.count.frees_at(&rule.limit, state.amount, 1, now))?;
+            };
+            // What was refused is not counted.
+            let mut count = state.count.clone();
+            count.take_back(&rule.limit, state.amount, charge.at.min(now), part.n, now);
+            is_full.then(|| count.frees_at(&rule.limit, state.amount, 1, now))?
         };
         let own = self.applying(model).filter(|(rule, _)| meant(rule));
         let own = own.filter_map(|(rule, key)| frees(rule, rule.states.get(key)?)).max();
@@ -308,6 +354,7 @@ impl Ledger {
                 guess,
                 try_at,
                 tries,
+                size: known.filter(|_| running).and_then(|block| block.size),
                 before: known.map_or(0, |block| block.before),
                 served: 0,
                 counted: false,

@@ -4,12 +4,12 @@
 use std::collections::{HashMap, VecDeque};
 
 use super::admission::{Cause, Charge};
-use super::borrow::Loans;
+use super::borrow::{Loans, is_smaller};
 use super::clock::Sent;
 use super::ledger::safety;
 use super::limit::{Limit, Scope, Source};
 use super::said::RefusalClass;
-use super::window::Count;
+use super::window::{Count, IN_TRANSIT};
 
 /// No more models are counted apart than this; the one that was not asked for longest is forgotten.
 pub(super) const MOST_MODELS: usize = 2_000;
@@ -137,6 +137,9 @@ pub(super) struct Block {
     /// How often in a row that was in vain.
     #[serde(default)]
     pub(super) tries: u32,
+    /// The smallest prompt that was refused since it began, in tokens.
+    #[serde(default)]
+    pub(super) size: Option<u64>,
     /// How often in a row it was refused before the last success, less for each time that enough were served since.
     #[serde(default)]
     pub(super) before: u32,
@@ -234,6 +237,13 @@ impl State {
         later.fold(0, |sum, out| out.n.saturating_add(sum))
     }
 
+    /// What was reserved for the prompts of those that were sent after this one, and may have come before it.
+    pub(super) fn sent_beside(&self, charge: &Charge) -> u64 {
+        let until = charge.at.saturating_add(IN_TRANSIT);
+        let beside = self.out.iter().filter(|out| out.sequence > charge.sequence && out.at <= until);
+        beside.fold(0, |sum, out| out.n.saturating_sub(out.output).saturating_add(sum))
+    }
+
     /// What estimates of all that is out may be wrong by.
     pub(super) fn doubts(&self) -> u64 {
         safety(self.out.iter().map(|out| out.spread).sum())
@@ -305,6 +315,16 @@ impl Block {
     /// It is a reason to ask others first, but none to fail a request that nobody else can answer.
     pub(super) fn is_soft(&self) -> bool {
         matches!(self.class, RefusalClass::NotServed | RefusalClass::Overloaded)
+    }
+
+    /// A prompt of so many tokens was refused.
+    pub(super) fn refuses(&mut self, size: u64) {
+        self.size = Some(self.size.map_or(size, |known| known.min(size)));
+    }
+
+    /// A prompt of so many tokens may fit although others were refused.
+    pub(super) fn may_fit(&self, size: u64) -> bool {
+        self.is_sure() && self.settled && self.size.is_none_or(|known| is_smaller(size, known))
     }
 
     /// Our own count says how long it lasts; where it was wrong before, that is not sure.

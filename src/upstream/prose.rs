@@ -15,20 +15,28 @@ const DIMENSIONS: [(&str, Unit, Period); 4] = [
     ("(tpd)", Unit::Tokens, Period::DAY),
 ];
 
+/// A wait is given in whole seconds, and may be rounded up to a few.
+const ROUNDED: Duration = Duration::from_secs(5);
+
 /// The limits that the words of a refusal state. `told` is the wait that it asks for.
 pub(super) fn statements(words: &Words, told: Option<Duration>) -> Vec<Statement> {
     let text = words.text();
     let violated = words.violations();
-    let in_words = [of_dimension(text), of_api_calls(text), of_rate(text, told)];
+    let in_words = [of_dimension(text, told), of_api_calls(text), of_rate(text, told)];
     in_words.into_iter().flatten().chain(violated.iter().filter_map(of_violation)).collect()
 }
 
-/// Groq and OpenAI: "requests per minute (RPM): Limit 30, Used 30, Requested 1". Both refill continuously.
-fn of_dimension(text: &str) -> Option<Statement> {
+/// Groq and OpenAI: "requests per minute (RPM): Limit 30, Used 30, Requested 1". Both refill continuously; of others with
+/// the same words the wait shows whether theirs do.
+fn of_dimension(text: &str, told: Option<Duration>) -> Option<Statement> {
     let (dimension, unit, period) = DIMENSIONS.iter().find(|(word, _, _)| text.contains(word))?;
     let (_, numbers) = text.split_once(dimension)?;
     let amount = number_after(numbers, "limit ")?;
     let used = number_after(numbers, "used ");
+    let missing = used.zip(number_after(numbers, "requested "));
+    let missing = missing.map(|(used, requested)| used.saturating_add(requested).saturating_sub(amount));
+    let gives = |missing: u64| time_to_refill(*period, amount, missing);
+    let longest = missing.and_then(gives).map(|time| time.saturating_mul(2) + ROUNDED);
     Some(Statement {
         unit: *unit,
         period: Some(*period),
@@ -36,8 +44,15 @@ fn of_dimension(text: &str) -> Option<Statement> {
         amount: Some(amount),
         remaining: used.map(|used| amount.saturating_sub(used)),
         resets_in: None,
-        refills: true,
+        refills: told.zip(longest).is_none_or(|(told, longest)| told <= longest),
     })
+}
+
+/// How long what refills continuously takes to give so much.
+fn time_to_refill(period: Period, amount: u64, missing: u64) -> Option<Duration> {
+    let Period::Millis(length) = period else { return None };
+    let millis = u128::from(length) * u128::from(missing) / u128::from(amount.max(1));
+    u64::try_from(millis).ok().map(Duration::from_millis)
 }
 
 /// Cohere: "a Trial key, which is limited to 20 API calls / minute". The key's, whatever the model.

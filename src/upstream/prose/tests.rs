@@ -44,6 +44,15 @@ fn groqs_numbers_are_not_lost() {
 }
 
 #[test]
+fn a_day_that_frees_only_when_it_moves_is_not_taken_for_one_that_refills() {
+    let what = "Rate limit reached on requests per day (RPD): Limit 20, Used 20, Requested 1.";
+    let refills = |told| stated(what, Some(told))[0].refills;
+    assert!(refills(4_320), "a twentieth of a day");
+    assert!(refills(2));
+    assert!(!refills(65_945), "only when the first of them is a day old");
+}
+
+#[test]
 fn coheres_and_githubs_numbers_are_not_lost() {
     let cohere = "You are using a Trial key, which is limited to 20 API calls / minute. You can";
     assert_eq!(brief(cohere), Some((Unit::Requests, Some(Period::MINUTE), false, Some(20), None)));
