@@ -106,7 +106,7 @@ pub fn natural(request: &Request) -> Option<&'static str> {
     natural::of(&texts::asked(request)?)
 }
 
-/// The codes that [`natural`] may tell.
+/// The codes that [`natural()`] may tell.
 pub fn natural_languages() -> impl Iterator<Item = &'static str> {
     natural::all()
 }

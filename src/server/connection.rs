@@ -2,7 +2,7 @@
 //! What a request and an answer look like on the wire is the codec's to know ([`actix_http::h1::Codec`]); when to read,
 //! how much at once and when to stop is decided here. `src/ARCHITECTURE.md` says why.
 //!
-//! 1. A body is read when the handler asks for it, and into one piece of memory: see [`link`].
+//! 1. A body is read when the handler asks for it, and into one piece of memory: see `link`.
 //! 2. A client that closes its sending half has left: its request is dropped, and with it all that works on it.
 //! 3. What cannot be read is answered with a bare status, and the connection is closed: 400 for bytes that are no HTTP,
 //!    431 for a head over 128 KB or 96 headers, 408 for one that is not complete in time.
