@@ -49,10 +49,8 @@ enum State {
         stream: Box<ReplyStream>,
         _lease: Lease,
     },
-    /// The error event is handed over; it must be flushed before the connection is cut.
-    Cutting {
-        flushed: bool,
-    },
+    /// The error event is handed over: the connection sends it, and closes without an end.
+    Cutting,
     Finished,
 }
 
@@ -132,7 +130,7 @@ impl StreamBody {
 
     fn fail(&mut self, error: &ProxyError) -> Bytes {
         self.record.failed(error);
-        self.state = State::Cutting { flushed: false };
+        self.state = State::Cutting;
         error_event(error)
     }
 
@@ -141,7 +139,7 @@ impl StreamBody {
         match &mut self.state {
             State::Waiting(_) => {}
             State::Streaming { stream, .. } => stream.shut_down(),
-            State::Cutting { .. } | State::Finished => return None,
+            State::Cutting | State::Finished => return None,
         }
         Some(self.fail(&Closing::cut()))
     }
@@ -160,7 +158,7 @@ impl StreamBody {
             ReplyBody::Whole { .. } => {
                 let text = "a backend answered a request for a stream with a plain answer";
                 self.record.failed(&ProxyError::new(ErrorKind::Internal, text));
-                self.state = State::Cutting { flushed: true };
+                self.state = State::Cutting;
             }
         }
     }
@@ -210,13 +208,7 @@ impl MessageBody for StreamBody {
                     }
                     Poll::Pending => return this.poll_keep_alive(cx).map(|comment| Some(Ok(comment))),
                 },
-                State::Cutting { flushed: false } => {
-                    // Pending once lets the connection write out what it has; the next poll cuts it.
-                    this.state = State::Cutting { flushed: true };
-                    cx.waker().wake_by_ref();
-                    return Poll::Pending;
-                }
-                State::Cutting { flushed: true } => {
+                State::Cutting => {
                     this.state = State::Finished;
                     let text = "the stream did not end well";
                     return Poll::Ready(Some(Err(io::Error::other(text))));
