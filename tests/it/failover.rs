@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use demuxai::demo::{Answer, Fake, Options, Received, Script};
 
 use crate::support::client::{self, Answer as Got};
-use crate::support::eventually;
 use crate::support::proxy::{Proxy, provider};
+use crate::support::{asked, eventually};
 
 const PATH: &str = "/v1/chat/completions";
 const SLOW_DOWN: &str =
@@ -121,10 +121,6 @@ fn name(got: &Got) -> String {
 /// Who answers `g`, so many times in a row.
 fn turns(proxy: &Proxy, count: usize) -> String {
     (0..count).map(|_| name(&ask(proxy, "g"))).collect()
-}
-
-fn asked(fake: &Fake) -> usize {
-    fake.received().iter().filter(|received| received.method == "POST").count()
 }
 
 /// Waits until nothing of the provider's only limit is used, and has not been for so long that the upstream, which

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use demuxai::demo::{Answer, Fake, Received, Script};
 
 use super::support::client::Answer as Got;
-use super::support::eventually;
 use super::support::proxy::{Proxy, provider};
+use super::support::{asked, content, eventually};
 
 const PATH: &str = "/v1/chat/completions";
 
@@ -95,15 +95,6 @@ fn stream(proxy: &Proxy, model: &str) -> Got {
         PATH,
         &format!(r#"{{"model":"{model}","stream":true,"messages":[{{"role":"user","content":"hi"}}]}}"#),
     )
-}
-
-fn content(got: &Got) -> String {
-    assert_eq!(got.status, 200, "{}", got.text());
-    got.json()["choices"][0]["message"]["content"].as_str().expect("content").to_owned()
-}
-
-fn asked(fake: &Fake) -> usize {
-    fake.received().iter().filter(|received| received.method == "POST").count()
 }
 
 #[test]

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use demuxai::demo::{Answer, Fake, Options, Received, Script, faults};
 
 use super::support::client::Answer as Got;
-use super::support::eventually;
 use super::support::proxy::{Proxy, provider};
+use super::support::{asked, eventually};
 
 const PATH: &str = "/v1/chat/completions";
 const LIST: &str = r#"{"object":"list","data":[{"id":"m","object":"model"}]}"#;
@@ -46,10 +46,6 @@ fn ask(proxy: &Proxy, model: &str) -> Got {
 fn answered_by(got: &Got) -> String {
     assert_eq!(got.status, 200, "{}", got.text());
     got.header("x-demuxai-provider").unwrap_or_default().to_owned()
-}
-
-fn asked(fake: &Fake) -> usize {
-    fake.received().iter().filter(|received| received.method == "POST").count()
 }
 
 /// How often the first member is asked while the second one answers so many requests.

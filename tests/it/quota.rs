@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use crate::support::program::{Phoenix, Program};
 use crate::support::proxy::{Proxy, provider};
-use crate::support::{client, eventually};
+use crate::support::{asked, client, eventually};
 
 const PATH: &str = "/v1/chat/completions";
 const LIST: &str = r#"{"object":"list","data":[{"id":"m","object":"model"}]}"#;
@@ -32,10 +32,6 @@ fn upstream(answer: impl Fn(&Received) -> Script + Send + Sync + 'static) -> Fak
 
 fn good() -> Fake {
     upstream(|_| Answer::json(200).body(WORDS))
-}
-
-fn asked(fake: &Fake) -> usize {
-    fake.received().iter().filter(|received| received.method == "POST").count()
 }
 
 fn chat(model: &str) -> String {

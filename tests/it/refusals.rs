@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use demuxai::demo::{Answer, Fake, Received, Script, Setup, Upstream};
 
-use crate::support::eventually;
 use crate::support::proxy::{Proxy, provider};
+use crate::support::{asked, eventually};
 
 const PATH: &str = "/v1/chat/completions";
 /// So many failures in a row open a breaker.
@@ -28,10 +28,6 @@ fn upstream(answer: impl Fn(&Received) -> Script + Send + Sync + 'static) -> Fak
         }
     })
     .expect("fake upstream starts")
-}
-
-fn asked(fake: &Fake) -> usize {
-    fake.received().iter().filter(|received| received.method == "POST").count()
 }
 
 fn daemon(tables: &[String], more: &str) -> Proxy {

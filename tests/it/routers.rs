@@ -4,9 +4,9 @@
 use demuxai::demo::{Answer, Fake, Received};
 
 use super::support::client::{self, Answer as Got};
-use super::support::eventually;
 use super::support::program::Program;
 use super::support::proxy::{Proxy, provider};
+use super::support::{asked, content, eventually};
 
 const CHAT: &str = "/v1/chat/completions";
 
@@ -78,17 +78,6 @@ fn chat(proxy: &Proxy, model: &str, more: &str) -> Got {
 fn with_headers(proxy: &Proxy, headers: &[(&str, &str)]) -> Got {
     let body = r#"{"model":"auto","messages":[{"role":"user","content":"hi"}]}"#;
     client::open(proxy.address, "POST", CHAT, headers, body.as_bytes()).finish()
-}
-
-/// Who answered a chat.
-#[track_caller]
-fn content(got: &Got) -> String {
-    assert_eq!(got.status, 200, "{}", got.text());
-    got.json()["choices"][0]["message"]["content"].as_str().expect("content").to_owned()
-}
-
-fn asked(fake: &Fake) -> usize {
-    fake.received().iter().filter(|received| received.method == "POST").count()
 }
 
 #[test]

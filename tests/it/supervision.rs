@@ -141,14 +141,14 @@ fn a_panic_in_a_future_of_the_context_costs_nobody_anything() {
     survives_a_panic(Place::Future);
 }
 
-fn survives_a_panic(place: Place) {
-    let Stage { faulty, fake, proxy, _other } = stage("cache_seconds = 1");
+/// After three answers a stream that has begun, and what is counted then.
+fn busy(proxy: &Proxy) -> (client::Reading, Counters) {
     for _ in 0..3 {
         assert_eq!(proxy.post("/v1/chat/completions", CHAT).status, 200);
     }
-    let mut running = proxy.open("/v1/chat/completions", &STREAM.replace("ID", "faulty"));
-    running.until("first");
-    let before = Counters {
+    let mut stream = proxy.open("/v1/chat/completions", &STREAM.replace("ID", "faulty"));
+    stream.until("first");
+    let counted = Counters {
         ok: 3.0,
         attempts: 3.0,
         output_tokens: 3.0,
@@ -157,7 +157,13 @@ fn survives_a_panic(place: Place) {
         used: 4,
         in_flight: 1,
     };
-    Counters::become_of(&proxy, before);
+    Counters::become_of(proxy, counted);
+    (stream, counted)
+}
+
+fn survives_a_panic(place: Place) {
+    let Stage { faulty, fake, proxy, _other } = stage("cache_seconds = 1");
+    let (running, before) = busy(&proxy);
     let thread = faulty.thread();
     let neighbour = Neighbour::watch(proxy.address, "well");
 
@@ -262,21 +268,7 @@ fn an_answer_that_is_whole_does_not_end_as_a_broken_one_when_its_arbiter_dies() 
 #[expect(clippy::print_stdout, reason = "what was measured is shown on demand")]
 fn replaced(fault: Fault, within: Duration) {
     let Stage { faulty, fake, proxy, _other } = stage("");
-    for _ in 0..3 {
-        assert_eq!(proxy.post("/v1/chat/completions", CHAT).status, 200);
-    }
-    let mut own = proxy.open("/v1/chat/completions", &STREAM.replace("ID", "faulty"));
-    own.until("first");
-    let before = Counters {
-        ok: 3.0,
-        attempts: 3.0,
-        output_tokens: 3.0,
-        streams_done: 0.0,
-        streams_failed: 0.0,
-        used: 4,
-        in_flight: 1,
-    };
-    Counters::become_of(&proxy, before);
+    let (own, before) = busy(&proxy);
     let thread = faulty.thread();
     let neighbour = Neighbour::watch(proxy.address, "well");
 

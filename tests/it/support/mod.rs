@@ -12,7 +12,20 @@ use std::net::SocketAddr;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use demuxai::demo::Fake;
 use socket2::{Domain, Socket, Type};
+
+/// How many requests that want an answer, and not a list, an upstream received.
+pub fn asked(fake: &Fake) -> usize {
+    fake.received().iter().filter(|received| received.method == "POST").count()
+}
+
+/// What a chat's answer says; the scenes' upstreams say their own names.
+#[track_caller]
+pub fn content(got: &client::Answer) -> String {
+    assert_eq!(got.status, 200, "{}", got.text());
+    got.json()["choices"][0]["message"]["content"].as_str().expect("content").to_owned()
+}
 
 /// Waits until something holds, looking often, and fails with what it was when it never does.
 #[track_caller]
