@@ -109,7 +109,7 @@ impl Walk<'_> {
                 Ok(outcome) => outcome,
                 Err(_) => {
                     let text =
-                        format!("group `{}` did not answer within {limit:?} (its `timeout`)", group.id);
+                        format!("group `{}` did not answer within {limit:?} (its `timeout`)", group.about.id);
                     let mut error = ProxyError::new(ErrorKind::Timeout, text);
                     for index in self.plan.asked() {
                         let Some(member) = group.members.get(index) else { continue };
@@ -240,7 +240,8 @@ impl Walk<'_> {
             && from != index
             && let Some(left) = self.group.members.get(from)
         {
-            let event = FailedOver { group: &self.group.id, from: &left.label, to: &member.label, reason };
+            let event =
+                FailedOver { group: &self.group.about.id, from: &left.label, to: &member.label, reason };
             event.emit(&self.group.metrics, &self.call.request_id);
         }
         let call = Call { round: Some(round.clone()), ..self.calls.get(index)?.clone() };
@@ -321,7 +322,7 @@ impl Walk<'_> {
     }
 
     fn exhausted(&self) -> ProxyError {
-        self.trail.exhausted(&self.group.id)
+        self.trail.exhausted(&self.group.about.id)
     }
 
     /// How many more calls may be sent.

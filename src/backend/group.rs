@@ -11,6 +11,7 @@ use futures_util::future::BoxFuture;
 use super::attempts;
 use super::sticky::{self, Conversations};
 use super::strategy::{Availability, MemberView, Strategy, StrategyState};
+use super::virtual_model::{About, Below, VirtualModel};
 use super::{Backend, Call, Outlook, Reply};
 use crate::config::settings::{FailOn, StickyBy};
 use crate::dialect::Task;
@@ -26,12 +27,8 @@ pub struct GroupBackend {
 
 /// What a group is made of.
 pub struct Group {
-    /// Its id in the configuration.
-    pub id: Arc<str>,
-    /// A name for people.
-    pub name: Option<String>,
-    /// A sentence for people.
-    pub description: Option<String>,
+    /// What it is called.
+    pub about: About,
     /// Its members, in the configured order.
     pub members: Vec<Member>,
     /// Most calls sent for one request.
@@ -71,7 +68,7 @@ pub struct Member {
 }
 
 /// Members asked side by side.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Racing {
     /// The next one is asked after this long.
     pub delay: Duration,
@@ -107,7 +104,7 @@ impl GroupBackend {
 
 impl Backend for GroupBackend {
     fn id(&self) -> &str {
-        &self.group.id
+        &self.group.about.id
     }
 
     fn outlook(&self, call: &Call) -> Result<Outlook, String> {
@@ -143,6 +140,16 @@ impl Backend for GroupBackend {
     fn forward(&self, call: Call) -> BoxFuture<'static, Result<Reply, ProxyError>> {
         let group = Arc::clone(&self.group);
         async move { attempts::walk(&group, call).await }.boxed()
+    }
+}
+
+impl VirtualModel for GroupBackend {
+    fn about(&self) -> &About {
+        &self.group.about
+    }
+
+    fn below(&self, asked: &str) -> Vec<Below<'_>> {
+        self.group.members.iter().map(|member| member.below(asked)).collect()
     }
 }
 
@@ -184,6 +191,16 @@ impl Member {
     /// Whether it may answer a request for this model: what names another one is no answer to it.
     pub fn takes(&self, asked: &str) -> bool {
         asked.is_empty() || self.model.as_deref().is_none_or(|own| same_model(own, asked))
+    }
+
+    /// As the one above it tells of it.
+    pub fn below(&self, asked: &str) -> Below<'_> {
+        Below {
+            label: &self.label,
+            backend: &*self.backend,
+            model: self.model.as_deref(),
+            takes: self.takes(asked),
+        }
     }
 }
 

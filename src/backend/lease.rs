@@ -43,9 +43,27 @@ pub struct Recall {
     hold: Weak<dyn Hold>,
 }
 
+/// Nothing was admitted.
+struct Nothing;
+
+impl Hold for Nothing {
+    fn assign(&self, _generation: Generation) {}
+    fn sent(&self) {}
+    fn stated(&self, _statements: &[Statement], _refused: bool) {}
+    fn succeeded(&self) {}
+    fn refused(&self, _refusal: &Refusal) {}
+    fn used(&self, _usage: Usage) {}
+    fn release(&self) {}
+}
+
 // === impl Lease ===
 
 impl Lease {
+    /// The lease of an answer that no upstream was asked for.
+    pub fn nothing() -> Self {
+        Lease { hold: Arc::new(Nothing) }
+    }
+
     /// A lease on what was admitted.
     pub fn new(hold: Arc<dyn Hold>) -> Self {
         Lease { hold }

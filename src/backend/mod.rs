@@ -8,6 +8,7 @@ mod emptiness;
 pub mod fail_on;
 pub mod frames;
 pub mod group;
+pub mod kind;
 pub mod lease;
 pub mod plan;
 mod race;
@@ -17,6 +18,7 @@ pub mod sticky;
 pub mod strategy;
 pub mod stream;
 pub mod trail;
+pub mod virtual_model;
 pub mod waiter;
 
 use std::sync::Arc;
@@ -33,7 +35,7 @@ use crate::metrics::{EndReason, ModelMeters};
 use arrival::Arrival;
 use lease::Lease;
 use strategy::Availability;
-pub use stream::ReplyStream;
+pub use stream::{Frames, ReplyStream};
 use waiter::Waiter;
 
 /// One client request on its way to a backend. Cheap to clone: a group gives a copy to each member it tries.

@@ -12,6 +12,7 @@ use jiff::Timestamp;
 
 use super::condition::{Conditions, Content, Facts, Standing};
 use super::strategy::Availability;
+use super::virtual_model::{About, Below, VirtualModel};
 use super::{Backend, Call, Outlook, Reply};
 use crate::error::{ErrorKind, ProxyError};
 use crate::metrics::events::Routed;
@@ -26,12 +27,8 @@ pub struct SplitBackend {
 
 /// What a split is made of.
 pub struct Split {
-    /// Its id in the configuration.
-    pub id: Arc<str>,
-    /// A name for people.
-    pub name: Option<String>,
-    /// A sentence for people.
-    pub description: Option<String>,
+    /// What it is called.
+    pub about: About,
     /// Where requests go, in the configured order.
     pub routes: Vec<Route>,
     /// The backends whose standing its conditions ask for, by their names there, and the model meant.
@@ -74,7 +71,7 @@ impl SplitBackend {
 
 impl Backend for SplitBackend {
     fn id(&self) -> &str {
-        &self.split.id
+        &self.split.about.id
     }
 
     fn outlook(&self, call: &Call) -> Result<Outlook, String> {
@@ -105,10 +102,10 @@ impl Backend for SplitBackend {
             Err(refused) => refused.route.map(|index| index + 1),
         };
         if let Some(arrival) = &call.arrival {
-            arrival.took(&split.id, number);
+            arrival.took(&split.about.id, number);
         }
         let to = number.and_then(|number| split.routes.get(number - 1)).map(|route| &*route.label);
-        Routed { router: &split.id, route: number, to }.emit(&split.metrics, &call.request_id);
+        Routed { router: &split.about.id, route: number, to }.emit(&split.metrics, &call.request_id);
         let (backend, model) = match chosen {
             Ok((_, route, model)) => (Arc::clone(&route.backend), model),
             Err(refused) => return ready(Err(refused.error)).boxed(),
@@ -122,6 +119,22 @@ impl Backend for SplitBackend {
             backend.forward(Call { model, ..call }).await
         }
         .boxed()
+    }
+}
+
+impl VirtualModel for SplitBackend {
+    fn about(&self) -> &About {
+        &self.split.about
+    }
+
+    fn below(&self, asked: &str) -> Vec<Below<'_>> {
+        let below = self.split.routes.iter().map(|route| Below {
+            label: &route.label,
+            backend: &*route.backend,
+            model: route.model.as_deref(),
+            takes: route.takes(asked),
+        });
+        below.collect()
     }
 }
 
@@ -150,10 +163,10 @@ impl Split {
         let Some((index, route)) = routes.find(|(_, route)| route.conditions.hold(&facts)) else {
             return Err(Box::new(Refused { route: None, error: self.no_route(call) }));
         };
-        match route.model_for(&call.model, &self.id) {
+        match route.model_for(&call.model, &self.about.id) {
             Ok(model) => Ok((index, route, model)),
             Err(why) => {
-                let text = format!("route {} of router `{}` {why}", index + 1, self.id);
+                let text = format!("route {} of router `{}` {why}", index + 1, self.about.id);
                 let error = ProxyError::new(ErrorKind::Unsupported, text).with_param("model");
                 Err(Box::new(Refused { route: Some(index), error }))
             }
@@ -165,7 +178,7 @@ impl Split {
             "no route of router `{id}` matches this {} request; a last route without conditions takes the rest: \
              add {{ to = \"BACKEND\" }} at the end of `routes` of [routers.{id}]",
             call.request.task.label(),
-            id = self.id,
+            id = self.about.id,
         );
         ProxyError::new(ErrorKind::Unsupported, text).with_param("model").with_code("no_route_matches")
     }

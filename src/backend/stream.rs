@@ -20,7 +20,7 @@ use crate::metrics::stream::StreamMeter;
 
 /// The downstream end of a streamed answer, from its first semantic event on.
 pub struct ReplyStream {
-    leg: Leg,
+    source: Source,
     /// What is ready for the client.
     ahead: VecDeque<Frame>,
     /// What makes this answer follow the one that it continues.
@@ -31,6 +31,23 @@ pub struct ReplyStream {
     leases: Vec<Lease>,
     /// Request fully read → first semantic event.
     pub time_to_first_token: Duration,
+}
+
+/// Where a stream's frames come from.
+enum Source {
+    /// An upstream.
+    Leg(Leg),
+    /// A backend that makes them, of its own or of another stream's.
+    Made(Box<dyn Frames>),
+}
+
+/// Frames that a backend makes: of its own, or of another stream's that it looks at or changes.
+pub trait Frames: Send {
+    /// The next frame: whole SSE events, then exactly one [`Frame::End`], after which it is not called again.
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Frame>;
+
+    /// demuxai ends before the stream does. What holds another stream hands this on to it.
+    fn shut_down(&mut self) {}
 }
 
 /// The part of a stream that one upstream sends.
@@ -63,7 +80,7 @@ impl ReplyStream {
             let _ = gone.wait_for(|given_up| *given_up).await;
         });
         let stream = ReplyStream {
-            leg: Leg { frames, gone, meter, patience, fallen: false },
+            source: Source::Leg(Leg { frames, gone, meter, patience, fallen: false }),
             ahead: VecDeque::new(),
             continuation: None,
             resume: None,
@@ -71,6 +88,18 @@ impl ReplyStream {
             time_to_first_token,
         };
         (stream, sender)
+    }
+
+    /// A stream of frames that a backend makes.
+    pub fn made(frames: impl Frames + 'static, time_to_first_token: Duration) -> Self {
+        ReplyStream {
+            source: Source::Made(Box::new(frames)),
+            ahead: VecDeque::new(),
+            continuation: None,
+            resume: None,
+            leases: Vec::new(),
+            time_to_first_token,
+        }
     }
 
     /// The next frame. After [`Frame::End`] it must not be called again.
@@ -115,7 +144,7 @@ impl ReplyStream {
                 }
             });
         }
-        let Poll::Ready(frame) = self.leg.poll_frame(cx) else { return Poll::Pending };
+        let Poll::Ready(frame) = self.source.poll_frame(cx) else { return Poll::Pending };
         let Some(continuation) = &mut self.continuation else { return Poll::Ready(Some(frame)) };
         let bytes = match frame {
             Frame::Data(bytes) => continuation.push(&bytes),
@@ -131,7 +160,7 @@ impl ReplyStream {
     fn go_on(&mut self, reply: Reply) {
         // A request for a stream is answered with one; `Resume` sees to it.
         let ReplyBody::Stream(stream) = reply.body else { return };
-        self.leg = stream.leg;
+        self.source = stream.source;
         self.ahead = stream.ahead;
         self.continuation = stream.continuation;
         self.leases.extend(stream.leases);
@@ -140,7 +169,10 @@ impl ReplyStream {
 
     /// demuxai ends before the stream does; nobody else is at fault.
     pub(crate) fn shut_down(&mut self) {
-        self.leg.meter.ended(EndReason::Shutdown, Usage::default());
+        match &mut self.source {
+            Source::Leg(leg) => leg.meter.ended(EndReason::Shutdown, Usage::default()),
+            Source::Made(frames) => frames.shut_down(),
+        }
     }
 
     /// Gives back frames that were only looked at, in their order; they come first again.
@@ -163,6 +195,27 @@ impl ReplyStream {
     /// Whether another backend may go on with it.
     pub fn may_be_continued(&self) -> bool {
         self.resume.is_some()
+    }
+}
+
+// === impl Source ===
+
+impl Source {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Frame> {
+        match self {
+            Source::Leg(leg) => leg.poll_frame(cx),
+            Source::Made(frames) => frames.poll_frame(cx),
+        }
+    }
+}
+
+impl Frames for ReplyStream {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Frame> {
+        ReplyStream::poll_frame(self, cx)
+    }
+
+    fn shut_down(&mut self) {
+        ReplyStream::shut_down(self);
     }
 }
 

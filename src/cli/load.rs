@@ -143,7 +143,7 @@ fn summary(config: &Config) -> String {
     }
     for group in &config.groups {
         let members: Vec<String> = group.members.iter().map(in_words).collect();
-        lines.push(format!("  group    {:<16} {} over {}", group.id, group.kind.label(), members.join(", ")));
+        lines.push(format!("  group    {:<16} {} over {}", group.id, group.kind, members.join(", ")));
     }
     for router in &config.routers {
         let routes: Vec<String> = router.routes.iter().map(RouteConfig::label).collect();

@@ -22,7 +22,7 @@ mod report;
 mod schema;
 pub mod secret;
 pub mod settings;
-mod spec;
+pub(crate) mod spec;
 mod starting;
 mod validate;
 mod walk;
@@ -36,6 +36,7 @@ pub(crate) use report::did_you_mean;
 pub use report::{Problem, Report};
 pub use schema::schema;
 pub use starting::starting_configuration;
+pub(crate) use validate::Reading;
 
 use layers::merged;
 use loading::Loading;

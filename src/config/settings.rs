@@ -8,9 +8,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use globset::GlobSet;
 use http::header::HeaderName;
+use serde_json::{Map, Value};
 
 use super::secret::Secret;
 use crate::backend::condition::Conditions;
+use crate::backend::kind::Build;
 
 /// The whole configuration.
 pub struct Config {
@@ -117,37 +119,23 @@ pub struct ProviderConfig {
     pub local: bool,
 }
 
-/// A virtual model over members.
-#[derive(Debug, Clone, PartialEq)]
+/// A virtual model over members: what all types have in common, and what its type made of the rest.
+#[derive(Debug, Clone)]
 pub struct GroupConfig {
     /// Its id in the configuration.
     pub id: String,
-    /// How members are chosen.
-    pub kind: GroupKind,
+    /// Its type: `failover`, `race`.
+    pub kind: &'static str,
     /// A name for people.
     pub name: Option<String>,
     /// A sentence for people.
     pub description: Option<String>,
-    /// Who answers; at least one.
+    /// Whom it may hand a request to.
     pub members: Vec<MemberConfig>,
-    /// What makes a request go to the next member.
-    pub fail_on: FailOn,
-    /// How long a request waits when no member has capacity; `None` = it is rejected at once.
-    pub wait: Option<Duration>,
-    /// Most calls sent for one request.
-    pub attempts: usize,
-    /// Longest time to the commit point; `None` = no bound beside the members' own.
-    pub timeout: Option<Duration>,
-    /// Another member goes on with a stream that breaks off.
-    pub resume: bool,
-    /// Embeddings may move to another model.
-    pub same_space: bool,
-    /// Conversations stay where they were answered.
-    pub sticky: Option<StickyConfig>,
-    /// race: after so long the next member is asked as well.
-    pub delay: Duration,
-    /// race: most members at once.
-    pub width: usize,
+    /// Makes the backend.
+    pub build: Arc<dyn Build>,
+    /// Its options as they are written, for comparing: they are all that `build` depends on.
+    pub options: Map<String, Value>,
 }
 
 /// A virtual model that sends each request on by conditions.
@@ -172,27 +160,6 @@ pub struct RouteConfig {
     pub renames: bool,
     /// What a request must be like.
     pub conditions: Arc<Conditions>,
-}
-
-/// How a group chooses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum GroupKind {
-    /// The configured order, always.
-    Failover,
-    /// Stays where it works.
-    Rotate,
-    /// Turns by weight.
-    RoundRobin,
-    /// By lot and weight.
-    Random,
-    /// The fastest first.
-    LeastLatency,
-    /// The largest share left first.
-    MostQuota,
-    /// The tier that is whole again soonest first.
-    SoonestReset,
-    /// Side by side.
-    Race,
 }
 
 /// A member of a group.
@@ -260,25 +227,6 @@ pub enum StickyBy {
     User,
     /// How it begins.
     Conversation,
-}
-
-impl GroupKind {
-    /// All of them, with the words that the configuration uses.
-    pub const ALL: [(&'static str, GroupKind); 8] = [
-        ("failover", GroupKind::Failover),
-        ("rotate", GroupKind::Rotate),
-        ("round-robin", GroupKind::RoundRobin),
-        ("random", GroupKind::Random),
-        ("least-latency", GroupKind::LeastLatency),
-        ("most-quota", GroupKind::MostQuota),
-        ("soonest-reset", GroupKind::SoonestReset),
-        ("race", GroupKind::Race),
-    ];
-
-    /// The word for it.
-    pub fn label(self) -> &'static str {
-        Self::ALL.iter().find(|(_, kind)| *kind == self).map_or("", |(word, _)| word)
-    }
 }
 
 impl MemberConfig {

@@ -3,11 +3,14 @@
 
 pub(crate) mod routes;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Deserialize;
 use serde_json::{Map, Value};
+
+use crate::backend::kind::KINDS;
 
 /// The whole configuration of demuxai.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -23,7 +26,7 @@ pub(crate) struct Spec {
     #[schemars(with = "BTreeMap<String, ProviderSpec>")]
     pub(crate) providers: Map<String, Value>,
     /// Groups of backends: virtual models over members.
-    #[schemars(with = "BTreeMap<String, GroupSpec>")]
+    #[schemars(with = "BTreeMap<String, AnyGroup>")]
     pub(crate) groups: Map<String, Value>,
     /// Routers: virtual models that send each request on by conditions.
     #[schemars(with = "BTreeMap<String, routes::RouterSpec>")]
@@ -36,45 +39,47 @@ pub(crate) struct Spec {
     pub(crate) log: LogSpec,
 }
 
-/// A virtual model over members.
+/// A virtual model over members: what all types of groups have in common, and the rest for its type to read.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 #[schemars(extend("required" = ["type"]))]
 pub(crate) struct GroupSpec {
-    /// How members are chosen: failover, rotate, round-robin, random, least-latency, most-quota, soonest-reset, race.
-    /// Required.
+    /// What it does with its members: failover, rotate, round-robin, random, least-latency, most-quota, soonest-reset,
+    /// race. Required.
     #[serde(rename = "type")]
     pub(crate) kind: Option<String>,
     /// A name for people. Default: none.
     pub(crate) name: Option<String>,
     /// A sentence for people. Default: none.
     pub(crate) description: Option<String>,
-    /// Who answers: "provider/model", "provider", the id of a group or router, "group/model", or a table that says more.
-    /// Required.
-    pub(crate) members: Vec<MemberSpec>,
-    /// What makes a request go to the next member: statuses such as 429, "4xx", "5xx", and timeout, connect,
-    /// truncated, auth, quota, protocol, empty (an answer without content), default, any. Default: "default", all that
-    /// another upstream may do better.
-    pub(crate) fail_on: Option<Vec<String>>,
-    /// When no member has capacity: "reject", "wait" (30 s at most), or how long to wait. Default: "reject".
-    pub(crate) on_exhausted: Option<String>,
-    /// Most calls sent for one request. Default: twice the number of members.
-    #[schemars(range(min = 1, max = 50))]
-    pub(crate) attempts: Option<u64>,
-    /// Longest time to the first part of the answer, whoever is asked. Default: none.
-    pub(crate) timeout: Option<Span>,
-    /// "continue": when a stream of plain text breaks off after its first word, another member goes on from there, if its
-    /// upstream can. Default: none, the stream ends with an error.
-    pub(crate) resume: Option<ResumeWord>,
-    /// Embeddings of all members are of one space, so that a request may move to another model. Default: false.
-    pub(crate) same_space: bool,
-    /// Conversations stay where they were answered. Default: none.
-    pub(crate) sticky: Option<StickySpec>,
-    /// race: after so long the next member is asked as well. Default: 1 s.
-    pub(crate) delay: Option<Span>,
-    /// race: most members at once. Default: all.
-    #[schemars(range(min = 2, max = 50))]
-    pub(crate) width: Option<u64>,
+    /// The options of its type.
+    #[serde(flatten)]
+    #[schemars(skip)]
+    pub(crate) options: Map<String, Value>,
+}
+
+/// A group with the options of every type; which ones belong to its type is asked when it is read.
+struct AnyGroup;
+
+impl JsonSchema for AnyGroup {
+    fn schema_name() -> Cow<'static, str> {
+        "GroupSpec".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let mut whole = GroupSpec::json_schema(generator);
+        whole.insert("additionalProperties".to_owned(), Value::Bool(false));
+        for options in KINDS.iter().flat_map(|kind| kind.options) {
+            let more = options(generator);
+            let more = more.get("properties").and_then(Value::as_object).cloned().unwrap_or_default();
+            if let Some(Value::Object(known)) = whole.get_mut("properties") {
+                for (key, schema) in more {
+                    known.entry(key).or_insert(schema);
+                }
+            }
+        }
+        whole
+    }
 }
 
 /// A member: its id, or a table that says more.
@@ -99,33 +104,6 @@ pub(crate) struct DescribedMember {
     /// Request fields that it sets. Default: none.
     #[schemars(with = "BTreeMap<String, Value>", extend("x-whole" = true))]
     pub(crate) set: Map<String, Value>,
-}
-
-/// Conversations stay where their prompt cache is.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub(crate) struct StickySpec {
-    /// What tells them apart: "conversation" (how it begins), "user" (the request's field), "session" (a header:
-    /// x-demuxai-session, or what agents send). Default: "conversation".
-    pub(crate) by: Option<StickyWord>,
-    /// How long after the last answer. Default: 30 min.
-    pub(crate) keep: Option<Span>,
-}
-
-/// What happens to a stream that breaks off.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum ResumeWord {
-    Continue,
-}
-
-/// What tells conversations apart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum StickyWord {
-    Conversation,
-    User,
-    Session,
 }
 
 /// Where clients connect.

@@ -3,8 +3,8 @@
 
 use std::fmt::Write;
 
-use super::settings::GroupKind;
 use super::{Found, Kind, discover};
+use crate::backend::kind::words;
 
 const HEAD: &str = r#"# demuxai: one OpenAI-compatible endpoint for the AI services that you use.
 # Every option with its default is in config/demuxai.toml of the source. Try this file with `demuxai check`.
@@ -63,7 +63,7 @@ pub fn starting_configuration(found: &[Found], kinds: &[Kind<'_>]) -> String {
     let is_other = |kind: &&Kind<'_>| kind.retired.is_none() && !shown(kind) && kind.name != "openai";
     let others: Vec<_> = kinds.iter().filter(is_other).map(|kind| kind.name).collect();
     put(&mut text, &format!("# Types besides these: {}.\n", others.join(", ")));
-    let types = GroupKind::ALL.iter().map(|(word, _)| *word).filter(|word| *word != "failover");
+    let types = words().filter(|word| *word != "failover");
     put(&mut text, &GROUPS.replace("TYPES", &types.collect::<Vec<_>>().join(", ")));
     text
 }

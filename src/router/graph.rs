@@ -6,20 +6,19 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::backend::Backend;
-use crate::backend::group::{Group, GroupBackend, Member, Racing, Sticky, Turns};
+use crate::backend::group::Member;
+use crate::backend::kind::Site;
 use crate::backend::split::{Route, Split, SplitBackend};
-use crate::backend::strategy::strategy;
-use crate::config::settings::{GroupConfig, GroupKind, MemberConfig, RouteConfig, RouterConfig};
+use crate::backend::virtual_model::{About, Section, VirtualModel};
+use crate::config::settings::{GroupConfig, MemberConfig, RouteConfig, RouterConfig};
 use crate::metrics::Metrics;
 use crate::provider::handle::Provider;
 
 /// What was built, and over what.
 pub struct Graph {
     providers: Vec<Arc<Provider>>,
-    /// The groups, members before those that name them.
-    pub groups: Vec<GroupBackend>,
-    /// The routers, likewise.
-    pub splits: Vec<SplitBackend>,
+    groups: Vec<Arc<dyn VirtualModel>>,
+    routers: Vec<Arc<dyn VirtualModel>>,
     metrics: Arc<Metrics>,
 }
 
@@ -40,7 +39,7 @@ impl Graph {
         let mut graph = Graph {
             providers: providers.to_vec(),
             groups: Vec::new(),
-            splits: Vec::new(),
+            routers: Vec::new(),
             metrics: Arc::clone(metrics),
         };
         let (mut groups, mut routers) = (groups.iter().peekable(), routers.iter().peekable());
@@ -49,16 +48,21 @@ impl Graph {
                 |config: &&GroupConfig| config.members.iter().all(|member| graph.has(&member.backend));
             if let Some(config) = groups.next_if(ready) {
                 let group = graph.group(config)?;
-                graph.groups.push(GroupBackend::new(group));
+                graph.groups.push(group);
             } else if let Some(config) = routers.next() {
                 let split = graph.split(config)?;
-                graph.splits.push(SplitBackend::new(split));
+                graph.routers.push(Arc::new(SplitBackend::new(split)));
             } else if let Some(config) = groups.next() {
                 // Says what is missing.
                 graph.group(config)?;
             }
         }
         Ok(graph)
+    }
+
+    /// The groups and then the routers, members before those that name them.
+    pub fn into_virtuals(self) -> Vec<Arc<dyn VirtualModel>> {
+        self.groups.into_iter().chain(self.routers).collect()
     }
 
     fn has(&self, id: &str) -> bool {
@@ -70,11 +74,8 @@ impl Graph {
         if let Some(provider) = provider {
             return Some(Arc::clone(provider) as Arc<dyn Backend>);
         }
-        if let Some(group) = self.groups.iter().find(|group| group.id() == id) {
-            return Some(Arc::new(group.clone()));
-        }
-        let split = self.splits.iter().find(|split| split.id() == id)?;
-        Some(Arc::new(split.clone()))
+        let found = self.groups.iter().chain(&self.routers).find(|found| found.id() == id)?;
+        Some(Arc::clone(found) as Arc<dyn Backend>)
     }
 
     fn split(&self, config: &RouterConfig) -> Result<Split, String> {
@@ -99,9 +100,13 @@ impl Graph {
             Ok((name.to_owned(), found(id)?, Arc::from(model)))
         };
         Ok(Split {
-            id: Arc::from(config.id.as_str()),
-            name: config.name.clone(),
-            description: config.description.clone(),
+            about: About {
+                id: Arc::from(config.id.as_str()),
+                section: Section::Router,
+                kind: "router",
+                name: config.name.clone(),
+                description: config.description.clone(),
+            },
             routes,
             watched: names.into_iter().map(watch).collect::<Result<_, String>>()?,
             clock: Timestamp::now,
@@ -109,30 +114,22 @@ impl Graph {
         })
     }
 
-    fn group(&self, config: &GroupConfig) -> Result<Group, String> {
+    fn group(&self, config: &GroupConfig) -> Result<Arc<dyn VirtualModel>, String> {
         let members = config.members.iter().map(|member| {
             let backend = self
                 .find(&member.backend)
                 .ok_or_else(|| format!("group `{}`: no backend `{}`", config.id, member.backend))?;
             Ok(as_member(member, backend))
         });
-        let label = config.kind.label();
-        let rule = strategy(label).ok_or_else(|| format!("group `{}`: no type `{label}`", config.id))?;
-        Ok(Group {
-            id: Arc::from(config.id.as_str()),
-            name: config.name.clone(),
-            description: config.description.clone(),
+        config.build.build(Site {
+            about: About {
+                id: Arc::from(config.id.as_str()),
+                section: Section::Group,
+                kind: config.kind,
+                name: config.name.clone(),
+                description: config.description.clone(),
+            },
             members: members.collect::<Result<_, String>>()?,
-            attempts: config.attempts,
-            timeout: config.timeout,
-            fail_on: config.fail_on.clone(),
-            wait: config.wait,
-            resume: config.resume,
-            same_space: config.same_space,
-            racing: (config.kind == GroupKind::Race)
-                .then_some(Racing { delay: config.delay, width: config.width }),
-            turns: Turns::new(rule, fastrand::Rng::new()),
-            sticky: config.sticky.as_ref().map(|sticky| Sticky::new(sticky.by, sticky.keep)),
             metrics: Arc::clone(&self.metrics),
         })
     }

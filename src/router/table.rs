@@ -8,8 +8,7 @@ use std::time::Instant;
 use futures_util::future::join_all;
 
 use crate::backend::Backend;
-use crate::backend::group::GroupBackend;
-use crate::backend::split::SplitBackend;
+use crate::backend::virtual_model::{Section, VirtualModel};
 use crate::error::{ErrorKind, ProxyError};
 use crate::model_id::{self, ModelId};
 use crate::provider::Model;
@@ -34,27 +33,7 @@ pub struct Target {
 pub struct Table {
     providers: Vec<Arc<Provider>>,
     by_id: HashMap<String, usize>,
-    groups: Vec<GroupBackend>,
-    splits: Vec<SplitBackend>,
-}
-
-/// A virtual model: a group or a router.
-#[derive(Clone, Copy)]
-pub enum Virtual<'a> {
-    /// A group.
-    Group(&'a GroupBackend),
-    /// A router.
-    Router(&'a SplitBackend),
-}
-
-/// Whom a virtual model can hand a request to.
-struct Below<'a> {
-    label: &'a str,
-    backend: &'a dyn Backend,
-    /// The model there. `None`: the one that is asked for.
-    model: Option<&'a str>,
-    /// Whether it may answer for the model in question.
-    takes: bool,
+    virtuals: Vec<Arc<dyn VirtualModel>>,
 }
 
 /// How many near ids an error names.
@@ -63,11 +42,11 @@ const NEAR: usize = 3;
 // === impl Table ===
 
 impl Table {
-    /// A table of these providers, groups and routers.
-    pub fn new(providers: Vec<Arc<Provider>>, groups: Vec<GroupBackend>, splits: Vec<SplitBackend>) -> Self {
+    /// A table of these providers and virtual models.
+    pub fn new(providers: Vec<Arc<Provider>>, virtuals: Vec<Arc<dyn VirtualModel>>) -> Self {
         let by_id =
             providers.iter().enumerate().map(|(index, provider)| (provider.id().to_owned(), index)).collect();
-        Table { providers, by_id, groups, splits }
+        Table { providers, by_id, virtuals }
     }
 
     /// The providers, in the order of the configuration.
@@ -81,18 +60,18 @@ impl Table {
     }
 
     /// The groups and then the routers, members before those that name them.
-    pub fn virtuals(&self) -> impl Iterator<Item = Virtual<'_>> {
-        self.groups.iter().map(Virtual::Group).chain(self.splits.iter().map(Virtual::Router))
+    pub fn virtuals(&self) -> impl Iterator<Item = &Arc<dyn VirtualModel>> {
+        self.virtuals.iter()
     }
 
     /// The group or router of this id.
-    pub fn find_virtual(&self, id: &str) -> Option<Virtual<'_>> {
-        self.virtuals().find(|known| known.id() == id)
+    pub fn find_virtual(&self, id: &str) -> Option<&Arc<dyn VirtualModel>> {
+        self.virtuals.iter().find(|known| known.id() == id)
     }
 
     /// Whether there are routers at all.
     pub fn has_routers(&self) -> bool {
-        !self.splits.is_empty()
+        self.virtuals.iter().any(|known| known.about().section == Section::Router)
     }
 
     fn is_backend(&self, id: &str) -> bool {
@@ -121,7 +100,7 @@ impl Table {
             }
             ModelId::Backend(id) => {
                 if let Some(found) = self.find_virtual(id) {
-                    return Ok(found.target(""));
+                    return Ok(to_virtual(found, ""));
                 }
                 let message = format!("`{id}` is a provider; name one of its models, as in `{id}/MODEL`");
                 Err(ProxyError::new(ErrorKind::InvalidRequest, message).with_param("model"))
@@ -132,7 +111,7 @@ impl Table {
 
     /// A model of a group or router: one that a member names, or that is passed on to a member's provider. As with a
     /// provider, it is denied only after the lists that lack it were fetched anew.
-    async fn resolve_in(&self, found: Virtual<'_>, model: &str) -> Result<Target, ProxyError> {
+    async fn resolve_in(&self, found: &Arc<dyn VirtualModel>, model: &str) -> Result<Target, ProxyError> {
         if self.lacks(found, model) {
             let passed_to = self.passed_to(found);
             join_all(passed_to.iter().map(|provider| provider.resolve(model))).await;
@@ -140,11 +119,11 @@ impl Table {
                 return Err(self.not_in(found, model, &passed_to));
             }
         }
-        Ok(found.target(model))
+        Ok(to_virtual(found, model))
     }
 
     /// Whether nobody below could mean anything by this model.
-    fn lacks(&self, found: Virtual<'_>, model: &str) -> bool {
+    fn lacks(&self, found: &Arc<dyn VirtualModel>, model: &str) -> bool {
         found.below(model).iter().all(|below| {
             let id = below.backend.id();
             match (below.model, self.find_virtual(id), self.provider(id)) {
@@ -156,7 +135,7 @@ impl Table {
     }
 
     /// The providers that get the model that a group or router is asked for.
-    fn passed_to(&self, found: Virtual<'_>) -> Vec<&Arc<Provider>> {
+    fn passed_to(&self, found: &Arc<dyn VirtualModel>) -> Vec<&Arc<Provider>> {
         let passing = found.below("").into_iter().filter(|below| below.model.is_none());
         passing
             .flat_map(|below| match self.find_virtual(below.backend.id()) {
@@ -167,10 +146,10 @@ impl Table {
     }
 
     /// The group or router has no such model; and what it has.
-    fn not_in(&self, found: Virtual<'_>, model: &str, passed_to: &[&Arc<Provider>]) -> ProxyError {
+    fn not_in(&self, found: &Arc<dyn VirtualModel>, model: &str, passed_to: &[&Arc<Provider>]) -> ProxyError {
         let id = found.id();
         let shown: String = model.chars().take(200).collect();
-        let mut message = format!("{} `{id}` has no model `{shown}`", found.word());
+        let mut message = format!("{} `{id}` has no model `{shown}`", found.about().section.word());
         let below = found.below("");
         let named: Vec<String> = below
             .iter()
@@ -235,18 +214,15 @@ impl Table {
     }
 
     /// What a group or router offers, as one model.
-    pub fn offer(&self, found: Virtual<'_>) -> Model {
+    pub fn offer(&self, found: &Arc<dyn VirtualModel>) -> Model {
         let mut models = Vec::new();
         self.collect(found, None, &mut models);
-        let (name, description) = match found {
-            Virtual::Group(group) => (&group.group().name, &group.group().description),
-            Virtual::Router(split) => (&split.split().name, &split.split().description),
-        };
-        offer(found.id(), name.as_deref(), description.as_deref(), &models)
+        let about = found.about();
+        offer(&about.id, about.name.as_deref(), about.description.as_deref(), &models)
     }
 
     /// The listed models behind a group's members or a router's targets; `asked` is for those that pass the model on.
-    fn collect(&self, found: Virtual<'_>, asked: Option<&str>, models: &mut Vec<Model>) {
+    fn collect(&self, found: &Arc<dyn VirtualModel>, asked: Option<&str>, models: &mut Vec<Model>) {
         for below in found.below("") {
             let model = below.model.or(asked);
             if let Some(inner) = self.find_virtual(below.backend.id()) {
@@ -301,71 +277,13 @@ fn to_provider(provider: &Arc<Provider>, model: Arc<str>) -> Target {
     Target { backend: Arc::clone(provider) as Arc<dyn Backend>, model, group: None, router: None }
 }
 
-// === impl Virtual ===
-
-impl<'a> Virtual<'a> {
-    /// Its id.
-    pub fn id(self) -> &'a str {
-        match self {
-            Virtual::Group(group) => group.id(),
-            Virtual::Router(split) => split.id(),
-        }
-    }
-
-    /// What it is called in messages.
-    fn word(self) -> &'static str {
-        match self {
-            Virtual::Group(_) => "group",
-            Virtual::Router(_) => "router",
-        }
-    }
-
-    /// Those below it as they are configured, and what they are called there.
-    pub fn members(self) -> (&'static str, Vec<&'a str>) {
-        let labels = self.below("").into_iter().map(|below| below.label).collect();
-        match self {
-            Virtual::Group(_) => ("members", labels),
-            Virtual::Router(_) => ("routes", labels),
-        }
-    }
-
-    /// Whom it can hand a request to that asks for this model.
-    fn below(self, asked: &str) -> Vec<Below<'a>> {
-        match self {
-            Virtual::Group(group) => {
-                let members = group.group().members.iter();
-                let below = members.map(|member| Below {
-                    label: &member.label,
-                    backend: &*member.backend,
-                    model: member.model.as_deref(),
-                    takes: member.takes(asked),
-                });
-                below.collect()
-            }
-            Virtual::Router(split) => {
-                let routes = split.split().routes.iter();
-                let below = routes.map(|route| Below {
-                    label: &route.label,
-                    backend: &*route.backend,
-                    model: route.model.as_deref(),
-                    takes: route.takes(asked),
-                });
-                below.collect()
-            }
-        }
-    }
-
-    fn target(self, model: &str) -> Target {
-        let model = Arc::from(model);
-        match self {
-            Virtual::Group(group) => {
-                let id = Some(Arc::clone(&group.group().id));
-                Target { backend: Arc::new(group.clone()), model, group: id, router: None }
-            }
-            Virtual::Router(split) => {
-                let id = Some(Arc::clone(&split.split().id));
-                Target { backend: Arc::new(split.clone()), model, group: None, router: id }
-            }
-        }
+fn to_virtual(found: &Arc<dyn VirtualModel>, model: &str) -> Target {
+    let about = found.about();
+    let id = |section: Section| (about.section == section).then(|| Arc::clone(&about.id));
+    Target {
+        backend: Arc::clone(found) as Arc<dyn Backend>,
+        model: Arc::from(model),
+        group: id(Section::Group),
+        router: id(Section::Router),
     }
 }

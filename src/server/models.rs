@@ -1,6 +1,8 @@
 //! `GET /v1/models` and `GET /v1/models/{id}`: all providers' models in the one shape that satisfies every client.
 //! Answers from the lists as they stand; one provider that fails to list never fails the list.
 
+use std::sync::Arc;
+
 use actix_web::http::header::{CONTENT_TYPE, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse};
 use serde_json::{Value, json};
@@ -9,12 +11,12 @@ use super::edge::Edge;
 use super::gate;
 use super::respond::error_response;
 use crate::backend::Backend;
+use crate::backend::virtual_model::VirtualModel;
 use crate::config::settings::ClientKey;
 use crate::error::{ErrorKind, ProxyError};
 use crate::provider::Model;
 use crate::provider::listing::{EntryType, entry, list_body, provider_entry};
 use crate::provider::vitals::Health;
-use crate::router::table::Virtual;
 
 /// Whom groups and routers belong to.
 const OWNER: &str = "demuxai";
@@ -73,11 +75,11 @@ pub fn one(request: &HttpRequest, edge: &Edge, client: Option<&ClientKey>, id: &
 }
 
 /// An entry like any other, with one field more: who answers.
-fn virtual_entry(found: Virtual<'_>, offered: &Model, kind: EntryType) -> Value {
+fn virtual_entry(found: &Arc<dyn VirtualModel>, offered: &Model, kind: EntryType) -> Value {
     let mut entry = entry(found.id(), OWNER, offered, kind);
-    let (field, labels) = found.members();
     if let Some(object) = entry.as_object_mut() {
-        object.insert(field.to_owned(), labels.into_iter().map(Value::from).collect());
+        let labels = found.below("").into_iter().map(|below| Value::from(below.label)).collect();
+        object.insert(found.about().section.members().to_owned(), labels);
     }
     entry
 }

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::super::arrival::Arrival;
 use super::super::condition::Names;
+use super::super::virtual_model::Section;
 use super::super::{Guesses, Round};
 use super::*;
 use crate::dialect::{CHAT_COMPLETIONS, COMPLETIONS, Endpoint, read};
@@ -92,9 +93,13 @@ fn split(routes: Vec<Route>, watched: Vec<(&str, &Arc<Stub>)>) -> SplitBackend {
         .into_iter()
         .map(|(name, stub)| (name.to_owned(), Arc::clone(stub) as Arc<dyn Backend>, Arc::from("")));
     SplitBackend::new(Split {
-        id: "auto".into(),
-        name: None,
-        description: None,
+        about: About {
+            id: "auto".into(),
+            section: Section::Router,
+            kind: "router",
+            name: None,
+            description: None,
+        },
         routes,
         watched: watched.collect(),
         clock: noon,

@@ -1,6 +1,5 @@
 //! The original's configuration loads as it is.
 
-use super::super::settings::GroupKind;
 use super::super::tests::{Case, key, provider};
 
 const WHOLE: &str = r#"
@@ -100,7 +99,7 @@ fn what_is_left_out_is_said_once_each() {
 #[test]
 fn no_composite_is_left_out() {
     let group = &whole().config().groups[0];
-    assert_eq!((group.id.as_str(), group.kind), ("coder", GroupKind::RoundRobin));
+    assert_eq!((group.id.as_str(), group.kind), ("coder", "round-robin"));
     assert_eq!(group.members[0].label(), "mistral/codestral-latest");
     assert_eq!(group.members[0].set, [("temperature".to_owned(), "0.2".into())]);
 }
@@ -116,7 +115,7 @@ fn no_key_of_a_composite_is_lost() {
     let group = &config.groups[0];
     assert_eq!(
         (group.kind, group.name.as_deref(), group.description.as_deref()),
-        (GroupKind::Failover, Some("Inner"), Some("A sentence"))
+        ("failover", Some("Inner"), Some("A sentence"))
     );
     let members: Vec<(String, &[u8])> =
         group.members.iter().map(|member| (member.label(), &member.set[0].1[..])).collect();

@@ -497,7 +497,10 @@ fn no_group_that_names_itself_vanishes_without_a_word() {
 fn a_race_is_not_wider_than_its_members() {
     let text =
         "[providers.o]\ntype = 'ollama'\n[groups.g]\ntype = 'race'\nmembers = ['o/a', 'o/b']\nwidth = 9\n";
-    assert_eq!(Case::of(text).config().groups[0].width, 2);
+    let config = Case::of(text).config();
+    let built: &dyn std::any::Any = &*config.groups[0].build;
+    let racing = built.downcast_ref::<crate::backend::kind::choosing::Choosing>().unwrap().racing.unwrap();
+    assert_eq!(racing.width, 2);
 }
 
 #[test]

@@ -1,31 +1,24 @@
-//! Groups: their options, and that their members are there. How groups hang together is `nesting.rs`.
+//! Groups: what all types have in common, and the means by which a type reads its own options (`backend/kind`). How groups
+//! hang together is `nesting.rs`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
+use schemars::generate::SchemaSettings;
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use super::super::place::index_step;
 use super::super::quantity;
 use super::super::report::did_you_mean;
-use super::super::settings::{
-    FailOn, FailWord, GroupConfig, GroupKind, MemberConfig, StickyBy, StickyConfig,
-};
-use super::super::spec::{DescribedMember, GroupSpec, MemberSpec, ResumeWord, Span, Spec, StickyWord};
+use super::super::settings::{GroupConfig, MemberConfig};
+use super::super::spec::{DescribedMember, GroupSpec, MemberSpec, Span, Spec};
 use super::Check;
+use crate::backend::kind::{KINDS, Kind, words};
 
 /// Most members of a group.
 const MOST_MEMBERS: usize = 100;
-/// How long `on_exhausted = "wait"` waits, and the most that can be asked for.
-const WAIT: Duration = Duration::from_secs(30);
-const LONGEST_WAIT: Duration = Duration::from_secs(600);
-/// When the next member of a race is asked.
-const DELAY: Duration = Duration::from_secs(1);
-/// How long a conversation stays where it is.
-const KEEP: Duration = Duration::from_secs(30 * 60);
-const DAY: Duration = Duration::from_secs(86_400);
-const MILLISECOND: Duration = Duration::from_millis(1);
 /// Fields that a member cannot set: without them it is another request.
 const ESSENTIAL: [&str; 6] = ["model", "messages", "prompt", "input", "stream", "suffix"];
 
@@ -35,199 +28,228 @@ pub(super) fn all(check: &mut Check<'_>, spec: &Spec) -> Vec<GroupConfig> {
     let sections = [&spec.providers, &spec.groups, &spec.routers];
     let known: BTreeSet<&str> =
         sections.iter().flat_map(|section| section.keys()).map(String::as_str).collect();
+    let options = options();
     let mut groups = Vec::new();
     for (id, entry) in &entries {
-        groups.push(one(check, id, entry, &known));
+        groups.extend(one(check, id, entry, &known, &options));
     }
     groups
 }
 
-fn one(check: &mut Check<'_>, id: &str, entry: &GroupSpec, known: &BTreeSet<&str>) -> GroupConfig {
-    let at = |key: &'static str| ["groups", id, key];
-    let kind = kind(check, id, entry.kind.as_deref());
-    for (key, given) in [("delay", entry.delay.is_some()), ("width", entry.width.is_some())] {
-        if let Some(kind) = kind.filter(|kind| given && *kind != GroupKind::Race) {
-            check.problem(&at(key), format!("has a meaning only for type = \"race\", not {}", kind.label()));
-        }
-    }
-    if entry.members.is_empty() || entry.members.len() > MOST_MEMBERS {
-        let text = format!("needs 1 to {MOST_MEMBERS} members, such as \"mistral/mistral-small-latest\"");
-        check.missing(&at("members"), text);
-    }
-    let mut members = Vec::new();
-    for (index, written) in entry.members.iter().enumerate() {
-        members.extend(member(check, id, index, written, known));
-    }
-    let sticky = entry.sticky.as_ref().map(|written| StickyConfig {
-        by: match written.by.unwrap_or(StickyWord::Conversation) {
-            StickyWord::Conversation => StickyBy::Conversation,
-            StickyWord::User => StickyBy::User,
-            StickyWord::Session => StickyBy::Session,
-        },
-        keep: check.span(&["groups", id, "sticky", "keep"], written.keep.as_ref(), KEEP, MILLISECOND, DAY),
-    });
-    let attempts = entry.attempts.and_then(|number| usize::try_from(number).ok());
-    let count = members.len();
-    let width = entry.width.and_then(|number| usize::try_from(number).ok()).unwrap_or(count);
-    GroupConfig {
-        id: id.to_owned(),
-        // Without a type it is no group, but its other problems are told all the same.
-        kind: kind.unwrap_or(GroupKind::Failover),
-        name: entry.name.clone(),
-        description: entry.description.clone(),
-        fail_on: fail_on(check, id, entry.fail_on.as_ref()),
-        wait: on_exhausted(check, id, entry.on_exhausted.as_deref()),
-        attempts: attempts.unwrap_or(count.saturating_mul(2)).clamp(1, 50),
-        timeout: entry
-            .timeout
-            .as_ref()
-            .map(|written| check.span(&at("timeout"), Some(written), DAY, MILLISECOND, DAY)),
-        resume: entry.resume == Some(ResumeWord::Continue),
-        same_space: entry.same_space,
-        sticky,
-        delay: check.span(&at("delay"), entry.delay.as_ref(), DELAY, Duration::ZERO, LONGEST_WAIT),
-        width: width.clamp(1, count.max(1)),
-        members,
-    }
+/// The names of each type's own options.
+type Options = BTreeMap<&'static str, BTreeSet<String>>;
+
+fn options() -> Options {
+    let mut generator = SchemaSettings::draft2020_12().into_generator();
+    let mut names = |kind: &Kind| {
+        let schemas = kind.options.iter().map(|schema| schema(&mut generator));
+        let tables = schemas.filter_map(|schema| schema.get("properties")?.as_object().cloned());
+        tables.flat_map(|table| table.into_iter().map(|(key, _)| key)).collect()
+    };
+    KINDS.iter().map(|kind| (kind.word, names(kind))).collect()
 }
 
-fn kind(check: &mut Check<'_>, id: &str, written: Option<&str>) -> Option<GroupKind> {
+fn one(
+    check: &mut Check<'_>,
+    id: &str,
+    entry: &GroupSpec,
+    known: &BTreeSet<&str>,
+    options: &Options,
+) -> Option<GroupConfig> {
+    // Without a type it is no group, but the problems that most types would have are told all the same.
+    let kind = kind(check, id, entry.kind.as_deref());
+    if let Some(kind) = kind {
+        for key in entry.options.keys() {
+            let has = |word: &str| options.get(word).is_some_and(|keys| keys.contains(key));
+            if has(kind.word) {
+                continue;
+            }
+            let types: Vec<String> =
+                words().filter(|word| has(word)).map(|word| format!("\"{word}\"")).collect();
+            let text = format!("has a meaning only for type = {}, not {}", types.join(", "), kind.word);
+            check.problem(&["groups", id, key], text);
+        }
+    }
+    let kind = kind.or_else(|| KINDS.first())?;
+    let mut reading = Reading { check, id, kind: kind.word, options: &entry.options, known };
+    let read = (kind.read)(&mut reading)?;
+    Some(GroupConfig {
+        id: id.to_owned(),
+        kind: kind.word,
+        name: entry.name.clone(),
+        description: entry.description.clone(),
+        members: read.members,
+        build: read.build,
+        options: entry.options.clone(),
+    })
+}
+
+fn kind(check: &mut Check<'_>, id: &str, written: Option<&str>) -> Option<&'static Kind> {
     let place = ["groups", id, "type"];
-    let words: Vec<&str> = GroupKind::ALL.iter().map(|(word, _)| *word).collect();
+    let all: Vec<&str> = words().collect();
     let Some(written) = written else {
-        check.missing(&place, format!("is missing: one of {}", words.join(", ")));
+        check.missing(&place, format!("is missing: one of {}", all.join(", ")));
         return None;
     };
-    let known = GroupKind::ALL.iter().find(|(word, _)| *word == written).map(|(_, kind)| *kind);
+    let known = KINDS.iter().find(|kind| kind.word == written);
     if known.is_none() {
         let quoted = check.quote(&place, written);
-        let hint = did_you_mean(written, words.iter().copied());
-        check.problem(&place, format!("{quoted} is no type of group (known: {}){hint}", words.join(", ")));
+        let hint = did_you_mean(written, all.iter().copied());
+        check.problem(&place, format!("{quoted} is no type of group (known: {}){hint}", all.join(", ")));
     }
     known
 }
 
-fn member(
-    check: &mut Check<'_>,
-    id: &str,
-    index: usize,
-    written: &MemberSpec,
-    known: &BTreeSet<&str>,
-) -> Option<MemberConfig> {
-    let step = index_step(index);
-    let nothing = DescribedMember::default();
-    let (to, described, is_table) = match written {
-        MemberSpec::Id(to) => (Some(to), &nothing, false),
-        MemberSpec::Described(described) => (described.to.as_ref(), described, true),
-    };
-    let place: Vec<&str> = if is_table {
-        vec!["groups", id, "members", &step, "to"]
-    } else {
-        vec!["groups", id, "members", &step]
-    };
-    let Some(to) = to else {
-        check.missing(&place, "is missing: the id of a provider, group or router, with or without a model");
-        return None;
-    };
-    let (backend, model) = match to.split_once('/') {
-        Some((backend, model)) if !model.is_empty() => (backend, Some(model.to_owned())),
-        Some(_) => {
-            check.problem(
-                &place,
-                "has no model behind the `/`; leave the `/` out for the model that is asked for",
-            );
+/// A group that is being read by its type: its options, and where to report what is wrong with them. Paths are those
+/// inside the group.
+pub(crate) struct Reading<'c, 'a> {
+    check: &'c mut Check<'a>,
+    id: &'c str,
+    kind: &'static str,
+    options: &'c Map<String, Value>,
+    known: &'c BTreeSet<&'c str>,
+}
+
+// === impl Reading ===
+
+impl Reading<'_, '_> {
+    /// The group's id.
+    pub(crate) fn id(&self) -> &str {
+        self.id
+    }
+
+    /// The group's type.
+    pub(crate) fn kind(&self) -> &'static str {
+        self.kind
+    }
+
+    /// Some of the options, as a table of them; others are not looked at.
+    pub(crate) fn options<T: DeserializeOwned>(&mut self) -> Option<T> {
+        let read = T::deserialize(self.options).ok();
+        if read.is_none() {
+            // Cannot be after the walk; said without serde's words, which quote values.
+            self.problem(&[], "cannot be read");
+        }
+        read
+    }
+
+    /// Reports what is wrong.
+    pub(crate) fn problem(&mut self, path: &[&str], message: impl Into<String>) {
+        self.check.problem(&within(self.id, path), message);
+    }
+
+    /// Reports what is missing, unless something was taken out there as wrong.
+    pub(crate) fn missing(&mut self, path: &[&str], message: impl Into<String>) {
+        self.check.missing(&within(self.id, path), message);
+    }
+
+    /// Reports a word, or that of a list's element, that is not among the known ones: "`x` is no failure: …".
+    pub(crate) fn unknown_word(
+        &mut self,
+        path: &[&str],
+        index: Option<usize>,
+        word: &str,
+        what: &str,
+        known: &[&str],
+    ) {
+        let step = index.map(index_step);
+        let path: Vec<&str> = path.iter().copied().chain(step.as_deref()).collect();
+        let quoted = self.check.quote(&within(self.id, &path), word);
+        let hint = did_you_mean(word, known.iter().copied());
+        self.problem(&path, format!("{quoted} is {what} {}{hint}", known.join(", ")));
+    }
+
+    /// A length of time within bounds, or its default.
+    pub(crate) fn span(
+        &mut self,
+        path: &[&str],
+        written: Option<&Span>,
+        default: Duration,
+        least: Duration,
+        most: Duration,
+    ) -> Duration {
+        self.check.span(&within(self.id, path), written, default, least, most)
+    }
+
+    /// A text as a length of time.
+    pub(crate) fn parsed_span(&self, text: &str) -> Option<Duration> {
+        quantity::span(&Span::Text(text.to_owned())).ok()
+    }
+
+    /// A list of 1 to 100 members under this key.
+    pub(crate) fn members(&mut self, key: &'static str, written: &[MemberSpec]) -> Vec<MemberConfig> {
+        if written.is_empty() || written.len() > MOST_MEMBERS {
+            let text = format!("needs 1 to {MOST_MEMBERS} members, such as \"mistral/mistral-small-latest\"");
+            self.missing(&[key], text);
+        }
+        let members = written.iter().enumerate();
+        members.filter_map(|(index, written)| self.member_at(&[key, &index_step(index)], written)).collect()
+    }
+
+    /// The one backend under this key, which must be there.
+    pub(crate) fn member(&mut self, key: &'static str, written: Option<&MemberSpec>) -> Option<MemberConfig> {
+        let Some(written) = written else {
+            self.missing(&[key], NO_TARGET);
+            return None;
+        };
+        self.member_at(&[key], written)
+    }
+
+    fn member_at(&mut self, at: &[&str], written: &MemberSpec) -> Option<MemberConfig> {
+        let nothing = DescribedMember::default();
+        let (to, described, place) = match written {
+            MemberSpec::Id(to) => (Some(to), &nothing, at.to_vec()),
+            MemberSpec::Described(described) => (described.to.as_ref(), described, [at, &["to"]].concat()),
+        };
+        let Some(to) = to else {
+            self.missing(&place, NO_TARGET);
+            return None;
+        };
+        let (backend, model) = match to.split_once('/') {
+            Some((backend, model)) if !model.is_empty() => (backend, Some(model.to_owned())),
+            Some(_) => {
+                let text = "has no model behind the `/`; leave the `/` out for the model that is asked for";
+                self.problem(&place, text);
+                return None;
+            }
+            None => (to.as_str(), None),
+        };
+        if !self.known.contains(backend) {
+            let sections = ["providers", "groups", "routers"];
+            // What is wrong with one that was taken out was said where it is.
+            if !sections.iter().any(|section| self.check.was_removed(&[section, backend])) {
+                let quoted = self.check.quote(&within(self.id, &place), backend);
+                let hint = did_you_mean(backend, self.known.iter().copied());
+                let all: Vec<&str> = self.known.iter().copied().collect();
+                let all = all.join(", ");
+                let text = format!("no provider, group or router has the id {quoted} (known: {all}){hint}");
+                self.problem(&place, text);
+            }
             return None;
         }
-        None => (to.as_str(), None),
-    };
-    let taken_out =
-        ["providers", "groups", "routers"].iter().any(|section| check.was_removed(&[section, backend]));
-    if !known.contains(backend) && taken_out {
-        // What is wrong with it was said where it is.
-        return None;
+        let set = self.set(&[at, &["set"]].concat(), &described.set);
+        let weight = described.weight.and_then(|weight| u32::try_from(weight).ok()).unwrap_or(1);
+        Some(MemberConfig { backend: backend.to_owned(), model, weight, set })
     }
-    if !known.contains(backend) {
-        let quoted = check.quote(&place, backend);
-        let hint = did_you_mean(backend, known.iter().copied());
-        let all: Vec<&str> = known.iter().copied().collect();
-        let text =
-            format!("no provider, group or router has the id {quoted} (known: {}){hint}", all.join(", "));
-        check.problem(&place, text);
-        return None;
-    }
-    let set = set(check, &["groups", id, "members", &step, "set"], &described.set);
-    let weight = described.weight.and_then(|weight| u32::try_from(weight).ok()).unwrap_or(1);
-    Some(MemberConfig { backend: backend.to_owned(), model, weight, set })
-}
 
-fn set(check: &mut Check<'_>, place: &[&str], written: &Map<String, Value>) -> Vec<(String, Bytes)> {
-    let mut set = Vec::new();
-    for (key, value) in written {
-        if ESSENTIAL.contains(&key.as_str()) {
-            let path = [place, &[key.as_str()]].concat();
-            check.problem(&path, "cannot be set: without it, it is another request");
-            continue;
-        }
-        set.push((key.clone(), Bytes::from(value.to_string())));
-    }
-    set
-}
-
-fn fail_on(check: &mut Check<'_>, id: &str, written: Option<&Vec<String>>) -> FailOn {
-    let Some(written) = written else { return FailOn::Default };
-    if written.is_empty() {
-        let text =
-            "is empty, so that no failure would count; leave it out for the default, or use one member";
-        check.problem(&["groups", id, "fail_on"], text);
-    }
-    let named = [
-        ("timeout", FailWord::Timeout),
-        ("connect", FailWord::Connect),
-        ("truncated", FailWord::Truncated),
-        ("auth", FailWord::Auth),
-        ("quota", FailWord::Quota),
-        ("protocol", FailWord::Protocol),
-        ("empty", FailWord::Empty),
-        ("default", FailWord::Default),
-        ("any", FailWord::Any),
-        ("4xx", FailWord::Status(400, 499)),
-        ("5xx", FailWord::Status(500, 599)),
-    ];
-    let mut words = Vec::new();
-    for (index, text) in written.iter().enumerate() {
-        let status = text.parse::<u16>().ok().filter(|status| (400..600).contains(status));
-        let word = named.iter().find(|(name, _)| name == text).map(|(_, word)| *word);
-        match word.or_else(|| status.map(|status| FailWord::Status(status, status))) {
-            Some(word) => words.push(word),
-            None => {
-                let step = index_step(index);
-                let known: Vec<&str> = named.iter().map(|(name, _)| *name).collect();
-                let place = ["groups", id, "fail_on", &step];
-                let quoted = check.quote(&place, text);
-                let hint = did_you_mean(text, known.iter().copied());
-                let text = format!(
-                    "{quoted} is no failure: a status from 400 to 599, or {}{hint}",
-                    known.join(", ")
-                );
-                check.problem(&place, text);
+    fn set(&mut self, place: &[&str], written: &Map<String, Value>) -> Vec<(String, Bytes)> {
+        let mut set = Vec::new();
+        for (key, value) in written {
+            if ESSENTIAL.contains(&key.as_str()) {
+                let path = [place, &[key.as_str()]].concat();
+                self.problem(&path, "cannot be set: without it, it is another request");
+                continue;
             }
+            set.push((key.clone(), Bytes::from(value.to_string())));
         }
+        set
     }
-    FailOn::These(words)
 }
 
-fn on_exhausted(check: &mut Check<'_>, id: &str, written: Option<&str>) -> Option<Duration> {
-    match written {
-        None | Some("reject") => None,
-        Some("wait") => Some(WAIT),
-        Some(text) => match quantity::span(&Span::Text(text.to_owned())) {
-            Ok(wait) if !wait.is_zero() && wait <= LONGEST_WAIT => Some(wait),
-            _ => {
-                let text =
-                    "write \"reject\", \"wait\", or how long to wait, such as \"60s\" (at most 10 min)";
-                check.problem(&["groups", id, "on_exhausted"], text);
-                None
-            }
-        },
-    }
+/// What is said where no backend is named.
+const NO_TARGET: &str = "is missing: the id of a provider, group or router, with or without a model";
+
+/// A path inside a group, from the top.
+fn within<'p>(id: &'p str, path: &[&'p str]) -> Vec<&'p str> {
+    [&["groups", id], path].concat()
 }

@@ -21,6 +21,7 @@ use http::header::HeaderValue;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
+pub(crate) use groups::Reading;
 pub(super) use listeners::free_id;
 
 use super::Kind;

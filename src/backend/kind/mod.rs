@@ -1,0 +1,69 @@
+//! The types of groups: one row each. A type says which options it has, reads them, and builds the backend.
+//! A new type is a file here and a row in [`KINDS`].
+
+pub(crate) mod choosing;
+
+use std::any::Any;
+use std::fmt;
+use std::sync::Arc;
+
+use schemars::{Schema, SchemaGenerator};
+
+use super::group::Member;
+use super::virtual_model::{About, VirtualModel};
+use crate::config::Reading;
+use crate::metrics::Metrics;
+
+/// A type of group.
+pub(crate) struct Kind {
+    /// As `type` names it.
+    pub(crate) word: &'static str,
+    /// The schemas of the tables that hold its options, beside those that all types have.
+    pub(crate) options: &'static [fn(&mut SchemaGenerator) -> Schema],
+    /// Reads its options; what is wrong is reported. `None`: too wrong to go on with.
+    pub(crate) read: fn(&mut Reading<'_, '_>) -> Option<Read>,
+}
+
+/// A group as its type read it.
+pub(crate) struct Read {
+    /// Whom it may hand a request to, in the order in which it gets them back when it is built.
+    pub(crate) members: Vec<crate::config::settings::MemberConfig>,
+    /// Makes the backend.
+    pub(crate) build: Arc<dyn Build>,
+}
+
+/// What a type made of its options: it makes the backend.
+pub trait Build: Any + fmt::Debug + Send + Sync {
+    /// The backend over these members, which are in the order in which its type gave them.
+    ///
+    /// # Errors
+    /// What is missing, which the check of the configuration rules out.
+    fn build(&self, site: Site) -> Result<Arc<dyn VirtualModel>, String>;
+}
+
+/// What a backend is built of.
+pub struct Site {
+    /// What it is called.
+    pub about: About,
+    /// Whom it may hand a request to.
+    pub members: Vec<Member>,
+    /// Where is recorded.
+    pub metrics: Arc<Metrics>,
+}
+
+/// All types, in the order of messages.
+pub(crate) const KINDS: &[Kind] = &[
+    choosing::kind("failover"),
+    choosing::kind("rotate"),
+    choosing::kind("round-robin"),
+    choosing::kind("random"),
+    choosing::kind("least-latency"),
+    choosing::kind("most-quota"),
+    choosing::kind("soonest-reset"),
+    choosing::RACE,
+];
+
+/// The words for all types.
+pub(crate) fn words() -> impl Iterator<Item = &'static str> {
+    KINDS.iter().map(|kind| kind.word)
+}

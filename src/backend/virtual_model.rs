@@ -1,0 +1,72 @@
+//! Virtual models: backends over other backends, which clients ask for by their id. What the routing table, the model
+//! list and explanations need to know of one, whatever its type.
+
+use std::sync::Arc;
+
+use super::Backend;
+
+/// A backend over others, that clients ask for by its id.
+pub trait VirtualModel: Backend {
+    /// What is known of it beside what it does.
+    fn about(&self) -> &About;
+
+    /// Whom it can hand a request to that asks for this model, in the order of the configuration. Empty: it answers by
+    /// itself.
+    fn below(&self, asked: &str) -> Vec<Below<'_>>;
+}
+
+/// What a virtual model is called.
+#[derive(Debug, Clone)]
+pub struct About {
+    /// Its id in the configuration.
+    pub id: Arc<str>,
+    /// Where it is configured.
+    pub section: Section,
+    /// Its type: `failover`, `cache`; routers have none but their own name.
+    pub kind: &'static str,
+    /// A name for people.
+    pub name: Option<String>,
+    /// A sentence for people.
+    pub description: Option<String>,
+}
+
+/// Where a virtual model is configured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Section {
+    /// `[groups.*]`.
+    Group,
+    /// `[routers.*]`.
+    Router,
+}
+
+/// One backend below a virtual model.
+pub struct Below<'a> {
+    /// As it is configured: `mistral/codestral-latest`.
+    pub label: &'a str,
+    /// Who answers.
+    pub backend: &'a dyn Backend,
+    /// The model there. `None`: the one that is asked for.
+    pub model: Option<&'a str>,
+    /// Whether it may answer for the model in question.
+    pub takes: bool,
+}
+
+// === impl Section ===
+
+impl Section {
+    /// What it is called in messages.
+    pub fn word(self) -> &'static str {
+        match self {
+            Section::Group => "group",
+            Section::Router => "router",
+        }
+    }
+
+    /// What those below are called.
+    pub fn members(self) -> &'static str {
+        match self {
+            Section::Group => "members",
+            Section::Router => "routes",
+        }
+    }
+}
