@@ -144,7 +144,7 @@ impl Plan {
         let graph = Graph::build(&self.config.groups, &self.config.routers, &providers, &self.metrics)
             .map_err(BuildError::Internal)?;
         let routes = Arc::new(Routes::default());
-        let table = Table::new(providers, graph.into_virtuals());
+        let table = Table::new(providers, graph.into_virtuals()).with_aliases(self.config.aliases);
         let router = start_router(Arc::clone(&routes), table, state.clone());
         let keys = Arc::new(self.config.keys);
         let admin_key = self.config.admin_key.or_else(|| admin_token(&state)).map(Arc::new);

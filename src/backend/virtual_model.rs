@@ -28,6 +28,8 @@ pub struct About {
     pub name: Option<String>,
     /// A sentence for people.
     pub description: Option<String>,
+    /// It can be asked for but is not listed.
+    pub hidden: bool,
 }
 
 /// Where a virtual model is configured.

@@ -149,6 +149,9 @@ fn summary(config: &Config) -> String {
         let routes: Vec<String> = router.routes.iter().map(RouteConfig::label).collect();
         lines.push(format!("  router   {:<16} to {}", router.id, routes.join(", ")));
     }
+    for alias in &config.aliases {
+        lines.push(format!("  alias    {:<16} {}", alias.id, alias.to));
+    }
     match &config.state.file {
         Some(file) => lines.push(format!("  state    {}", file.display())),
         None if config.state.homeless => lines.push(format!("  state    in memory only: {HOMELESS}")),

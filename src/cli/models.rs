@@ -8,7 +8,9 @@ use super::load::{self, registry};
 use super::{ConfigArgs, Exit, answer, complain};
 use crate::app::Plan;
 use crate::backend::Backend;
+use crate::config::settings::Config;
 use crate::provider::handle::Provider;
+use crate::provider::models::each_once;
 use crate::provider::vitals::Health;
 use crate::provider::{Capabilities, Model};
 
@@ -19,6 +21,7 @@ pub fn run(args: &ConfigArgs) -> Exit {
         Err(exit) => return exit,
     };
     let notes = config.notes.clone();
+    let virtuals = virtuals(&config);
     let plan = match Plan::new(config, &registry()) {
         Ok(plan) => plan,
         Err(error) => {
@@ -36,7 +39,7 @@ pub fn run(args: &ConfigArgs) -> Exit {
             return Exit::Configuration;
         }
         join_all(providers.iter().map(|provider| provider.refresh())).await;
-        let lines: Vec<String> = providers.iter().flat_map(lines).collect();
+        let lines: Vec<String> = providers.iter().flat_map(lines).chain(virtuals).collect();
         let printed = if lines.is_empty() { Exit::Success } else { answer(&lines.join("\n")) };
         if providers.iter().map(answers).fold(false, |any, good| any | good) {
             printed
@@ -48,7 +51,25 @@ pub fn run(args: &ConfigArgs) -> Exit {
 
 fn lines(provider: &Arc<Provider>) -> Vec<String> {
     let list = provider.vitals().models.load();
-    list.models().iter().map(|model| line(provider.id(), model)).collect()
+    let config = &provider.about().config;
+    let hidden = |model: &Model| config.hidden.as_ref().is_some_and(|globs| globs.is_match(&model.id));
+    let shown: Vec<&Model> = list.models().iter().filter(|model| !hidden(model)).collect();
+    if config.list_aliases {
+        return shown.into_iter().map(|model| line(provider.id(), model)).collect();
+    }
+    each_once(&shown).iter().map(|model| line(provider.id(), model)).collect()
+}
+
+/// Groups, routers and aliases, less those that are hidden.
+fn virtuals(config: &Config) -> Vec<String> {
+    let groups = config.groups.iter().filter(|group| !group.hidden);
+    let groups = groups.map(|group| (&group.id, format!("group, {}", group.kind)));
+    let routers = config.routers.iter().filter(|router| !router.hidden);
+    let routers = routers.map(|router| (&router.id, "router".to_owned()));
+    let aliases = config.aliases.iter().filter(|alias| !alias.hidden);
+    let aliases = aliases.map(|alias| (&alias.id, format!("alias of {}", alias.to)));
+    let all = groups.chain(routers).chain(aliases);
+    all.map(|(id, what)| format!("{id:<56} {:>9}  {what}", "-")).collect()
 }
 
 /// Whether the provider could be asked; if not, says why.

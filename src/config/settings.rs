@@ -26,6 +26,8 @@ pub struct Config {
     pub groups: Vec<GroupConfig>,
     /// The routers, likewise. Groups and routers may name each other.
     pub routers: Vec<RouterConfig>,
+    /// Other names for models.
+    pub aliases: Vec<AliasConfig>,
     /// Where state is kept.
     pub state: StateConfig,
     /// Key for changes through `/demuxai/…`, if any.
@@ -53,6 +55,8 @@ pub struct Listener {
     pub hosts: Vec<String>,
     /// Origins that browsers may call from; `*` = any.
     pub origins: Vec<String>,
+    /// Globs on the model ids that are listed here; `None` = all.
+    pub listed: Option<GlobSet>,
     /// Largest request body in bytes (default 64 MB).
     pub max_body: usize,
     /// HTTP worker threads (default: the number of cores, at most 4).
@@ -74,6 +78,8 @@ pub struct ClientKey {
     pub key: Secret,
     /// Globs on model ids it may use; `None` = all.
     pub models: Option<GlobSet>,
+    /// Globs on those of them that are listed for it; `None` = all.
+    pub listed: Option<GlobSet>,
 }
 
 /// One upstream account.
@@ -97,6 +103,10 @@ pub struct ProviderConfig {
     pub include_models: Option<GlobSet>,
     /// Globs that a model must not match; exclusion wins.
     pub exclude_models: Option<GlobSet>,
+    /// Globs on models that can be asked for but are not listed; `None` = none of them.
+    pub hidden: Option<GlobSet>,
+    /// Every name that the upstream has for a model is listed; else each model once.
+    pub list_aliases: bool,
     /// How long a model list is good (default 3600 s).
     pub cache: Duration,
     /// When to give up.
@@ -130,12 +140,29 @@ pub struct GroupConfig {
     pub name: Option<String>,
     /// A sentence for people.
     pub description: Option<String>,
+    /// It can be asked for but is not listed.
+    pub hidden: bool,
     /// Whom it may hand a request to.
     pub members: Vec<MemberConfig>,
     /// Makes the backend.
     pub build: Arc<dyn Build>,
     /// Its options as they are written, for comparing: they are all that `build` depends on.
     pub options: Map<String, Value>,
+}
+
+/// Another name for a model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AliasConfig {
+    /// The name that clients ask for.
+    pub id: String,
+    /// What it stands for: `provider/model`, a group's or router's id, or `group/model`.
+    pub to: String,
+    /// A name for people; `None` = that of what it stands for.
+    pub name: Option<String>,
+    /// A sentence for people; likewise.
+    pub description: Option<String>,
+    /// It can be asked for but is not listed.
+    pub hidden: bool,
 }
 
 /// A virtual model that sends each request on by conditions.
@@ -146,6 +173,8 @@ pub struct RouterConfig {
     pub name: Option<String>,
     /// A sentence for people.
     pub description: Option<String>,
+    /// It can be asked for but is not listed.
+    pub hidden: bool,
     /// Where requests go; the first that matches.
     pub routes: Vec<RouteConfig>,
 }

@@ -31,6 +31,9 @@ pub(crate) struct Spec {
     /// Routers: virtual models that send each request on by conditions.
     #[schemars(with = "BTreeMap<String, routes::RouterSpec>")]
     pub(crate) routers: Map<String, Value>,
+    /// Other names for models: what a client asks for, and what that stands for here.
+    #[schemars(with = "BTreeMap<String, AliasSpec>")]
+    pub(crate) aliases: Map<String, Value>,
     /// State on disk.
     pub(crate) state: StateSpec,
     /// Changes through `/demuxai/…`.
@@ -52,6 +55,8 @@ pub(crate) struct GroupSpec {
     pub(crate) name: Option<String>,
     /// A sentence for people. Default: none.
     pub(crate) description: Option<String>,
+    /// Clients may ask for it, but it is not in the model list. Default: false.
+    pub(crate) hidden: bool,
     /// The options of its type.
     #[serde(flatten)]
     #[schemars(skip)]
@@ -80,6 +85,30 @@ impl JsonSchema for AnyGroup {
         }
         whole
     }
+}
+
+/// What a name stands for: "provider/model", the id of a group or router, "group/model", or a table that says more.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+#[schemars(extend("x-expects" = "what it stands for, such as \"mistral/codestral-latest\", or a table like { to = \"...\" }"))]
+pub(crate) enum AliasSpec {
+    To(String),
+    Described(DescribedAlias),
+}
+
+/// What a name stands for, and what is said of it.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["to"]))]
+pub(crate) struct DescribedAlias {
+    /// What it stands for. Required.
+    pub(crate) to: Option<String>,
+    /// A name for people. Default: that of what it stands for.
+    pub(crate) name: Option<String>,
+    /// A sentence for people. Default: that of what it stands for.
+    pub(crate) description: Option<String>,
+    /// Clients may ask for it, but it is not in the model list. Default: false.
+    pub(crate) hidden: bool,
 }
 
 /// A member: its id, or a table that says more.
@@ -119,6 +148,8 @@ pub(crate) struct ListenerSpec {
     pub(crate) hosts: Vec<String>,
     /// Origins that browsers may call from; "*" is any. Default: none.
     pub(crate) origins: Vec<String>,
+    /// Globs on the model ids that the model list shows here; others can still be asked for. Default: all.
+    pub(crate) listed_models: Option<Vec<String>>,
     /// Largest request body. Default: "64MB".
     pub(crate) max_body: Option<Size>,
     /// HTTP worker threads. Default: the number of cores, at most 4.
@@ -150,6 +181,8 @@ pub(crate) struct KeySpec {
     pub(crate) key: Option<SecretSpec>,
     /// Globs on the model ids it may use. Default: all.
     pub(crate) models: Option<Vec<String>>,
+    /// Globs on those of them that the model list shows it. Default: all.
+    pub(crate) listed_models: Option<Vec<String>>,
     /// Limits of this client. Checked, not enforced in this version.
     pub(crate) limits: Vec<LimitSpec>,
 }
@@ -177,6 +210,10 @@ pub(crate) struct ProviderSpec {
     pub(crate) include_models: Option<Vec<String>>,
     /// No models that match one of these globs; exclusion wins. Default: none.
     pub(crate) exclude_models: Option<Vec<String>>,
+    /// Models that clients may ask for, but that are not in the model list: true for all, or globs. Default: false.
+    pub(crate) hidden: Option<HiddenSpec>,
+    /// Whether the model list shows every name that the upstream has for a model, or each model once. Default: true.
+    pub(crate) list_aliases: Option<bool>,
     /// How long a model list is good. Default: 3600.
     pub(crate) cache_seconds: Option<Span>,
     /// When to give up.
@@ -200,6 +237,15 @@ pub(crate) struct ProviderSpec {
     pub(crate) limits: Option<Vec<LimitSpec>>,
     /// A server on this machine or network: no quota, and time to load a model. Default: that of the type.
     pub(crate) local: Option<bool>,
+}
+
+/// Which models of a provider are not listed.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+#[schemars(extend("x-expects" = "true, or globs such as [\"*-preview\"]"))]
+pub(crate) enum HiddenSpec {
+    All(bool),
+    These(Vec<String>),
 }
 
 /// When to give up on an upstream.

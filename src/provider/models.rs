@@ -116,6 +116,42 @@ impl ModelList {
     }
 }
 
+/// Each model once where an upstream lists one under several names that are aliases of each other (Mistral does,
+/// 2026-11): under a name that ends with `latest` if there is one, else under the first; the others are its aliases.
+pub fn each_once<'m>(models: &[&'m Model]) -> Vec<Cow<'m, Model>> {
+    let mut places: HashMap<&str, usize> = HashMap::new();
+    let mut kinds: Vec<Vec<&'m Model>> = Vec::new();
+    for model in models {
+        let names = || std::iter::once(&model.id).chain(&model.aliases).map(String::as_str);
+        let place = names().find_map(|name| places.get(name).copied()).unwrap_or(kinds.len());
+        if place == kinds.len() {
+            kinds.push(Vec::new());
+        }
+        for name in names() {
+            places.entry(name).or_insert(place);
+        }
+        if let Some(kind) = kinds.get_mut(place) {
+            kind.push(model);
+        }
+    }
+    kinds.iter().filter_map(|kind| merged(kind)).collect()
+}
+
+/// Several entries of one model as one.
+fn merged<'m>(kind: &[&'m Model]) -> Option<Cow<'m, Model>> {
+    let shown = kind.iter().find(|model| model.id.ends_with("latest")).or_else(|| kind.first())?;
+    if kind.len() == 1 {
+        return Some(Cow::Borrowed(shown));
+    }
+    let mut aliases: Vec<String> = Vec::new();
+    for name in kind.iter().flat_map(|model| std::iter::once(&model.id).chain(&model.aliases)) {
+        if *name != shown.id && !aliases.contains(name) {
+            aliases.push(name.clone());
+        }
+    }
+    Some(Cow::Owned(Model { aliases, ..(*shown).clone() }))
+}
+
 /// The other spelling of an id with or without the tag `:latest`; none for an id with another tag.
 fn twin(id: &str) -> Option<Cow<'_, str>> {
     match id.strip_suffix(":latest") {
@@ -215,6 +251,30 @@ mod tests {
             let list = ModelList::new(Vec::new(), None, false, globs(pattern), None);
             assert!(list.allows("qwen3") && list.allows("qwen3:latest") && !list.allows("qwen3:8b"));
         }
+    }
+
+    #[test]
+    fn each_model_is_there_once_under_its_latest_name_or_its_first() {
+        let aliased = |id: &str, aliases: &[&str]| Model {
+            aliases: aliases.iter().map(|alias| (*alias).to_owned()).collect(),
+            ..model(id)
+        };
+        let listed = [
+            aliased("large-2411", &["large-latest", "large"]),
+            aliased("tiny", &[]),
+            aliased("large-latest", &["large-2411"]),
+            aliased("code-2508", &["code"]),
+            aliased("code", &["code-2508"]),
+        ];
+        let once = each_once(&listed.iter().collect::<Vec<_>>());
+        let shown: Vec<(&str, Vec<&str>)> = once
+            .iter()
+            .map(|model| (model.id.as_str(), model.aliases.iter().map(String::as_str).collect()))
+            .collect();
+        assert_eq!(
+            shown,
+            [("large-latest", vec!["large-2411", "large"]), ("tiny", vec![]), ("code-2508", vec!["code"])]
+        );
     }
 
     #[test]

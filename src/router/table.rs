@@ -1,7 +1,7 @@
 //! The routing table: an immutable picture of all backends, and what a model id means in it.
 //! The RouterActor makes a new one when something changes; everyone else only reads.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -9,6 +9,7 @@ use futures_util::future::join_all;
 
 use crate::backend::Backend;
 use crate::backend::virtual_model::{Section, VirtualModel};
+use crate::config::settings::AliasConfig;
 use crate::error::{ErrorKind, ProxyError};
 use crate::model_id::{self, ModelId};
 use crate::provider::Model;
@@ -26,6 +27,8 @@ pub struct Target {
     pub group: Option<Arc<str>>,
     /// Its id, if it is a router.
     pub router: Option<Arc<str>>,
+    /// The alias that was asked for, if it was one.
+    pub alias: Option<Arc<str>>,
 }
 
 /// All backends by id.
@@ -34,6 +37,7 @@ pub struct Table {
     providers: Vec<Arc<Provider>>,
     by_id: HashMap<String, usize>,
     virtuals: Vec<Arc<dyn VirtualModel>>,
+    aliases: BTreeMap<Arc<str>, AliasConfig>,
 }
 
 /// How many near ids an error names.
@@ -46,7 +50,23 @@ impl Table {
     pub fn new(providers: Vec<Arc<Provider>>, virtuals: Vec<Arc<dyn VirtualModel>>) -> Self {
         let by_id =
             providers.iter().enumerate().map(|(index, provider)| (provider.id().to_owned(), index)).collect();
-        Table { providers, by_id, virtuals }
+        Table { providers, by_id, virtuals, aliases: BTreeMap::new() }
+    }
+
+    /// The same table with other names for models.
+    pub fn with_aliases(self, aliases: Vec<AliasConfig>) -> Self {
+        let aliases = aliases.into_iter().map(|alias| (Arc::from(alias.id.as_str()), alias)).collect();
+        Table { aliases, ..self }
+    }
+
+    /// The other names for models, by id.
+    pub fn aliases(&self) -> impl Iterator<Item = &AliasConfig> {
+        self.aliases.values()
+    }
+
+    /// The alias of this id.
+    pub fn alias(&self, id: &str) -> Option<&AliasConfig> {
+        self.aliases.get(id)
     }
 
     /// The providers, in the order of the configuration.
@@ -83,12 +103,21 @@ impl Table {
         self.by_id.get(id).and_then(|index| self.providers.get(*index))
     }
 
-    /// Where a request for this model id goes.
+    /// Where a request for this model id goes. An alias means what it stands for.
     ///
     /// # Errors
     /// `model_not_found` (404) naming the nearest ids; `invalid_request` for a provider without a model, or a bare
     /// name that several providers list.
     pub async fn resolve(&self, text: &str) -> Result<Target, ProxyError> {
+        let Some((id, alias)) = self.aliases.get_key_value(text) else { return self.resolve_id(text).await };
+        let target = self.resolve_id(&alias.to).await.map_err(|error| {
+            let message = format!("`{id}` stands for `{}`: {}", alias.to, error.message);
+            ProxyError { message, ..error }
+        })?;
+        Ok(Target { alias: Some(Arc::clone(id)), ..target })
+    }
+
+    async fn resolve_id(&self, text: &str) -> Result<Target, ProxyError> {
         match model_id::parse(text, |id| self.is_backend(id)) {
             ModelId::Of { backend, model } => {
                 if let Some(found) = self.find_virtual(backend) {
@@ -221,6 +250,32 @@ impl Table {
         offer(&about.id, about.name.as_deref(), about.description.as_deref(), &models)
     }
 
+    /// What an alias stands for, as one model under its own id. `None`: a provider that says that it has no such model.
+    pub fn offer_alias(&self, alias: &AliasConfig) -> Option<Model> {
+        let (backend, model) = match alias.to.split_once('/') {
+            Some((backend, model)) => (backend, Some(model)),
+            None => (alias.to.as_str(), None),
+        };
+        let mut models = Vec::new();
+        let (mut name, mut description) = (alias.name.clone(), alias.description.clone());
+        if let Some(found) = self.find_virtual(backend) {
+            self.collect(found, model, &mut models);
+            name = name.or_else(|| found.about().name.clone());
+            description = description.or_else(|| found.about().description.clone());
+        } else {
+            let (provider, model) = (self.provider(backend)?, model?);
+            if provider.retired() || provider.lacks(model) {
+                return None;
+            }
+            if let Some(listed) = provider.vitals().models.load().find(model) {
+                name = name.or_else(|| listed.name.clone());
+                description = description.or_else(|| listed.description.clone());
+                models.push(listed.clone());
+            }
+        }
+        Some(offer(&alias.id, name.as_deref(), description.as_deref(), &models))
+    }
+
     /// The listed models behind a group's members or a router's targets; `asked` is for those that pass the model on.
     fn collect(&self, found: &Arc<dyn VirtualModel>, asked: Option<&str>, models: &mut Vec<Model>) {
         for below in found.below("") {
@@ -245,6 +300,7 @@ impl Table {
                 models.models().iter().map(full).collect::<Vec<_>>()
             })
             .chain(virtuals)
+            .chain(self.aliases.keys().map(|id| (**id).to_owned()))
             .collect();
         let shown: String = text.chars().take(200).collect();
         let mut message = format!("no model `{shown}`");
@@ -274,7 +330,13 @@ impl Table {
 }
 
 fn to_provider(provider: &Arc<Provider>, model: Arc<str>) -> Target {
-    Target { backend: Arc::clone(provider) as Arc<dyn Backend>, model, group: None, router: None }
+    Target {
+        backend: Arc::clone(provider) as Arc<dyn Backend>,
+        model,
+        group: None,
+        router: None,
+        alias: None,
+    }
 }
 
 fn to_virtual(found: &Arc<dyn VirtualModel>, model: &str) -> Target {
@@ -285,5 +347,6 @@ fn to_virtual(found: &Arc<dyn VirtualModel>, model: &str) -> Target {
         model: Arc::from(model),
         group: id(Section::Group),
         router: id(Section::Router),
+        alias: None,
     }
 }

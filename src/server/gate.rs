@@ -139,13 +139,19 @@ pub fn given_key<'h>(header: impl Fn(&str) -> Option<&'h str>) -> Option<&'h str
         .or_else(|| header("api-key").filter(blank))
 }
 
-/// Whether a client's key may use a model: the one that its id was found to mean, however the client wrote it.
+/// Whether a client's key may use a model: the one that its id was found to mean, however the client wrote it, or the
+/// alias by which it was asked for.
 ///
 /// # Errors
 /// `forbidden` when the key is restricted to other models.
-pub fn check_model(client: Option<&ClientKey>, backend: &str, model: &str) -> Result<(), ProxyError> {
+pub fn check_model(
+    client: Option<&ClientKey>,
+    alias: Option<&str>,
+    backend: &str,
+    model: &str,
+) -> Result<(), ProxyError> {
     let Some(ClientKey { id, models: Some(globs), .. }) = client else { return Ok(()) };
-    if globs.is_match(full_id(backend, model)) {
+    if globs.is_match(full_id(backend, model)) || alias.is_some_and(|alias| globs.is_match(alias)) {
         return Ok(());
     }
     let text = format!("key `{id}` may not use this model; see `models` of `[keys.{id}]`");

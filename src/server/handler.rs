@@ -109,7 +109,7 @@ async fn answer(
     // Only a list that has to be fetched takes time here, and that is the upstream's.
     record.resolving = asked.elapsed();
     let target = target.map_err(|error| gate::veil(client, error))?;
-    gate::check_model(client, target.backend.id(), &target.model)?;
+    gate::check_model(client, target.alias.as_deref(), target.backend.id(), &target.model)?;
     record.meters = Some(target.backend.meters(&target.model));
     record.group = target.group.clone();
     record.router = target.router.clone();

@@ -1,6 +1,7 @@
 //! `GET /v1/models` and `GET /v1/models/{id}`: all providers' models in the one shape that satisfies every client.
 //! Answers from the lists as they stand; one provider that fails to list never fails the list.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use actix_web::http::header::{CONTENT_TYPE, HeaderValue};
@@ -12,16 +13,17 @@ use super::gate;
 use super::respond::error_response;
 use crate::backend::Backend;
 use crate::backend::virtual_model::VirtualModel;
-use crate::config::settings::ClientKey;
+use crate::config::settings::{AliasConfig, ClientKey};
 use crate::error::{ErrorKind, ProxyError};
 use crate::provider::Model;
 use crate::provider::listing::{EntryType, entry, list_body, provider_entry};
+use crate::provider::models::each_once;
 use crate::provider::vitals::Health;
 
 /// Whom groups and routers belong to.
 const OWNER: &str = "demuxai";
 
-/// All models that this client may use.
+/// All models that this client may use, less those that are not to be listed for it or here.
 pub fn list(request: &HttpRequest, edge: &Edge, client: Option<&ClientKey>) -> HttpResponse {
     let kind = entry_type(request);
     let table = edge.routes.table();
@@ -29,12 +31,19 @@ pub fn list(request: &HttpRequest, edge: &Edge, client: Option<&ClientKey>) -> H
     let mut notices = Vec::new();
     for provider in table.providers() {
         let models = provider.vitals().models.load();
-        for model in models.models() {
-            let visible = !provider.retired() && may_use(client, provider.id(), &model.id);
-            if visible {
-                entries.push(provider_entry(provider.id(), model, kind));
-            }
-        }
+        let config = &provider.about().config;
+        let visible = |model: &&Model| {
+            let hidden = config.hidden.as_ref().is_some_and(|globs| globs.is_match(&model.id));
+            let id = gate::full_id(provider.id(), &model.id);
+            !provider.retired() && !hidden && may_use(client, &id) && is_listed(edge, client, &id)
+        };
+        let shown: Vec<&Model> = models.models().iter().filter(visible).collect();
+        let shown = if config.list_aliases {
+            shown.into_iter().map(Cow::Borrowed).collect()
+        } else {
+            each_once(&shown)
+        };
+        entries.extend(shown.iter().map(|model| provider_entry(provider.id(), model, kind)));
         let health = provider.vitals().health();
         let remark = provider.vitals().remark();
         // One that is up has a remark if its list cannot be had.
@@ -43,8 +52,23 @@ pub fn list(request: &HttpRequest, edge: &Edge, client: Option<&ClientKey>) -> H
             notices.push(json!({"provider": provider.id(), "state": health.label(), "message": remark}));
         }
     }
-    for found in table.virtuals().filter(|found| may_use(client, found.id(), "")) {
-        entries.push(virtual_entry(found, &table.offer(found), kind));
+    for found in table.virtuals() {
+        let id = found.id();
+        if !found.about().hidden && may_use(client, id) && is_listed(edge, client, id) {
+            entries.push(virtual_entry(found, &table.offer(found), kind));
+        }
+    }
+    for alias in table.aliases() {
+        if alias.hidden || !may_use_alias(client, alias) || !is_listed(edge, client, &alias.id) {
+            continue;
+        }
+        match table.offer_alias(alias) {
+            Some(offered) => entries.push(alias_entry(alias, &offered, kind)),
+            None => {
+                let message = format!("not listed: there is no `{}`, which it stands for", alias.to);
+                notices.push(json!({"alias": alias.id, "message": message}));
+            }
+        }
     }
     let mut body = list_body(entries);
     if !notices.is_empty()
@@ -58,12 +82,17 @@ pub fn list(request: &HttpRequest, edge: &Edge, client: Option<&ClientKey>) -> H
 /// One model, by its full id or by a bare name.
 pub fn one(request: &HttpRequest, edge: &Edge, client: Option<&ClientKey>, id: &str) -> HttpResponse {
     let table = edge.routes.table();
-    if let Some(found) = table.find_virtual(id).filter(|found| may_use(client, found.id(), "")) {
+    if let Some(alias) = table.alias(id).filter(|alias| may_use_alias(client, alias))
+        && let Some(offered) = table.offer_alias(alias)
+    {
+        return json_response(&alias_entry(alias, &offered, entry_type(request)));
+    }
+    if let Some(found) = table.find_virtual(id).filter(|found| may_use(client, found.id())) {
         return json_response(&virtual_entry(found, &table.offer(found), entry_type(request)));
     }
     let found = table.find_listed(id);
     match found {
-        Some((provider, model)) if may_use(client, provider.id(), &model.id) => {
+        Some((provider, model)) if may_use(client, &gate::full_id(provider.id(), &model.id)) => {
             json_response(&provider_entry(provider.id(), &model, entry_type(request)))
         }
         _ => {
@@ -84,10 +113,30 @@ fn virtual_entry(found: &Arc<dyn VirtualModel>, offered: &Model, kind: EntryType
     entry
 }
 
-fn may_use(client: Option<&ClientKey>, provider: &str, model: &str) -> bool {
-    client
-        .and_then(|key| key.models.as_ref())
-        .is_none_or(|globs| globs.is_match(gate::full_id(provider, model)))
+/// An entry like any other, with one field more: what it stands for.
+fn alias_entry(alias: &AliasConfig, offered: &Model, kind: EntryType) -> Value {
+    let mut entry = entry(&alias.id, OWNER, offered, kind);
+    if let Some(object) = entry.as_object_mut() {
+        object.insert("alias_of".to_owned(), Value::from(alias.to.as_str()));
+    }
+    entry
+}
+
+/// Whether a client's key may use the model of this full id.
+fn may_use(client: Option<&ClientKey>, id: &str) -> bool {
+    client.and_then(|key| key.models.as_ref()).is_none_or(|globs| globs.is_match(id))
+}
+
+/// Whether a client's key may use an alias: by its own name, or because it may use what that stands for.
+fn may_use_alias(client: Option<&ClientKey>, alias: &AliasConfig) -> bool {
+    may_use(client, &alias.id) || may_use(client, &alias.to)
+}
+
+/// Whether the list shows this id to this client at this listener.
+fn is_listed(edge: &Edge, client: Option<&ClientKey>, id: &str) -> bool {
+    let here = edge.listener.listed.as_ref();
+    let theirs = client.and_then(|key| key.listed.as_ref());
+    here.into_iter().chain(theirs).all(|globs| globs.is_match(id))
 }
 
 /// Mistral's SDK wants `type: "base"`, Anthropic's wants `"model"` (clients.md §1).

@@ -191,6 +191,7 @@ mod tests {
     fn edge(draining: bool) -> Edge {
         let second = Duration::from_secs(1);
         let listener = Listener {
+            listed: None,
             id: "local".to_owned(),
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
             api: true,

@@ -8,6 +8,7 @@
     reason = "a test that cannot go on fails"
 )]
 
+mod aliases;
 mod backpressure;
 mod base_url;
 mod canonical_line;

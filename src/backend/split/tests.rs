@@ -99,6 +99,7 @@ fn split(routes: Vec<Route>, watched: Vec<(&str, &Arc<Stub>)>) -> SplitBackend {
             kind: "router",
             name: None,
             description: None,
+            hidden: false,
         },
         routes,
         watched: watched.collect(),

@@ -16,6 +16,8 @@ pub(crate) struct RouterSpec {
     pub(crate) name: Option<String>,
     /// A sentence for people. Default: none.
     pub(crate) description: Option<String>,
+    /// Clients may ask for it, but it is not in the model list. Default: false.
+    pub(crate) hidden: bool,
     /// Where requests go: the first route whose conditions all hold; one without conditions takes the rest. Required.
     #[schemars(with = "Vec<RouteSpec>")]
     pub(crate) routes: Vec<Map<String, Value>>,

@@ -293,6 +293,42 @@ members = ["i"]
 }
 
 #[test]
+fn problems_of_aliases_and_of_what_is_listed() {
+    reported!(
+        r#"
+[providers.mistral]
+type = "mistral"
+api_key = "k"
+hidden = 3
+list_aliases = "no"
+[providers.ollama]
+type = "ollama"
+hidden = ["[", "*"]
+[groups.coder]
+type = "failover"
+members = ["mistral/x"]
+hidden = "yes"
+[listeners.local]
+listed_models = []
+[keys.ide]
+key = "k2"
+listed_models = ["{"]
+[aliases]
+"gpt-4o" = "mistal/x"
+"a b" = "coder"
+"coder" = "mistral/x"
+"mistral/large" = "coder"
+"one" = "mistral"
+"two" = "one"
+"three" = { hidden = true }
+"four" = { to = "mistral/", colour = "red" }
+"five" = 5
+"" = "coder"
+"#
+    );
+}
+
+#[test]
 fn problems_of_routers() {
     reported!(
         r#"

@@ -14,7 +14,7 @@ use super::super::quantity;
 use super::super::report::did_you_mean;
 use super::super::settings::{GroupConfig, MemberConfig};
 use super::super::spec::{DescribedMember, GroupSpec, MemberSpec, Span, Spec};
-use super::Check;
+use super::{Check, target};
 use crate::backend::kind::{KINDS, Kind, words};
 
 /// Most members of a group.
@@ -25,9 +25,7 @@ const ESSENTIAL: [&str; 6] = ["model", "messages", "prompt", "input", "stream", 
 /// Checks all groups and gives those that are valid.
 pub(super) fn all(check: &mut Check<'_>, spec: &Spec) -> Vec<GroupConfig> {
     let entries: Vec<(String, GroupSpec)> = check.entries("groups", &spec.groups);
-    let sections = [&spec.providers, &spec.groups, &spec.routers];
-    let known: BTreeSet<&str> =
-        sections.iter().flat_map(|section| section.keys()).map(String::as_str).collect();
+    let known = target::backends(spec);
     let options = options();
     let mut groups = Vec::new();
     for (id, entry) in &entries {
@@ -78,6 +76,7 @@ fn one(
         kind: kind.word,
         name: entry.name.clone(),
         description: entry.description.clone(),
+        hidden: entry.hidden,
         members: read.members,
         build: read.build,
         options: entry.options.clone(),
@@ -189,7 +188,7 @@ impl Reading<'_, '_> {
     /// The one backend under this key, which must be there.
     pub(crate) fn member(&mut self, key: &'static str, written: Option<&MemberSpec>) -> Option<MemberConfig> {
         let Some(written) = written else {
-            self.missing(&[key], NO_TARGET);
+            self.missing(&[key], target::MISSING);
             return None;
         };
         self.member_at(&[key], written)
@@ -202,34 +201,14 @@ impl Reading<'_, '_> {
             MemberSpec::Described(described) => (described.to.as_ref(), described, [at, &["to"]].concat()),
         };
         let Some(to) = to else {
-            self.missing(&place, NO_TARGET);
+            self.missing(&place, target::MISSING);
             return None;
         };
-        let (backend, model) = match to.split_once('/') {
-            Some((backend, model)) if !model.is_empty() => (backend, Some(model.to_owned())),
-            Some(_) => {
-                let text = "has no model behind the `/`; leave the `/` out for the model that is asked for";
-                self.problem(&place, text);
-                return None;
-            }
-            None => (to.as_str(), None),
-        };
-        if !self.known.contains(backend) {
-            let sections = ["providers", "groups", "routers"];
-            // What is wrong with one that was taken out was said where it is.
-            if !sections.iter().any(|section| self.check.was_removed(&[section, backend])) {
-                let quoted = self.check.quote(&within(self.id, &place), backend);
-                let hint = did_you_mean(backend, self.known.iter().copied());
-                let all: Vec<&str> = self.known.iter().copied().collect();
-                let all = all.join(", ");
-                let text = format!("no provider, group or router has the id {quoted} (known: {all}){hint}");
-                self.problem(&place, text);
-            }
-            return None;
-        }
+        let path = within(self.id, &place);
+        let (backend, model) = target::read(self.check, &path, to, self.known)?;
         let set = self.set(&[at, &["set"]].concat(), &described.set);
         let weight = described.weight.and_then(|weight| u32::try_from(weight).ok()).unwrap_or(1);
-        Some(MemberConfig { backend: backend.to_owned(), model, weight, set })
+        Some(MemberConfig { backend, model, weight, set })
     }
 
     fn set(&mut self, place: &[&str], written: &Map<String, Value>) -> Vec<(String, Bytes)> {
@@ -245,9 +224,6 @@ impl Reading<'_, '_> {
         set
     }
 }
-
-/// What is said where no backend is named.
-const NO_TARGET: &str = "is missing: the id of a provider, group or router, with or without a model";
 
 /// A path inside a group, from the top.
 fn within<'p>(id: &'p str, path: &[&'p str]) -> Vec<&'p str> {

@@ -11,6 +11,7 @@ pub(super) fn all(check: &mut Check<'_>, spec: &Spec) -> Vec<ClientKey> {
     for (id, entry) in check.entries::<KeySpec>("keys", &spec.keys) {
         let path = ["keys", id.as_str()];
         let models = check.globs(&["keys", &id, "models"], entry.models.as_ref());
+        let listed = check.globs(&["keys", &id, "listed_models"], entry.listed_models.as_ref());
         limits::all(check, &["keys", &id, "limits"], &entry.limits);
         if !entry.limits.is_empty() {
             check.note(&["keys", &id, "limits"], "checked, but not enforced in this version");
@@ -21,7 +22,7 @@ pub(super) fn all(check: &mut Check<'_>, spec: &Spec) -> Vec<ClientKey> {
             check.problem(&path, message);
             continue;
         }
-        keys.push(ClientKey { id, key, models });
+        keys.push(ClientKey { id, key, models, listed });
     }
     keys
 }

@@ -86,6 +86,7 @@ fn one(check: &mut Check<'_>, id: String, entry: &ListenerSpec) -> Listener {
         admin: serves(Service::Admin),
         hosts: words(check, &at("hosts"), &entry.hosts, host),
         origins: words(check, &at("origins"), &entry.origins, origin),
+        listed: check.globs(&at("listed_models"), entry.listed_models.as_ref()),
         max_body,
         workers: usize::try_from(workers).unwrap_or(1),
         keep_alive: check.span(&at("keep_alive"), entry.keep_alive.as_ref(), seconds(15), MILLISECOND, HOUR),

@@ -1,6 +1,7 @@
 //! From tables of the right types to a [`Config`] of valid values: everything that is wrong is found at once.
 //! The only I/O is what values ask for: secrets and certificate files.
 
+mod aliases;
 mod groups;
 mod ids;
 mod keys;
@@ -10,6 +11,7 @@ mod nesting;
 mod providers;
 mod routers;
 mod state;
+mod target;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -73,11 +75,12 @@ pub(crate) fn configuration(check: &mut Check<'_>, spec: &Spec) -> Config {
     let order = nesting::order(check, &groups, &routers, &spec.providers);
     routers::unservable(check, &providers, &groups, &routers, &order);
     let (groups, routers) = nesting::ordered(groups, routers, &order);
+    let aliases = aliases::all(check, spec);
     let state = state::state(check, &spec.state);
     let admin_key = keys::admin(check, spec, &keys);
     let log = log(check, spec);
     let notes = std::mem::take(&mut check.notes);
-    Config { listeners, keys, providers, groups, routers, state, admin_key, log, notes }
+    Config { listeners, keys, providers, groups, routers, aliases, state, admin_key, log, notes }
 }
 
 fn log(check: &mut Check<'_>, spec: &Spec) -> Log {

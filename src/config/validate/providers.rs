@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use globset::GlobSet;
 use http::header::HeaderName;
 
 use super::super::Kind;
@@ -14,7 +15,7 @@ use super::super::reference::{Surroundings, located};
 use super::super::report::did_you_mean;
 use super::super::secret::Secret;
 use super::super::settings::{ProviderConfig, StaticModel, Timeouts};
-use super::super::spec::{ModelSpec, ProviderSpec, SecretSpec, Spec, TimeoutsSpec};
+use super::super::spec::{HiddenSpec, ModelSpec, ProviderSpec, SecretSpec, Spec, TimeoutsSpec};
 use super::{Check, limits};
 use crate::base_url::BaseUrl;
 
@@ -82,6 +83,7 @@ fn one(
     let local = entry.local.unwrap_or_else(|| kind.is_some_and(|kind| kind.local));
     let include_models = check.globs(&at("include_models"), entry.include_models.as_ref());
     let exclude_models = check.globs(&at("exclude_models"), entry.exclude_models.as_ref());
+    let hidden = hidden(check, &at("hidden"), entry.hidden.as_ref());
     let cache = check.span(
         &at("cache_seconds"),
         entry.cache_seconds.as_ref(),
@@ -105,6 +107,8 @@ fn one(
         headers,
         include_models,
         exclude_models,
+        hidden,
+        list_aliases: entry.list_aliases.unwrap_or(true),
         cache,
         timeouts,
         max_in_flight: entry.max_in_flight.map(|number| usize::try_from(number).unwrap_or(usize::MAX)),
@@ -252,6 +256,15 @@ fn headers(
         headers.extend(secret.map(|secret| (name, secret)));
     }
     headers
+}
+
+/// Globs on the models that are not listed.
+fn hidden(check: &mut Check<'_>, place: &[&str], written: Option<&HiddenSpec>) -> Option<GlobSet> {
+    match written? {
+        HiddenSpec::All(false) => None,
+        HiddenSpec::All(true) => check.globs(place, Some(&vec!["*".to_owned()])),
+        HiddenSpec::These(globs) => check.globs(place, Some(globs)),
+    }
 }
 
 fn timeouts(check: &mut Check<'_>, id: &str, entry: &TimeoutsSpec, local: bool) -> Timeouts {

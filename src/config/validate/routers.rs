@@ -7,7 +7,6 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::super::place::index_step;
-use super::super::report::did_you_mean;
 use super::super::settings::{GroupConfig, Listener, ProviderConfig, RouteConfig, RouterConfig};
 use super::super::spec::Spec;
 use super::super::spec::routes::RouterSpec;
@@ -33,11 +32,10 @@ struct Read {
 /// Checks all routers and gives those that are valid.
 pub(super) fn all(check: &mut Check<'_>, spec: &Spec, listeners: &[Listener]) -> Vec<RouterConfig> {
     let entries: Vec<(String, RouterSpec)> = check.entries("routers", &spec.routers);
-    let sections = [&spec.providers, &spec.groups, &spec.routers];
     let names = Names {
         listeners: listeners.iter().filter(|known| known.api).map(|known| known.id.as_str()).collect(),
         clients: spec.keys.keys().map(String::as_str).collect(),
-        backends: sections.iter().flat_map(|section| section.keys()).map(String::as_str).collect(),
+        backends: super::target::backends(spec),
     };
     entries.iter().map(|(id, entry)| one(check, id, entry, &names)).collect()
 }
@@ -68,6 +66,7 @@ fn one(check: &mut Check<'_>, id: &str, entry: &RouterSpec, names: &Names<'_>) -
         id: id.to_owned(),
         name: entry.name.clone(),
         description: entry.description.clone(),
+        hidden: entry.hidden,
         routes: routes.collect(),
     }
 }
@@ -83,32 +82,10 @@ fn target(
     let step = index_step(index);
     let place = ["routers", id, "routes", &step, "to"];
     let Some(to) = written.get("to").and_then(Value::as_str) else {
-        check.missing(&place, "is missing: the id of a provider, group or router, with or without a model");
+        check.missing(&place, super::target::MISSING);
         return None;
     };
-    let (backend, model) = match to.split_once('/') {
-        Some((backend, model)) if !model.is_empty() => (backend, Some(model.to_owned())),
-        Some(_) => {
-            let text = "has no model behind the `/`; leave the `/` out for the model that is asked for";
-            check.problem(&place, text);
-            return None;
-        }
-        None => (to, None),
-    };
-    if known.contains(backend) {
-        return Some((backend.to_owned(), model));
-    }
-    let sections = ["providers", "groups", "routers"];
-    // What is wrong with one that was taken out was said where it is.
-    if !sections.iter().any(|section| check.was_removed(&[section, backend])) {
-        let quoted = check.quote(&place, backend);
-        let hint = did_you_mean(backend, known.iter().copied());
-        let all: Vec<&str> = known.iter().copied().collect();
-        let all = if all.is_empty() { "none".to_owned() } else { all.join(", ") };
-        let text = format!("no provider, group or router has the id {quoted} (known: {all}){hint}");
-        check.problem(&place, text);
-    }
-    None
+    super::target::read(check, &place, to, known)
 }
 
 fn conditions(

@@ -37,6 +37,8 @@ fn about(kind: &str) -> About {
         headers: Vec::new(),
         include_models: None,
         exclude_models: None,
+        hidden: None,
+        list_aliases: true,
         cache: second,
         timeouts: Timeouts {
             connect: second,

@@ -10,6 +10,7 @@ use crate::config::secret::Secret;
 
 fn listener(hosts: &[&str], origins: &[&str]) -> Listener {
     Listener {
+        listed: None,
         id: "local".to_owned(),
         address: SocketAddr::from(([127, 0, 0, 1], 6041)),
         api: true,
@@ -27,7 +28,7 @@ fn listener(hosts: &[&str], origins: &[&str]) -> Listener {
 
 fn key(id: &str, value: &str, models: Option<&str>) -> ClientKey {
     let models = models.map(|glob| GlobSetBuilder::new().add(Glob::new(glob).unwrap()).build().unwrap());
-    ClientKey { id: id.to_owned(), key: Secret::new(value), models }
+    ClientKey { id: id.to_owned(), key: Secret::new(value), models, listed: None }
 }
 
 #[test]
@@ -112,9 +113,9 @@ fn blank_keys_in_one_header_do_not_hide_a_key_in_another() {
 #[test]
 fn a_restricted_key_is_held_to_its_models() {
     let ide = key("ide", "k", Some("ollama/*"));
-    assert!(check_model(Some(&ide), "ollama", "qwen3").is_ok());
-    assert!(check_model(Some(&ide), "mistral", "large").is_err());
-    assert!(check_model(None, "mistral", "large").is_ok());
+    assert!(check_model(Some(&ide), None, "ollama", "qwen3").is_ok());
+    assert!(check_model(Some(&ide), None, "mistral", "large").is_err());
+    assert!(check_model(None, None, "mistral", "large").is_ok());
 }
 
 #[test]

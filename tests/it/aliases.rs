@@ -1,0 +1,192 @@
+//! Other names for models, and what the model list shows to whom: what is not listed can still be asked for.
+
+use demuxai::demo::server::Fake;
+use serde_json::{Value, json};
+
+use crate::support::client::{self, Answer};
+use crate::support::eventually;
+use crate::support::proxy::{Proxy, provider};
+use crate::support::upstreams::{chat, heard, ids, last_call, listing, ok_chat};
+
+const PATH: &str = "/v1/chat/completions";
+
+fn upstream() -> Fake {
+    let entries = json!([
+        {"id": "large-2411", "object": "model", "aliases": ["large-latest"], "max_context_length": 131_072},
+        {"id": "large-latest", "object": "model", "aliases": ["large-2411"], "max_context_length": 131_072},
+        {"id": "embed", "object": "model"}
+    ]);
+    listing(entries, |_| ok_chat())
+}
+
+/// The daemon in front of one upstream `up`, with more lines for it and after it.
+fn daemon(fake: &Fake, more: &str, after: &str) -> Proxy {
+    heard(&format!("{}{more}\n{after}", provider("up", "mistral", &fake.url())))
+}
+
+/// The ids that the model list shows to a client with this key.
+fn listed_for(proxy: &Proxy, key: &str) -> Vec<String> {
+    let authorization = format!("Bearer {key}");
+    let headers = [("authorization", authorization.as_str())];
+    let list = client::open(proxy.address, "GET", "/v1/models", &headers, b"").finish().json();
+    let entries = list["data"].as_array().expect("data").iter();
+    entries.map(|entry| entry["id"].as_str().expect("id").to_owned()).collect()
+}
+
+fn chat_with(proxy: &Proxy, key: &str, model: &str) -> Answer {
+    let authorization = format!("Bearer {key}");
+    let headers = [("authorization", authorization.as_str()), ("content-type", "application/json")];
+    client::open(proxy.address, "POST", PATH, &headers, chat(model).as_bytes()).finish()
+}
+
+fn one(proxy: &Proxy, id: &str) -> Value {
+    let answer = proxy.get(&format!("/v1/models/{id}"));
+    assert_eq!(answer.status, 200, "{id}: {}", answer.text());
+    answer.json()
+}
+
+#[test]
+fn an_alias_is_what_it_stands_for_under_its_own_name() {
+    let fake = upstream();
+    let proxy = daemon(
+        &fake,
+        "",
+        r#"
+[groups.coder]
+type = "failover"
+name = "Coder"
+members = ["up/large-2411"]
+[aliases]
+"gpt-4o" = "up/large-latest"
+"openai/gpt-4.1" = { to = "coder", description = "In truth a group" }
+"#,
+    );
+    for (alias, sent) in [("gpt-4o", "large-latest"), ("openai/gpt-4.1", "large-2411")] {
+        let answer = proxy.post(PATH, &chat(alias));
+        assert_eq!(answer.status, 200, "{alias}: {}", answer.text());
+        assert_eq!(last_call(&fake).json()["model"], sent);
+        assert_eq!(answer.json()["model"], "up/m", "the answer says which model it was");
+        assert_eq!(answer.header("x-demuxai-model"), Some(sent));
+    }
+    let plain = one(&proxy, "gpt-4o");
+    assert_eq!(plain["alias_of"], "up/large-latest");
+    assert_eq!(plain["context_length"], 131_072);
+    let group = one(&proxy, "openai/gpt-4.1");
+    assert_eq!(
+        (&group["display_name"], &group["description"]),
+        (&json!("Coder"), &json!("In truth a group"))
+    );
+    assert_eq!(&ids(&proxy)[4..], ["gpt-4o", "openai/gpt-4.1"], "after providers and groups");
+}
+
+#[test]
+fn an_alias_of_nothing_is_not_listed_and_says_what_it_stands_for() {
+    let fake = upstream();
+    let proxy = daemon(&fake, "", "[aliases]\n\"gpt-4o\" = \"up/gone\"\n");
+    // A list that was fetched a moment ago is what denies a model.
+    let list = eventually(
+        "the list says that the alias is dead",
+        || {
+            let list = proxy.get("/v1/models").json();
+            let _ = proxy.post(PATH, &chat("gpt-4o"));
+            list
+        },
+        |list| list["notices"][0]["alias"] == "gpt-4o",
+    );
+    assert_eq!(list["data"].as_array().unwrap().len(), 3);
+    assert_eq!(list["notices"][0]["message"], "not listed: there is no `up/gone`, which it stands for");
+    let answer = proxy.post(PATH, &chat("gpt-4o"));
+    assert_eq!(answer.status, 404);
+    assert!(
+        answer.error().starts_with("`gpt-4o` stands for `up/gone`: no model `up/gone`"),
+        "{}",
+        answer.error()
+    );
+}
+
+#[test]
+fn what_is_hidden_is_not_listed_but_answers() {
+    let fake = upstream();
+    let proxy = daemon(
+        &fake,
+        "hidden = [\"embed\", \"*-2411\"]\n",
+        r#"
+[groups.coder]
+type = "failover"
+members = ["up/large-2411"]
+hidden = true
+[routers.auto]
+routes = [{ to = "coder" }]
+hidden = true
+[aliases]
+"gpt-4o" = { to = "auto", hidden = true }
+"#,
+    );
+    assert_eq!(ids(&proxy), ["up/large-latest"]);
+    for hidden in ["up/embed", "up/large-2411", "coder", "auto", "gpt-4o"] {
+        let answer = proxy.post(PATH, &chat(hidden));
+        assert_eq!(answer.status, 200, "{hidden}: {}", answer.text());
+        assert_eq!(one(&proxy, hidden)["id"], hidden);
+    }
+}
+
+#[test]
+fn a_provider_can_be_hidden_as_a_whole() {
+    let fake = upstream();
+    let proxy = daemon(&fake, "hidden = true\n", "");
+    assert_eq!(ids(&proxy), Vec::<String>::new());
+    assert_eq!(proxy.post(PATH, &chat("up/embed")).status, 200);
+}
+
+#[test]
+fn a_model_under_several_names_can_be_listed_once_and_asked_for_by_each() {
+    let fake = upstream();
+    let proxy = daemon(&fake, "list_aliases = false\n", "");
+    assert_eq!(ids(&proxy), ["up/large-latest", "up/embed"]);
+    let list = proxy.get("/v1/models").json();
+    assert_eq!(list["data"][0]["aliases"], json!(["large-2411"]));
+    for name in ["up/large-2411", "up/large-latest"] {
+        assert_eq!(proxy.post(PATH, &chat(name)).status, 200);
+        assert_eq!(last_call(&fake).json()["model"], name[3..]);
+    }
+    let folded = daemon(&fake, "list_aliases = false\nhidden = [\"*-latest\"]\n", "");
+    assert_eq!(ids(&folded), ["up/large-2411", "up/embed"], "a hidden name does not take the model with it");
+}
+
+#[test]
+fn the_list_is_what_this_client_is_to_see_here() {
+    let fake = upstream();
+    let proxy = daemon(
+        &fake,
+        "",
+        r#"
+[keys.ide]
+key = "of-the-ide"
+listed_models = ["gpt-4o", "up/*"]
+[keys.phone]
+key = "of-the-phone"
+models = ["gpt-4o"]
+[keys.all]
+key = "of-all"
+[aliases]
+"gpt-4o" = "up/large-latest"
+"other" = "up/embed"
+[listeners.local]
+address = "127.0.0.1:0"
+listed_models = ["*-latest", "*-4o", "other"]
+"#,
+    );
+    assert_eq!(listed_for(&proxy, "of-the-ide"), ["up/large-latest", "gpt-4o"]);
+    assert_eq!(listed_for(&proxy, "of-the-phone"), ["gpt-4o"]);
+    assert_eq!(listed_for(&proxy, "of-all"), ["up/large-latest", "gpt-4o", "other"]);
+    for model in ["other", "up/embed"] {
+        assert_eq!(chat_with(&proxy, "of-the-ide", model).status, 200, "listed_models forbids nothing");
+        assert_eq!(chat_with(&proxy, "of-the-phone", model).status, 403, "models does");
+    }
+    assert_eq!(
+        chat_with(&proxy, "of-the-phone", "gpt-4o").status,
+        200,
+        "an alias may be all that a key may use"
+    );
+    assert_eq!(chat_with(&proxy, "of-the-phone", "up/large-latest").status, 403);
+}
