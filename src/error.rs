@@ -60,6 +60,8 @@ pub enum ErrorKind {
     QuotaExhausted,
     /// The upstream failed again and again and is left alone for a moment (503); nothing was sent.
     BreakerOpen,
+    /// A group of type `static` answers with this error; the status is the configured one.
+    Static,
     /// No member of a group could answer (429 when quota was the reason anywhere, else 503).
     Exhausted,
 }
@@ -92,6 +94,7 @@ impl ErrorKind {
             ErrorKind::ProviderDown => "provider_down",
             ErrorKind::QuotaExhausted => "quota_exhausted",
             ErrorKind::BreakerOpen => "breaker_open",
+            ErrorKind::Static => "static",
             ErrorKind::Exhausted => "exhausted",
         }
     }
@@ -206,7 +209,7 @@ impl ProxyError {
             }
             ErrorKind::Exhausted => (Fault::Upstream, Retry::Elsewhere),
             ErrorKind::ShuttingDown => (Fault::Demuxai, Retry::No),
-            ErrorKind::Internal => (Fault::Demuxai, Retry::Elsewhere),
+            ErrorKind::Internal | ErrorKind::Static => (Fault::Demuxai, Retry::Elsewhere),
             ErrorKind::ProviderDown => (Fault::Demuxai, Retry::Elsewhere),
             ErrorKind::Connect | ErrorKind::Timeout => (Fault::Upstream, Retry::Here),
             ErrorKind::UpstreamStatus

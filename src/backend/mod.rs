@@ -10,6 +10,7 @@ pub mod frames;
 pub mod group;
 pub mod kind;
 pub mod lease;
+pub mod modifier;
 pub mod plan;
 mod race;
 mod resume;

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use super::Backend;
+use crate::provider::Model;
 
 /// A backend over others, that clients ask for by its id.
 pub trait VirtualModel: Backend {
@@ -13,6 +14,11 @@ pub trait VirtualModel: Backend {
     /// Whom it can hand a request to that asks for this model, in the order of the configuration. Empty: it answers by
     /// itself.
     fn below(&self, asked: &str) -> Vec<Below<'_>>;
+
+    /// What it can do by itself, as a model, where it answers without those below.
+    fn own(&self) -> Option<Model> {
+        None
+    }
 }
 
 /// What a virtual model is called.

@@ -152,7 +152,7 @@ fn error_type(error: &ProxyError) -> &'static str {
         | ErrorKind::ProviderDown
         | ErrorKind::BreakerOpen
         | ErrorKind::Exhausted => "server_error",
-        ErrorKind::UpstreamStatus | ErrorKind::UpstreamInBand => {
+        ErrorKind::UpstreamStatus | ErrorKind::UpstreamInBand | ErrorKind::Static => {
             let told = error.upstream.as_ref().map(|answer| answer.status);
             // A sick model, told as a bad request.
             let told = told.filter(|status| *status != 400 || error.fault == Fault::Client);

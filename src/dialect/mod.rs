@@ -11,6 +11,7 @@ mod prompt;
 mod request;
 mod rewrite;
 mod stream;
+mod written;
 
 use std::sync::OnceLock;
 
@@ -28,6 +29,7 @@ pub use plain::{Plain, rewrite_plain};
 pub use request::read;
 pub use rewrite::Rewrite;
 pub use stream::{DONE_EVENT, Step, StreamRewriter};
+pub use written::Written;
 
 /// What a request wants done. One task needs one capability of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -132,6 +132,24 @@ impl Routed<'_> {
     }
 }
 
+/// A modifier dealt with a request.
+pub struct ModifierActed<'a> {
+    /// Its id.
+    pub group: &'a str,
+    /// Its type.
+    pub kind: &'static str,
+    /// What it did, in a word of its type.
+    pub outcome: &'static str,
+}
+
+impl ModifierActed<'_> {
+    /// Counts it, with a line for those who look for it.
+    pub fn emit(&self, metrics: &Metrics, request_id: &str) {
+        metrics.modified([self.group, self.kind, self.outcome]);
+        debug!(request_id, group = self.group, kind = self.kind, outcome = self.outcome, "modified");
+    }
+}
+
 /// One call to an upstream is over, or its stream began.
 pub struct AttemptEnded<'a> {
     /// Provider and model.

@@ -58,6 +58,7 @@ pub struct Metrics {
     attempts: IntCounterVec,
     failovers: IntCounterVec,
     routed: IntCounterVec,
+    modified: IntCounterVec,
     quota: quota::QuotaGauges,
     tokens: IntCounterVec,
     first_token: HistogramVec,
@@ -154,6 +155,12 @@ impl Metrics {
                 "demuxai_routed_requests_total",
                 "Requests that a router sent on, by the route (counted from 1; none: no route matched) and its target.",
                 &["router", "route", "to"],
+            )?,
+            modified: counters(
+                &registry,
+                "demuxai_modified_requests_total",
+                "Requests that came to a modifier, by its type and what it did.",
+                &["backend", "type", "outcome"],
             )?,
             quota: quota::QuotaGauges::new(&registry)?,
             tokens: counters(
@@ -260,6 +267,10 @@ impl Metrics {
 
     fn routed(&self, labels: [&str; 3]) {
         self.routed.with_label_values(&labels).inc();
+    }
+
+    fn modified(&self, labels: [&str; 3]) {
+        self.modified.with_label_values(&labels).inc();
     }
 
     fn failed_over(&self, labels: [&str; 4]) {

@@ -278,6 +278,7 @@ impl Table {
 
     /// The listed models behind a group's members or a router's targets; `asked` is for those that pass the model on.
     fn collect(&self, found: &Arc<dyn VirtualModel>, asked: Option<&str>, models: &mut Vec<Model>) {
+        models.extend(found.own());
         for below in found.below("") {
             let model = below.model.or(asked);
             if let Some(inner) = self.find_virtual(below.backend.id()) {

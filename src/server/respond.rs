@@ -30,7 +30,7 @@ pub fn status(error: &ProxyError) -> StatusCode {
         }
         ErrorKind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         ErrorKind::ProviderRetired => StatusCode::GONE,
-        ErrorKind::UpstreamStatus | ErrorKind::UpstreamInBand => upstream_status(error),
+        ErrorKind::UpstreamStatus | ErrorKind::UpstreamInBand | ErrorKind::Static => upstream_status(error),
         ErrorKind::UpstreamAuthentication
         | ErrorKind::Connect
         | ErrorKind::Truncated

@@ -2,6 +2,7 @@
 //! A new type is a file here and a row in [`KINDS`].
 
 pub(crate) mod choosing;
+pub(crate) mod fixed;
 
 use std::any::Any;
 use std::fmt;
@@ -61,6 +62,7 @@ pub(crate) const KINDS: &[Kind] = &[
     choosing::kind("most-quota"),
     choosing::kind("soonest-reset"),
     choosing::RACE,
+    fixed::STATIC,
 ];
 
 /// The words for all types.

@@ -28,6 +28,8 @@ struct Below {
 struct Knot<'a> {
     section: &'static str,
     id: &'a str,
+    /// The key that names others.
+    key: &'static str,
     /// Its members or targets, and the backends whose standing it asks for; as often as they are named.
     names: Vec<&'a str>,
 }
@@ -39,19 +41,16 @@ impl<'a> Knot<'a> {
         let groups = groups.iter().map(|group| Knot {
             section: "groups",
             id: &group.id,
+            key: if group.options.contains_key("to") { "to" } else { "members" },
             names: group.members.iter().map(|member| member.backend.as_str()).collect(),
         });
         let routers = routers.iter().map(|router| Knot {
             section: "routers",
             id: &router.id,
+            key: "routes",
             names: router.routes.iter().flat_map(named).collect(),
         });
         groups.chain(routers).collect()
-    }
-
-    /// The key that names others.
-    fn key(&self) -> &'static str {
-        if self.section == "groups" { "members" } else { "routes" }
     }
 }
 
@@ -85,7 +84,7 @@ pub(super) fn order(
                     _ => ("leads back to", "routes"),
                 };
                 let text = format!("{verb} itself: {}; take one of these {these} out", way.join(" -> "));
-                check.problem(&[knot.section, first, knot.key()], text);
+                check.problem(&[knot.section, first, knot.key], text);
             }
             // As if that member were out: what else is wrong is told at the same time.
             left.cut(last, first);
@@ -224,7 +223,7 @@ fn bounded(check: &mut Check<'_>, order: &[String], by_id: &BTreeMap<&str, &Knot
         if let Some(text) = text
             && !below.told
         {
-            check.problem(&[knot.section, knot.id, knot.key()], text);
+            check.problem(&[knot.section, knot.id, knot.key], text);
             below.told = true;
         }
         known.insert(knot.id, below);
