@@ -1,18 +1,21 @@
 #!/usr/bin/env python3
 """Fetches the sources that the classifier of languages is trained on and measured with.
 
-    python3 tests/bench/language/fetch.py [CACHE]
+    python3 tests/bench/language/fetch.py [--pin] [CACHE]
 
 CACHE is a folder outside of the repository, by default ~/.cache/demuxai-language (or $DEMUXAI_LANGUAGE_CORPUS). Packages
-are those of packages.tsv, each through its registry's ordinary client: npm pack, pip download, apt-get source, apt-get
-download; crates are read where `cargo fetch --locked` puts them. What is kept is bounded: MOST_FILES files of a language
-from one package, each at most MOST_BYTES long, chosen by the hash of their path. Nothing is run or installed.
+and their versions are those of packages.tsv, each through its registry's ordinary client: npm pack, pip download, apt-get
+source, apt-get download, cargo fetch. What is kept is bounded: MOST_FILES files of a language from one package, each at
+most MOST_BYTES long, chosen by the hash of their path. Nothing is run or installed.
 
-What is left is CACHE/corpus/SIDE/LANGUAGE/PACKAGE/NUMBER.EXTENSION and CACHE/versions.tsv: the versions there were, and
-the packages that could not be had. A package that is there already is not fetched again.
+What is left is CACHE/corpus/SIDE/LANGUAGE/PACKAGE/NUMBER.EXTENSION. A package that is there already is not fetched again.
+Packages that cannot be had, and those of which other files were kept than packages.tsv has the hash of, are printed, and
+it exits 1: then the figures are not those of the committed model. --pin fetches the newest version of packages without
+one (`-`) and writes it into packages.tsv, with the hash of what was kept.
 """
 
 import hashlib
+import html.parser
 import io
 import os
 import pathlib
@@ -22,6 +25,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import textwrap
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 
@@ -31,6 +35,8 @@ MOST_FILES = 60
 MOST_BYTES = 200_000
 LEAST_BYTES = 300
 MOST_ARCHIVE = 60_000_000
+# In place of a version or a hash that is not known yet.
+NEWEST = "-"
 
 EXTENSIONS = {
     "python": "py", "rust": "rs", "javascript": "js mjs cjs jsx", "typescript": "ts tsx mts cts", "c": "c h",
@@ -67,6 +73,8 @@ def language_of(path, languages, read):
     extension = base.rsplit(".", 1)[-1].lower() if "." in base else ""
     if "makefile" in languages and (base in ("Makefile", "GNUmakefile", "Makefile.in") or extension in ("mk", "am")):
         return "makefile"
+    if "text" in languages and "html" not in languages and extension == "html":
+        return "text"
     for language in languages:
         if extension in EXTENSIONS[language].split():
             if language == "toml" and base not in ("Cargo.toml.orig", "pyproject.toml") and extension != "toml":
@@ -81,6 +89,37 @@ def language_of(path, languages, read):
         if "perl" in languages and re.match(rb"#!\s*/usr/bin/(env )?perl\b", head):
             return "perl"
     return None
+
+
+class Paragraphs(html.parser.HTMLParser):
+    """What people wrote in running text: the paragraphs of a page, without listings and tables."""
+
+    def __init__(self):
+        super().__init__()
+        self.done, self.words, self.inside, self.skipped = [], [], False, 0
+
+    def handle_starttag(self, tag, attributes):
+        self.skipped += tag in ("pre", "table", "script", "style")
+        if tag == "p":
+            self.inside, self.words = True, []
+
+    def handle_endtag(self, tag):
+        self.skipped -= tag in ("pre", "table", "script", "style")
+        if tag == "p" and self.inside:
+            self.inside = False
+            text = " ".join("".join(self.words).split())
+            if len(text) > 60:
+                self.done.append("\n".join(textwrap.wrap(text, 110)))
+
+    def handle_data(self, data):
+        if self.inside and not self.skipped:
+            self.words.append(data)
+
+
+def prose_of(data):
+    page = Paragraphs()
+    page.feed(data.decode("utf-8", "replace"))
+    return "\n\n".join(page.done).encode()
 
 
 def looks_written(data):
@@ -104,6 +143,8 @@ def keep(cache, side, package, languages, files):
         if language is None:
             continue
         data = read()
+        if language == "text" and path.endswith(".html"):
+            path, data = path + ".txt", prose_of(data)
         if looks_written(data):
             order = hashlib.sha256(path.encode("utf-8", "replace")).hexdigest()
             kept = chosen.setdefault(language, [])
@@ -111,7 +152,7 @@ def keep(cache, side, package, languages, files):
             if len(kept) > 4 * MOST_FILES:
                 kept.sort(key=lambda file: file[0])
                 del kept[MOST_FILES:]
-    counts = []
+    counts, digest = [], hashlib.sha256()
     for language, kept in sorted(chosen.items()):
         kept.sort(key=lambda file: file[0])
         folder = cache / "corpus" / side / language / package.replace("/", "__")
@@ -121,8 +162,9 @@ def keep(cache, side, package, languages, files):
             base = path.rsplit("/", 1)[-1]
             extension = base.rsplit(".", 1)[-1] if "." in base else base
             (folder / f"{number:03}.{extension}").write_bytes(data)
+            digest.update(f"{language}/{number}.{extension} {len(data)}\n".encode() + data)
         counts.append(f"{language}:{min(len(kept), MOST_FILES)}")
-    return " ".join(counts)
+    return " ".join(counts), digest.hexdigest()[:16]
 
 
 def run(command, folder):
@@ -143,26 +185,39 @@ def archives(folder, names):
         yield from members(path.read_bytes(), name)
 
 
-def fetch(cache, apt, registry, package, folder):
-    """The version and the files of a package."""
+def fetch(apt, registry, package, version, folder):
+    """The version and the files of a package; without a version the newest."""
+    pinned = package if version == NEWEST else f"{package}{'==' if registry == 'pypi' else '@'}{version}"
     if registry == "npm":
-        name = run(["npm", "pack", "--silent", package], folder).strip().splitlines()[-1]
-        return name, archives(folder, [name])
+        name = run(["npm", "pack", "--silent", pinned], folder).strip().splitlines()[-1]
+        stem = package.removeprefix("@").replace("/", "-")
+        return name.removeprefix(f"{stem}-").removesuffix(".tgz"), archives(folder, [name])
     if registry == "pypi":
-        run(["pip", "download", "-q", "--no-deps", "--only-binary", ":all:", package], folder)
+        run(["pip", "download", "-q", "--no-deps", "--only-binary", ":all:", pinned], folder)
         name = os.listdir(folder)[0]
-        return name, archives(folder, [name])
+        return name.split("-")[1], archives(folder, [name])
     if registry == "cargo":
-        roots = sorted((pathlib.Path.home() / ".cargo/registry/src").glob(f"*/{package}*"))
-        return roots[-1].name, from_folder(roots[-1])
+        wanted = "*" if version == NEWEST else f"={version}"
+        manifest = f'[package]\nname = "sources"\nversion = "0.0.0"\n[lib]\npath = "/dev/null"\n[dependencies]\n'
+        manifest += f'{package} = {{ version = "{wanted}", default-features = false }}\n'
+        (folder / "Cargo.toml").write_text(manifest)
+        run(["cargo", "fetch", "-q"], folder)
+        locked = re.findall(r'name = "(.*)"\nversion = "(.*)"', (folder / "Cargo.lock").read_text())
+        version = next(found for name, found in locked if name == package and version in (NEWEST, found))
+        home = pathlib.Path(os.environ.get("CARGO_HOME") or pathlib.Path.home() / ".cargo")
+        roots = sorted((home / "registry/src").glob(f"*/{package}-{version}"))
+        return version, from_folder(roots[-1])
+    pinned = pinned.replace("@", "=")
     if registry == "source":
-        run(["apt-get", *apt, "source", "--download-only", "-q", package], folder)
-        names = [name for name in os.listdir(folder) if re.search(r"(orig(-\w+)?|[0-9])\.tar\.\w+$", name)]
-        return " ".join(names), archives(folder, names)
-    run(["apt-get", *apt, "download", "-q", package], folder)
+        run(["apt-get", *apt, "source", "--download-only", "-q", pinned], folder)
+        names = sorted(os.listdir(folder))
+        description = next((folder / name).read_text() for name in names if name.endswith(".dsc"))
+        names = [name for name in names if re.search(r"(orig(-\w+)?|[0-9])\.tar\.\w+$", name)]
+        return re.search(r"^Version: (.*)$", description, re.M).group(1), archives(folder, names)
+    run(["apt-get", *apt, "download", "-q", pinned], folder)
     name = os.listdir(folder)[0]
     run(["dpkg-deb", "-x", name, "files"], folder)
-    return name, from_folder(folder / "files")
+    return name.split("_")[1].replace("%3a", ":"), from_folder(folder / "files")
 
 
 def apt_options(cache):
@@ -183,47 +238,58 @@ def apt_options(cache):
 
 
 def main():
+    arguments = [argument for argument in sys.argv[1:] if argument != "--pin"]
+    pin = len(arguments) < len(sys.argv) - 1
     default = os.environ.get("DEMUXAI_LANGUAGE_CORPUS") or pathlib.Path.home() / ".cache/demuxai-language"
-    cache = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else default).resolve()
+    cache = pathlib.Path(arguments[0] if arguments else default).resolve()
     if cache.is_relative_to(ROOT):
         sys.exit("the cache must be outside of the repository")
-    rows = [line.split("\t") for line in (HERE / "packages.tsv").read_text().splitlines() if line[:1] not in ("#", "")]
+    table = HERE / "packages.tsv"
+    lines = table.read_text().splitlines()
+    rows = {at: line.split("\t") for at, line in enumerate(lines) if line[:1] not in ("#", "")}
     sides = {}
-    for side, registry, package, _ in rows:
+    for side, registry, package, *_ in rows.values():
         if sides.setdefault((registry, package), side) != side:
             sys.exit(f"{package} is on both sides")
     (cache / "done").mkdir(parents=True, exist_ok=True)
     wanted = {
         cache / "corpus" / side / language / package.replace("/", "__")
-        for side, _, package, languages in rows
+        for side, _, package, _, languages, _ in rows.values()
         for language in languages.split(",")
     }
     for folder in (cache / "corpus").glob("*/*/*"):
         if folder not in wanted:
             shutil.rmtree(folder)
-    run(["cargo", "fetch", "--locked", "-q"], ROOT)
     apt = apt_options(cache)
 
-    def one(row):
-        side, registry, package, languages = row
-        mark = cache / "done" / f"{registry}-{package.replace('/', '__')}"
-        said = "\t".join(row)
-        if mark.exists() and mark.read_text().startswith(said + "\t"):
-            return mark.read_text()
+    def one(item):
+        at, (side, registry, package, version, languages, digest) = item
+        mark = cache / "done" / f"{side}-{registry}-{package.replace('/', '__')}"
+        if version == NEWEST and not pin:
+            return f"{package} has no version: run this with --pin"
+        if mark.exists() and mark.read_text().split("\t")[:3] == [version, languages, digest]:
+            return None
         with tempfile.TemporaryDirectory(dir=cache) as folder:
             try:
-                version, files = fetch(cache, apt, registry, package, pathlib.Path(folder))
-                kept = keep(cache, side, package, languages.split(","), files)
+                found, files = fetch(apt, registry, package, version, pathlib.Path(folder))
+                counts, kept = keep(cache, side, package, languages.split(","), files)
             except Exception as error:  # whatever is missing is told, and the rest goes on
                 detail = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
-                return f"{said}\tMISSING: {detail[-1] if detail else error!r}"
-        mark.write_text(f"{said}\t{version}\t{kept}")
-        return mark.read_text()
+                return f"{package} {version} could not be had: {detail[-1] if detail else error!r}"
+        if pin and digest == NEWEST:
+            lines[at] = "\t".join([side, registry, package, found, languages, kept])
+        elif (found, kept) != (version, digest):
+            return f"{package} {version} is not what it was: {found}, hash {kept} instead of {digest}"
+        mark.write_text("\t".join([found, languages, kept, counts]))
+        missing = [language for language in languages.split(",") if f"{language}:" not in counts]
+        return f"{package} {found} has no {', '.join(missing)}" if pin and missing else None
 
     with ThreadPoolExecutor(4) as pool:
-        lines = list(pool.map(one, rows))
-    (cache / "versions.tsv").write_text("\n".join(lines) + "\n")
-    print("\n".join(line for line in lines if "\tMISSING" in line or line.endswith("\t")))
+        faults = [fault for fault in pool.map(one, rows.items()) if fault]
+    if pin:
+        table.write_text("\n".join(lines) + "\n")
+    if faults:
+        sys.exit("\n".join(faults))
 
 
 if __name__ == "__main__":
