@@ -111,6 +111,11 @@ pub fn natural_languages() -> impl Iterator<Item = &'static str> {
     natural::all()
 }
 
+/// The code of a language by its English name or its longer code, in lower case: `german`, `deu`.
+pub fn natural_language_called(name: &str) -> Option<&'static str> {
+    natural::called(name)
+}
+
 fn told(text: &[u8], evidence: Evidence, clue: &Clue) -> Found {
     let said = text.get(clue.said.clone()).unwrap_or_default();
     let said = String::from_utf8_lossy(said.get(..SAID).unwrap_or(said)).into_owned();
@@ -136,12 +141,17 @@ fn looks(kind: Kind, text: &[u8], suffix: &[u8], clues: &Clues) -> Option<Found>
     }
     let verdict = Model::built_in()?.classify(&window)?;
     let evidence = if kind == Kind::Prompt { Evidence::Cursor } else { Evidence::Looks };
-    let code = kind == Kind::Prompt || block.is_some() || verdict.prose <= PROSE_AT_MOST;
-    let language = verdict.language.filter(|_| code && verdict.probability >= SURE)?;
+    let language = sure(verdict, kind == Kind::Prompt || block.is_some())?;
     if kind == Kind::Said && language.accompanies() {
         return None;
     }
     Some(Found { language, evidence, said: String::new(), probability: verdict.probability })
+}
+
+/// The language of a verdict that is sure enough. What is code for another reason may look like prose as well.
+fn sure(verdict: Verdict, is_code: bool) -> Option<Language> {
+    let code = is_code || verdict.prose <= PROSE_AT_MOST;
+    verdict.language.filter(|_| code && verdict.probability >= SURE)
 }
 
 /// What is classified of a text: all of a short one, of a longer one some of its begin and more of its end.

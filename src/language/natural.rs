@@ -25,6 +25,13 @@ pub(super) fn all() -> impl Iterator<Item = &'static str> {
     Lang::all().iter().map(|language| code(*language))
 }
 
+/// The code of the one with this English name or code of three letters.
+pub(super) fn called(name: &str) -> Option<&'static str> {
+    let known =
+        Lang::all().iter().find(|lang| lang.eng_name().eq_ignore_ascii_case(name) || lang.code() == name)?;
+    Some(code(*known))
+}
+
 /// The first lines that are neither inside a fence nor look like code.
 fn prose(text: &[u8]) -> String {
     let mut prose = String::with_capacity(MOST);
@@ -175,6 +182,22 @@ mod tests {
         assert_eq!(of("この関数は空のリストに対して何を返しますか".as_bytes()), Some("ja"));
         assert_eq!(of("Почему эта функция ничего не возвращает?".as_bytes()), Some("ru"));
         assert_eq!(of(code.as_bytes()), None);
+    }
+
+    #[test]
+    fn what_a_fence_quotes_is_not_the_users_language_and_what_comes_behind_it_is() {
+        let german = "Die Verbindung wurde unerwartet geschlossen, bitte versuchen Sie es später noch einmal";
+        let english = "Where does this message come from, and what can I do about it?";
+        for mark in ["```", "~~~"] {
+            let quoted = format!("{mark}text\n{german}\n{german}\n{mark}\n");
+            assert_eq!(of(format!("{quoted}{english}").as_bytes()), Some("en"), "{mark}");
+            assert_eq!(of(quoted.as_bytes()), None, "{mark}");
+        }
+        assert_eq!(
+            of(format!("{german}\n{english}").as_bytes()),
+            Some("de"),
+            "without one it would be the first"
+        );
     }
 
     #[test]

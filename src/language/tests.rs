@@ -96,6 +96,17 @@ fn prose_is_no_language() {
 }
 
 #[test]
+fn what_may_well_be_prose_is_no_finding_unless_it_is_code_anyway() {
+    let verdict = |probability, prose| Verdict { language: Language::named("ruby"), probability, prose };
+    let sure_of = |probability, prose, is_code| sure(verdict(probability, prose), is_code).is_some();
+    assert!(sure_of(0.7, 0.2, false) && sure_of(0.4, 0.1, false));
+    assert!(!sure_of(0.7, 0.25, false), "one in four is too much");
+    assert!(sure_of(0.7, 0.25, true), "of a block or a prompt that is no question");
+    assert!(!sure_of(0.39, 0.0, false) && !sure_of(0.39, 0.0, true));
+    assert_eq!(sure(Verdict { language: None, probability: 0.9, prose: 0.9 }, true), None);
+}
+
+#[test]
 fn parts_and_files_of_a_message_are_read_and_images_passed_over() {
     let image = json!({ "type": "image_url", "image_url": { "url": format!("data:image/png;base64,{}", "A".repeat(300_000)) } });
     let text = json!({ "type": "text", "text": "```rust\nx\n```" });

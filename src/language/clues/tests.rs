@@ -142,3 +142,18 @@ fn the_last_block_without_a_tag_is_kept_and_no_other() {
     assert_eq!(block("```rust\nx\n```"), None);
     assert_eq!(block("no block"), None);
 }
+
+#[test]
+fn a_bare_path_counts_where_a_line_begins_and_not_inside_of_what_is_indented() {
+    for (text, language) in [
+        ("look at this\nsrc/main.rs:\nx", "rust"),
+        ("look at this\n    src/main.rs:\nx", "none"),
+        ("changed:\n\tlib/a.rb:\n", "none"),
+        ("    // src/main.rs\nx", "rust"),
+        ("    src/app.py\nx", "none"),
+        ("src/app.py\nx", "python"),
+    ] {
+        let told = strongest(text).map_or("none", |(_, language)| language);
+        assert_eq!(told, language, "{text:?}");
+    }
+}

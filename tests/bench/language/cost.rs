@@ -15,16 +15,22 @@ const PROMPT: Duration = Duration::from_micros(200);
 const ANY: Duration = Duration::from_millis(1);
 const TIMES: usize = 101;
 
-fn median(mut run: impl FnMut()) -> Duration {
+/// The median time of what is run on what is made for each round.
+pub fn median<T>(make: impl Fn() -> T, mut run: impl FnMut(&T)) -> Duration {
     let mut times: Vec<Duration> = (0..TIMES)
         .map(|_| {
+            let made = make();
             let start = Instant::now();
-            run();
+            run(&made);
             start.elapsed()
         })
         .collect();
     times.sort();
     times[TIMES / 2]
+}
+
+pub fn in_micros(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e6
 }
 
 fn parsed(endpoint: &Endpoint, body: String) -> Request {
@@ -64,6 +70,7 @@ fn cases(eval: &Corpus) -> Vec<(String, Request, Duration)> {
         &long[..(0..=long.len().min(4_000_000)).rev().find(|at| long.is_char_boundary(*at)).unwrap_or(0)];
     let mut any = |name: &str, request: Request| cases.push((name.to_owned(), request, ANY));
     any("4 MB of code in a message", chat(long));
+    any("10 MB in a message", chat(&long.repeat(10_000_000_usize.div_ceil(long.len().max(1)))));
     any(
         "4 MB of code as a prompt",
         parsed(&COMPLETIONS, json!({ "model": "m", "prompt": long }).to_string()),
@@ -110,23 +117,28 @@ pub fn measure(eval: &Corpus) -> bool {
     );
     let mut held = true;
     for (name, request, bound) in cases(eval) {
-        let content = median(|| drop(black_box(language::of(black_box(&request)))));
-        let prose = median(|| {
-            black_box(language::natural(black_box(&request)));
-        });
-        let pass = median(|| {
-            black_box(memchr::memchr_iter(b'\\', black_box(&request.body)).count());
-        });
-        let micros = |time: Duration| time.as_secs_f64() * 1e6;
+        let content = median(|| (), |()| drop(black_box(language::of(black_box(&request)))));
+        let prose = median(
+            || (),
+            |()| {
+                black_box(language::natural(black_box(&request)));
+            },
+        );
+        let pass = median(
+            || (),
+            |()| {
+                black_box(memchr::memchr_iter(b'\\', black_box(&request.body)).count());
+            },
+        );
         let found = language::of(&request).map_or("none".to_owned(), |found| format!("{found:?}"));
         let over = content > bound || prose > bound;
         held &= !over;
         println!(
             "{name:<34} {:>8.1} {:>8.1} {:>8.1}  ratio {:>7.2}{}  {}",
-            micros(content),
-            micros(prose),
-            micros(pass),
-            micros(content) / micros(pass).max(0.001),
+            in_micros(content),
+            in_micros(prose),
+            in_micros(pass),
+            in_micros(content) / in_micros(pass).max(0.001),
             if over { "  OVER" } else { "" },
             &found[..(0..=found.len().min(90)).rev().find(|at| found.is_char_boundary(*at)).unwrap_or(0)],
         );

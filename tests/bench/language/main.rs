@@ -2,7 +2,8 @@
 //!
 //! First `python3 tests/bench/language/fetch.py` fetches the sources (packages.tsv) into a cache outside of the
 //! repository. This prints which packages serve training and which evaluation, the confusion matrix, the shares of
-//! snippets of 5, 20 and 80 lines that are named rightly, and the medians of the cost; it exits 1 when a bound is missed.
+//! snippets of 5, 20 and 80 lines that are named rightly, and the medians of the cost, also of choosing a router's route
+//! (`-- --routing`: that alone); it exits 1 when a bound is missed.
 //!
 //! `-- --train` makes `src/language/model.bin` anew from the training side; `-- --validate` trains without every fourth of
 //! those packages and measures with them, for choosing how to train without a look at the evaluation side.
@@ -17,6 +18,7 @@
 mod corpus;
 mod cost;
 mod evaluate;
+mod routing;
 mod train;
 
 use std::error::Error;
@@ -32,6 +34,9 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let has = |flag: &str| arguments.iter().any(|argument| argument == flag);
+    if has("--routing") {
+        return if routing::measure() { ExitCode::SUCCESS } else { ExitCode::from(1) };
+    }
     match run(has("--train"), has("--validate")) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),
@@ -61,5 +66,6 @@ fn run(train: bool, validate: bool) -> Outcome<bool> {
     println!("{shared} files of the evaluation are in the training too and left out");
     evaluate::print_split(&training, &eval)?;
     let right = evaluate::evaluate(&eval);
-    Ok(cost::measure(&eval) && right)
+    let cheap = cost::measure(&eval);
+    Ok(routing::measure() && cheap && right)
 }
