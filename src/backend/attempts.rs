@@ -363,16 +363,6 @@ impl Member {
 
     /// The call as this member gets it.
     pub(super) fn call(&self, call: &Call, round: Option<Round>) -> Call {
-        let mut own = call.clone();
-        own.round = round;
-        if let Some(model) = &self.model {
-            own.model = Arc::clone(model);
-        }
-        if !self.set.is_empty() {
-            own.request = Arc::new(call.request.with(&self.set));
-            let set = self.set.iter().map(|(key, _)| format!("set:{key}"));
-            own.edits = Arc::new(call.edits.iter().cloned().chain(set).collect());
-        }
-        own
+        Call { round, ..call.passed_on(self.model.as_ref(), &self.set) }
     }
 }

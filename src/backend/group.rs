@@ -14,7 +14,7 @@ use super::strategy::{Availability, MemberView, Strategy, StrategyState};
 use super::virtual_model::{About, Below, VirtualModel};
 use super::{Backend, Call, Outlook, Reply};
 use crate::config::settings::{FailOn, StickyBy};
-use crate::dialect::Task;
+use crate::dialect::{Request, Task};
 use crate::error::ProxyError;
 use crate::metrics::{Metrics, ModelMeters};
 use crate::model_id::same_model;
@@ -125,6 +125,12 @@ impl Backend for GroupBackend {
         }
         let found = best.ok_or_else(|| reasons.join("; "))?;
         Ok(Outlook { model: Arc::clone(&call.model), ..found })
+    }
+
+    fn input_tokens(&self, model: &str, request: &Request) -> Option<u64> {
+        let members = self.group.members.iter();
+        let named = members.map(|member| (&member.backend, member.model.as_deref().unwrap_or(model)));
+        named.filter_map(|(backend, model)| backend.input_tokens(model, request)).max()
     }
 
     fn meters(&self, _model: &str) -> Arc<ModelMeters> {

@@ -109,6 +109,24 @@ pub struct Outlook {
     pub in_flight: usize,
 }
 
+// === impl Call ===
+
+impl Call {
+    /// As a group or a split passes it on: for this model, if one is named there, with these request fields set.
+    pub fn passed_on(&self, model: Option<&Arc<str>>, set: &[(String, Bytes)]) -> Call {
+        let mut own = self.clone();
+        if let Some(model) = model {
+            own.model = Arc::clone(model);
+        }
+        if !set.is_empty() {
+            own.request = Arc::new(self.request.with(set));
+            let set = set.iter().map(|(key, _)| format!("set:{key}"));
+            own.edits = Arc::new(self.edits.iter().cloned().chain(set).collect());
+        }
+        own
+    }
+}
+
 /// Anything that answers a [`Call`].
 pub trait Backend: Send + Sync {
     /// Its id in the configuration.
@@ -124,6 +142,12 @@ pub trait Backend: Send + Sync {
     /// cannot be said.
     fn standing(&self, call: &Call) -> Option<Outlook> {
         self.outlook(call).ok()
+    }
+
+    /// How many tokens the text of a request has for this model, as far as that was learned from what upstreams reported;
+    /// of several that may answer the most.
+    fn input_tokens(&self, _model: &str, _request: &Request) -> Option<u64> {
+        None
     }
 
     /// The metric handles that a request for this model counts with until somebody has answered it.

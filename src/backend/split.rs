@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
 use jiff::Timestamp;
@@ -14,6 +15,7 @@ use super::condition::{Conditions, Content, Facts, Standing};
 use super::strategy::Availability;
 use super::virtual_model::{About, Below, VirtualModel};
 use super::{Backend, Call, Outlook, Reply};
+use crate::dialect::Request;
 use crate::error::{ErrorKind, ProxyError};
 use crate::metrics::events::Routed;
 use crate::metrics::{Metrics, ModelMeters};
@@ -49,6 +51,8 @@ pub struct Route {
     pub model: Option<Arc<str>>,
     /// It says which models it is for, so that one that was asked for by another name may become its own.
     pub renames: bool,
+    /// Request fields that it sets: name and JSON.
+    pub set: Vec<(String, Bytes)>,
     /// The target is a provider, which answers for no model but one that is named.
     pub needs_model: bool,
     /// What a request must be like.
@@ -76,17 +80,23 @@ impl Backend for SplitBackend {
 
     fn outlook(&self, call: &Call) -> Result<Outlook, String> {
         let (_, route, model) = self.split.choose(call).map_err(|refused| refused.error.message)?;
-        let there = Call { model, ..call.clone() };
-        route.backend.outlook(&there).map_err(|reason| format!("`{}`: {reason}", route.label))
+        route
+            .backend
+            .outlook(&call.passed_on(Some(&model), &route.set))
+            .map_err(|reason| format!("`{}`: {reason}", route.label))
     }
 
     fn standing(&self, call: &Call) -> Option<Outlook> {
         let (_, route, model) = self.split.choose(call).ok()?;
-        route.backend.standing(&Call { model, ..call.clone() })
+        route.backend.standing(&call.passed_on(Some(&model), &route.set))
     }
 
     fn waits(&self) -> Option<Duration> {
         self.split.routes.iter().filter_map(|route| route.backend.waits()).max()
+    }
+
+    fn input_tokens(&self, model: &str, request: &Request) -> Option<u64> {
+        self.split.input_tokens(model, request)
     }
 
     fn meters(&self, _model: &str) -> Arc<ModelMeters> {
@@ -106,16 +116,16 @@ impl Backend for SplitBackend {
         }
         let to = number.and_then(|number| split.routes.get(number - 1)).map(|route| &*route.label);
         Routed { router: &split.about.id, route: number, to }.emit(&split.metrics, &call.request_id);
-        let (backend, model) = match chosen {
-            Ok((_, route, model)) => (Arc::clone(&route.backend), model),
+        let (backend, call) = match chosen {
+            Ok((_, route, model)) => (Arc::clone(&route.backend), call.passed_on(Some(&model), &route.set)),
             Err(refused) => return ready(Err(refused.error)).boxed(),
         };
         if call.round.is_some() {
             // Whoever is above knows what it is called there, and asks others if it is not there.
-            return backend.forward(Call { model, ..call });
+            return backend.forward(call);
         }
         async move {
-            let model = backend.known_as(model).await?;
+            let model = backend.known_as(Arc::clone(&call.model)).await?;
             backend.forward(Call { model, ..call }).await
         }
         .boxed()
@@ -150,6 +160,7 @@ impl Split {
     /// The first route that matches, which one that is, and the model that the call means there.
     fn choose(&self, call: &Call) -> Result<(usize, &Route, Arc<str>), Box<Refused>> {
         let standing = |of: &str| self.standing(of, call);
+        let learned = || self.input_tokens(&call.model, &call.request);
         let facts = Facts {
             request: &call.request,
             model: &call.model,
@@ -157,6 +168,7 @@ impl Split {
             arrival: call.arrival.as_deref(),
             now: (self.clock)(),
             standing: &standing,
+            input_tokens: &learned,
             content: Content::default(),
         };
         let mut routes = self.routes.iter().enumerate();
@@ -171,6 +183,13 @@ impl Split {
                 Err(Box::new(Refused { route: Some(index), error }))
             }
         }
+    }
+
+    /// The most that any of its targets would count. One number for all routes, so that neighbouring ranges leave no gap;
+    /// and the most, because a prompt that is too long is refused, and one that is not as long as it seems only costs more.
+    fn input_tokens(&self, model: &str, request: &Request) -> Option<u64> {
+        let named = self.routes.iter().map(|route| (&route.backend, route.model.as_deref().unwrap_or(model)));
+        named.filter_map(|(backend, model)| backend.input_tokens(model, request)).max()
     }
 
     fn no_route(&self, call: &Call) -> ProxyError {

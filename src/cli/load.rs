@@ -147,7 +147,9 @@ fn summary(config: &Config) -> String {
     }
     for router in &config.routers {
         let routes: Vec<String> = router.routes.iter().map(RouteConfig::label).collect();
-        lines.push(format!("  router   {:<16} to {}", router.id, routes.join(", ")));
+        let takes_all = router.routes.iter().any(|route| route.conditions.is_empty());
+        let rest = if takes_all { "" } else { "; what no route matches is refused" };
+        lines.push(format!("  router   {:<16} to {}{rest}", router.id, routes.join(", ")));
     }
     for alias in &config.aliases {
         lines.push(format!("  alias    {:<16} {}", alias.id, alias.to));

@@ -187,6 +187,8 @@ pub struct RouteConfig {
     pub model: Option<String>,
     /// It says which models it is for, so that they may become its own.
     pub renames: bool,
+    /// Request fields that it sets: name and JSON.
+    pub set: Vec<(String, Bytes)>,
     /// What a request must be like.
     pub conditions: Arc<Conditions>,
 }

@@ -102,14 +102,20 @@ impl Walk<'_> {
         true
     }
 
-    /// A list with one bad element is taken out as a whole: its other elements alone may mean something else.
+    /// A list with one bad element is taken out as a whole: its other elements alone may mean something else. But where
+    /// each is judged by itself, an empty table takes the place of the bad one.
     fn list(&mut self, form: Node<'_>, items: &mut [Value], path: &mut KeyPath, around: Spot) -> bool {
         let Some(element) = form.items() else { return true };
         let mut all_fit = true;
         for (index, item) in items.iter_mut().enumerate() {
             let spot = Places::spot(item).unwrap_or(around);
             path.push(index_step(index));
-            all_fit &= self.value(element, item, path, spot);
+            let fit = self.value(element, item, path, spot);
+            if !fit && form.has("x-each") {
+                item.kind = ValueKind::Table(Tree::default());
+            } else {
+                all_fit &= fit;
+            }
             path.pop();
         }
         if !all_fit {

@@ -217,6 +217,11 @@ impl Capacity {
         }
     }
 
+    /// Tokens of a request's text, by what was learned of this model; `None` before anything was.
+    pub fn input_tokens(&self, model: &str, size: Size) -> Option<u64> {
+        self.lock().estimator.learned(model, size.bytes)
+    }
+
     /// How the account stands towards a request, without admitting it.
     ///
     /// # Errors

@@ -425,6 +425,11 @@ impl Backend for Provider {
         self.capacity_for(model, &call.request).ok()
     }
 
+    fn input_tokens(&self, model: &str, request: &Request) -> Option<u64> {
+        let model = self.offered(model).ok()?;
+        self.vitals.capacity.input_tokens(&model, Size::of(request))
+    }
+
     fn forward(&self, call: Call) -> BoxFuture<'static, Result<Reply, ProxyError>> {
         let Some(this) = self.this.upgrade() else { return ready(Err(down(&self.about.id))).boxed() };
         if call.round.is_some() {

@@ -67,6 +67,11 @@ impl Estimator {
         (input, max_tokens.map_or(answer, |most| answer.min(most)), off)
     }
 
+    /// Tokens in a prompt with a body of so many bytes, if anything was learned of this model.
+    pub fn learned(&self, model: &str, bytes: usize) -> Option<u64> {
+        self.models.contains_key(model).then(|| self.estimate(model, bytes, None).0)
+    }
+
     /// Learns from what an upstream reported.
     #[expect(clippy::cast_precision_loss, reason = "an average")]
     pub fn learn(&mut self, model: &str, bytes: usize, input: Option<u64>, output: Option<u64>) {
@@ -150,11 +155,13 @@ mod tests {
     fn an_estimate_comes_close_to_what_is_reported_and_survives_a_restart() {
         let mut sizes = Estimator::new();
         assert_eq!(sizes.estimate("m", 400, None), (100, 500, 0));
+        assert_eq!(sizes.learned("m", 400), None);
         for _ in 0..30 {
             sizes.learn("m", 300, Some(100), Some(40));
         }
         assert_eq!(sizes.estimate("m", 300, None), (100, 40, 0));
         assert_eq!(sizes.estimate("m", 300, Some(10)), (100, 10, 0));
+        assert_eq!((sizes.learned("m", 300), sizes.learned("other", 300)), (Some(100), None));
         let rows = sizes.dirty();
         assert!(sizes.dirty().is_empty());
         let mut after = Estimator::new();

@@ -87,6 +87,7 @@ impl Graph {
                 backend: found(&route.backend)?,
                 model: route.model.as_deref().map(Arc::from),
                 renames: route.renames,
+                set: route.set.clone(),
                 needs_model: route.model.is_none()
                     && self.providers.iter().any(|provider| provider.id() == route.backend),
                 conditions: Arc::clone(&route.conditions),

@@ -1,5 +1,6 @@
-//! `input_tokens`: how long the prompt is, estimated by its text at four bytes a token. Images and other media do not
-//! count: what they come to is each upstream's own affair.
+//! `input_tokens`: how long the prompt is. Once upstreams have reported what prompts took, by the bytes to a token that
+//! were learned of the models that may answer, as admission estimates it; until then by its text at four bytes a token.
+//! Images and other media do not count: what they come to is each upstream's own affair.
 
 use serde_json::Value;
 
@@ -20,7 +21,9 @@ pub(super) fn read(value: &Value, _names: &Names<'_>) -> Result<Box<dyn Conditio
         whole.then(|| plain.parse::<f64>().ok()).flatten()
     };
     let comparison = Comparison::read(reading::text(value)?, digits).ok_or_else(|| {
-        Fault::from("is no comparison; write one such as \">8000\", \"<=500\" or \"1000-8000\"")
+        Fault::from(
+            "is no comparison of whole numbers; write one such as \">8000\", \"<=500\" or \"1000-8000\"",
+        )
     })?;
     if comparison.is_impossible(0.0, f64::INFINITY) {
         return Err(Fault::from("can never be; write the smaller number first, and none below 0"));
@@ -28,9 +31,14 @@ pub(super) fn read(value: &Value, _names: &Names<'_>) -> Result<Box<dyn Conditio
     Ok(Box::new(InputTokens(comparison)))
 }
 
+/// The tokens of a prompt: learned, or estimated by its bytes.
+#[expect(clippy::cast_precision_loss, reason = "an estimate")]
+pub(super) fn of(learned: Option<u64>, bytes: impl FnOnce() -> usize) -> f64 {
+    learned.map_or_else(|| (bytes() as f64 / BYTES_PER_TOKEN).ceil(), |tokens| tokens as f64)
+}
+
 impl Condition for InputTokens {
-    #[expect(clippy::cast_precision_loss, reason = "an estimate")]
     fn holds(&self, facts: &Facts<'_>) -> bool {
-        self.0.holds((facts.request.prompt_bytes() as f64 / BYTES_PER_TOKEN).ceil())
+        self.0.holds(facts.input_tokens())
     }
 }

@@ -5,7 +5,8 @@ use serde_json::Value;
 
 use super::reading::{self, Fault};
 use super::{Condition, Facts, Names};
-use crate::language::{Language, natural_languages};
+use crate::config::did_you_mean;
+use crate::language::{Language, natural_language_called, natural_languages};
 
 struct Programming(Language);
 
@@ -16,7 +17,8 @@ pub(super) fn read(value: &Value, _names: &Names<'_>) -> Result<Box<dyn Conditio
     let name = reading::text(value)?;
     let language = Language::named(name).ok_or_else(|| {
         let known: Vec<&str> = Language::all().map(Language::name).collect();
-        Fault::from(format!("is no programming language known here (one of: {})", known.join(", ")))
+        let hint = did_you_mean(name, known.iter().copied());
+        Fault::from(format!("is no programming language known here{hint} (one of: {})", known.join(", ")))
     })?;
     Ok(Box::new(Programming(language)))
 }
@@ -24,12 +26,14 @@ pub(super) fn read(value: &Value, _names: &Names<'_>) -> Result<Box<dyn Conditio
 /// Reads the code of a language that people write.
 pub(super) fn read_natural(value: &Value, _names: &Names<'_>) -> Result<Box<dyn Condition>, Fault> {
     let code = reading::text(value)?;
-    let known = natural_languages().find(|known| *known == code).ok_or_else(|| {
+    let small = code.trim().to_ascii_lowercase();
+    let known = natural_languages().find(|known| *known == small).ok_or_else(|| {
         let known: Vec<&str> = natural_languages().collect();
-        Fault::from(format!(
-            "is no code of a language known here, such as \"en\" (one of: {})",
-            known.join(", ")
-        ))
+        let hint = match natural_language_called(&small) {
+            Some(meant) => format!("; write \"{meant}\""),
+            None => ", such as \"en\"".to_owned(),
+        };
+        Fault::from(format!("is no code of a language known here{hint} (one of: {})", known.join(", ")))
     })?;
     Ok(Box::new(Natural(known)))
 }

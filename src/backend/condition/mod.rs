@@ -45,6 +45,8 @@ pub struct Facts<'a> {
     pub now: Timestamp,
     /// How a backend that a condition names stands: by its name there. `None` where that cannot be said.
     pub standing: &'a dyn Fn(&str) -> Option<Standing>,
+    /// How many tokens its text has, as far as that was learned of the models that may answer it.
+    pub input_tokens: &'a dyn Fn() -> Option<u64>,
     /// What the request is about.
     pub content: Content,
 }
@@ -54,6 +56,9 @@ pub struct Facts<'a> {
 pub struct Content {
     language: OnceCell<Option<Language>>,
     natural: OnceCell<Option<&'static str>>,
+    input_tokens: OnceCell<f64>,
+    user: OnceCell<String>,
+    system: OnceCell<String>,
 }
 
 /// How a backend stands.
@@ -143,6 +148,26 @@ impl Content {
     /// The language its user writes in.
     fn natural_language(&self, request: &Request) -> Option<&'static str> {
         *self.natural.get_or_init(|| content::natural(request))
+    }
+}
+
+impl Facts<'_> {
+    /// What the user said last, or the prompt: as much of it as is searched.
+    fn user_text(&self) -> &str {
+        self.content.user.get_or_init(|| self.request.user_text(text::SEARCHED))
+    }
+
+    /// What the system prompt says, likewise.
+    fn system_text(&self) -> &str {
+        self.content.system.get_or_init(|| self.request.system_text(text::SEARCHED))
+    }
+
+    /// How many tokens its text has: learned, else estimated.
+    fn input_tokens(&self) -> f64 {
+        *self
+            .content
+            .input_tokens
+            .get_or_init(|| input_tokens::of((self.input_tokens)(), || self.request.prompt_bytes()))
     }
 }
 

@@ -15,6 +15,8 @@ struct Scene {
     arrival: Arrival,
     now: Timestamp,
     standing: Option<Standing>,
+    /// What was learned of its length.
+    tokens: Option<u64>,
 }
 
 fn chat(more: &str) -> Scene {
@@ -34,6 +36,7 @@ fn asked(model: &str, endpoint: &Endpoint, fields: &str) -> Scene {
         arrival: Arrival::new("local".into(), &format!("/v1/{}", endpoint.path), Vec::new()),
         now: at("2026-11-28T12:00:00Z"),
         standing: None,
+        tokens: None,
     }
 }
 
@@ -75,6 +78,7 @@ impl Scene {
             arrival: Some(&self.arrival),
             now: self.now,
             standing: &standing,
+            input_tokens: &|| self.tokens,
             content: Content::default(),
         })
     }
@@ -150,6 +154,9 @@ fn the_length_of_a_prompt_is_estimated_without_its_images() {
     {
         assert_eq!(long.holds(json!({ "input_tokens": comparison })), holds, "{comparison}");
     }
+    let mut known = scene(&COMPLETIONS, &format!(r#""prompt":"{text}""#));
+    known.tokens = Some(250);
+    assert!(known.holds(json!({ "input_tokens": "=250" })), "what was learned is known better");
     let data = "A".repeat(100_000);
     let image = scene(
         &CHAT_COMPLETIONS,
@@ -532,6 +539,13 @@ fn a_natural_language_is_told_by_what_the_user_writes() {
     let german = scene(&CHAT_COMPLETIONS, &format!(r#""messages":[{{"role":"user","content":"{text}"}}]"#));
     assert!(german.holds(json!({ "natural_language": ["en", "de"] })));
     assert!(german.holds(json!({ "not": { "natural_language": "en" } })));
-    let [(path, message)] = &faults(json!({ "natural_language": "german" }))[..] else { panic!("one fault") };
-    assert!(path == "natural_language" && message.contains("\"en\""), "{message}");
+    assert!(german.holds(json!({ "natural_language": "DE" })));
+    for (written, remedy) in
+        [("German", "write \"de\""), ("deu", "write \"de\""), ("klingon", "such as \"en\"")]
+    {
+        let [(path, message)] = &faults(json!({ "natural_language": written }))[..] else {
+            panic!("one fault")
+        };
+        assert!(path == "natural_language" && message.contains(remedy), "{message}");
+    }
 }

@@ -12,7 +12,7 @@ const MOST_BYTES: usize = 4096;
 /// Most memory of a compiled pattern, and of its automaton while it is searched for.
 const MOST_SIZE: usize = 1 << 20;
 /// So much of a text is searched.
-const SEARCHED: usize = 64 * 1024;
+pub(super) const SEARCHED: usize = 64 * 1024;
 
 /// Where all that are given must be found.
 struct Patterns {
@@ -50,7 +50,7 @@ fn compiled(pattern: &str) -> Result<Regex, Fault> {
             let text = error.to_string();
             let why = text.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
             Fault::from(format!(
-                "is no regular expression: {why} (look-around and references back are not known)"
+                "is no regular expression: {why} (look-around and references back are not known; `.*` stands for any text)"
             ))
         }
     })
@@ -58,10 +58,7 @@ fn compiled(pattern: &str) -> Result<Regex, Fault> {
 
 impl Condition for Patterns {
     fn holds(&self, facts: &Facts<'_>) -> bool {
-        let found = |pattern: &Option<Regex>, text: fn(&Facts<'_>) -> String| {
-            pattern.as_ref().is_none_or(|pattern| pattern.is_match(&text(facts)))
-        };
-        found(&self.user, |facts| facts.request.user_text(SEARCHED))
-            && found(&self.system, |facts| facts.request.system_text(SEARCHED))
+        self.user.as_ref().is_none_or(|pattern| pattern.is_match(facts.user_text()))
+            && self.system.as_ref().is_none_or(|pattern| pattern.is_match(facts.system_text()))
     }
 }

@@ -19,6 +19,8 @@ struct Stub {
     asked: Mutex<Vec<String>>,
     left: f64,
     availability: Availability,
+    /// Tokens of any prompt, by model.
+    tokens: &'static [(&'static str, u64)],
 }
 
 impl Stub {
@@ -27,7 +29,7 @@ impl Stub {
     }
 
     fn standing(id: &'static str, left: f64, availability: Availability) -> Arc<Stub> {
-        Arc::new(Stub { id, asked: Mutex::default(), left, availability })
+        Arc::new(Stub { id, asked: Mutex::default(), left, availability, tokens: &[] })
     }
 
     fn asked(&self) -> Vec<String> {
@@ -50,6 +52,10 @@ impl Backend for Stub {
         })
     }
 
+    fn input_tokens(&self, model: &str, _request: &Request) -> Option<u64> {
+        self.tokens.iter().find(|(known, _)| *known == model).map(|(_, tokens)| *tokens)
+    }
+
     fn meters(&self, model: &str) -> Arc<ModelMeters> {
         Metrics::new().unwrap().meters(self.id, model)
     }
@@ -63,7 +69,10 @@ impl Backend for Stub {
     }
 
     fn forward(&self, call: Call) -> BoxFuture<'static, Result<Reply, ProxyError>> {
-        self.asked.lock().unwrap().push(call.model.to_string());
+        let set: Vec<&str> = call.edits.iter().map(String::as_str).collect();
+        let body = String::from_utf8_lossy(&call.request.body).into_owned();
+        let seen = if set.is_empty() { String::new() } else { format!(" {} {body}", set.join(" ")) };
+        self.asked.lock().unwrap().push(format!("{}{seen}", call.model));
         ready(Err(ProxyError::new(ErrorKind::Internal, "was asked"))).boxed()
     }
 }
@@ -76,6 +85,7 @@ fn route(to: &Arc<Stub>, model: Option<&str>, conditions: Value) -> Route {
         backend: Arc::clone(to) as Arc<dyn Backend>,
         model: model.map(Arc::from),
         renames: written.contains_key("model"),
+        set: Vec::new(),
         needs_model: model.is_none(),
         conditions: Arc::new(
             Conditions::read(&written, &names).unwrap_or_else(|faults| panic!("{faults:?}")),
@@ -221,4 +231,41 @@ async fn the_standing_of_backends_is_asked_when_a_condition_names_them() {
     );
     error_of(&split, call("")).await;
     assert_eq!((a.asked().len(), b.asked()), (0, vec!["known-y".to_owned()]));
+}
+
+#[actix_rt::test]
+async fn a_route_sets_fields_of_the_request_for_its_own_target_alone() {
+    let (a, b) = (Stub::new("a"), Stub::new("b"));
+    let mut cool = route(&a, Some("x"), json!({ "model": "cool" }));
+    cool.set = vec![("temperature".to_owned(), Bytes::from_static(b"0.1"))];
+    let split = split(vec![cool, route(&b, Some("y"), json!({}))], vec![]);
+    let warm = |model| call_at(&CHAT_COMPLETIONS, model, r#""messages":[],"temperature":1"#);
+    error_of(&split, warm("cool")).await;
+    error_of(&split, warm("y")).await;
+    let seen = r#"known-x set:temperature {"model":"auto","messages":[],"temperature":0.1}"#;
+    assert_eq!((a.asked(), b.asked()), (vec![seen.to_owned()], vec!["known-y".to_owned()]));
+}
+
+#[actix_rt::test]
+async fn a_prompt_is_as_long_as_the_target_that_counts_most_says() {
+    let knows = |id, tokens| Arc::new(Stub { tokens, ..Arc::into_inner(Stub::new(id)).unwrap() });
+    let (a, b, c) = (knows("a", &[("x", 90)]), knows("b", &[("y", 110), ("z", 500)]), Stub::new("c"));
+    let ranges = |conditions: [&str; 2]| {
+        let [low, high] = conditions;
+        split(
+            vec![
+                route(&a, Some("x"), json!({ "input_tokens": low })),
+                route(&b, Some("y"), json!({ "input_tokens": high })),
+                route(&c, Some("w"), json!({})),
+            ],
+            vec![],
+        )
+    };
+    let split = ranges(["<100", ">=100"]);
+    error_of(&split, call("")).await;
+    assert_eq!((a.asked().len(), b.asked().len(), c.asked().len()), (0, 1, 0), "one number for all routes");
+    assert_eq!(split.input_tokens("other", &call("").request), Some(110), "what its own models say");
+    let split = ranges(["<=109", "=110"]);
+    error_of(&split, call("")).await;
+    assert_eq!((a.asked().len(), b.asked().len()), (0, 2));
 }

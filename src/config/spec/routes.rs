@@ -19,20 +19,27 @@ pub(crate) struct RouterSpec {
     /// Clients may ask for it, but it is not in the model list. Default: false.
     pub(crate) hidden: bool,
     /// Where requests go: the first route whose conditions all hold; one without conditions takes the rest. Required.
-    #[schemars(with = "Vec<RouteSpec>")]
+    #[schemars(with = "Vec<RouteSpec>", extend("x-each" = true, "x-expects" = "a list like [{ has = \"tools\", to = \"mistral/mistral-large-latest\" }, { to = \"ollama/qwen3:8b\" }]"))]
     pub(crate) routes: Vec<Map<String, Value>>,
 }
 
 /// One way through a router.
 #[derive(JsonSchema)]
-#[schemars(extend("required" = ["to"], "additionalProperties" = false))]
+#[schemars(extend(
+    "required" = ["to"], "additionalProperties" = false,
+    "x-expects" = "a table like { endpoint = \"fim\", to = \"codestral/codestral-latest\" }"
+))]
 #[expect(dead_code, reason = "for the schema; a route is read key by key")]
 pub(crate) struct RouteSpec {
     /// Who answers: "provider/model", "provider", the id of a group or router, or "group/model". Required.
     to: Option<String>,
     /// What must not hold: a table of conditions, which fails where they all hold, or a list of such tables, of which
     /// none may hold. Default: nothing.
+    #[schemars(extend("x-expects" = "a table of conditions like { has = \"images\" }, or a list of such"))]
     not: Option<OneOrMany<ConditionsSpec>>,
+    /// Request fields that it sets, such as { temperature = 0.1 }. Default: none.
+    #[schemars(with = "Option<BTreeMap<String, Value>>", extend("x-whole" = true, "x-expects" = "a table like { temperature = 0.1 }"))]
+    set: Option<Map<String, Value>>,
     #[schemars(flatten)]
     conditions: ConditionsSpec,
 }
@@ -49,18 +56,22 @@ pub(crate) struct ConditionsSpec {
     /// What it brings along or asks for. Default: whatever.
     has: Option<OneOrMany<HasWord>>,
     /// The estimated length of the prompt: ">8000", "<=500", "1000-8000". Default: any.
+    #[schemars(extend("x-expects" = "a comparison like \">8000\" or \"1000-8000\", or a list of such"))]
     input_tokens: Option<OneOrMany<String>>,
     /// Ids of listeners. Default: any.
     listener: Option<OneOrMany<String>>,
     /// Names of clients: ids of keys. Default: any.
     client: Option<OneOrMany<String>>,
     /// Headers that must all be there, each with a glob or several on its value. Default: any.
+    #[schemars(extend("x-expects" = "a table like { x-team = \"ml-*\" }, or a list of such"))]
     header: Option<OneOrMany<BTreeMap<String, OneOrMany<String>>>>,
     /// Globs on the HTTP path, such as "/v1/fim/*". Default: any.
     path: Option<OneOrMany<String>>,
     /// Days of the week and a part of the day. Default: always.
+    #[schemars(extend("x-expects" = "a table like { days = \"mon-fri\", from = \"09:00\", to = \"17:00\", time_zone = \"Europe/Berlin\" }, or a list of such"))]
     time: Option<OneOrMany<TimeSpec>>,
     /// How a backend stands. Default: however.
+    #[schemars(extend("x-expects" = "a table like { of = \"mistral\", left = \"<20%\" }, or a list of such"))]
     quota: Option<OneOrMany<QuotaSpec>>,
     /// A pattern in the user's last message or the prompt; or a table that says where. Default: any text.
     regex: Option<OneOrMany<PatternSpec>>,

@@ -373,6 +373,7 @@ routes = [
     { has = "tools", to = "mistral/x" },
     { has = ["tools", "audio"], to = "mistral/x" },
     { has = "tools", model = "a*", to = "mistral/x" },
+    { client = "ide", has = "tools", not = [{ model = "a*" }, { has = ["tools", "audio"] }], to = "mistral/x" },
     { to = "mistral/x" },
     { model = "b*", to = "mistral/x" },
 ]
@@ -401,6 +402,28 @@ fn a_route_that_could_not_be_read_shadows_nothing_and_is_shadowed_by_nothing() {
     )
     .report();
     assert!(report.starts_with("the configuration has 1 problem\n"), "{report}");
+}
+
+#[test]
+fn a_route_that_is_no_table_hides_nothing_that_is_wrong_with_the_others() {
+    let report = Case::of(
+        "[providers.o]\ntype = 'ollama'\n[routers.a]\nroutes = [
+            { endpoint = 'fmi', to = 'o/m' }, 'o/m', { has = 'audio', to = 'p/m' }, 7,
+            { has = 'images', to = 'o/m', set = { model = 'x' } }, { to = 'o/m' }, { has = 'tools', to = 'o/m' },
+        ]\n",
+    )
+    .report();
+    assert!(report.starts_with("the configuration has 6 problems\n"), "{report}");
+    for told in [
+        "routers.a.routes[0].endpoint",
+        "routers.a.routes[1]: expected a table like { endpoint = \"fim\", to = \"codestral/codestral-latest\" }, found text",
+        "routers.a.routes[2].to",
+        "routers.a.routes[3]: ",
+        "routers.a.routes[4].set.model: cannot be set",
+        "routers.a.routes[6]: can never match: routes[5] takes",
+    ] {
+        assert!(report.contains(told), "{told}\n{report}");
+    }
 }
 
 proptest::proptest! {

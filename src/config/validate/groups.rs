@@ -4,7 +4,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use bytes::Bytes;
 use schemars::generate::SchemaSettings;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -19,8 +18,6 @@ use crate::backend::kind::{KINDS, Kind, words};
 
 /// Most members of a group.
 const MOST_MEMBERS: usize = 100;
-/// Fields that a member cannot set: without them it is another request.
-const ESSENTIAL: [&str; 6] = ["model", "messages", "prompt", "input", "stream", "suffix"];
 
 /// Checks all groups and gives those that are valid.
 pub(super) fn all(check: &mut Check<'_>, spec: &Spec) -> Vec<GroupConfig> {
@@ -206,22 +203,9 @@ impl Reading<'_, '_> {
         };
         let path = within(self.id, &place);
         let (backend, model) = target::read(self.check, &path, to, self.known)?;
-        let set = self.set(&[at, &["set"]].concat(), &described.set);
+        let set = target::set(self.check, &within(self.id, &[at, &["set"]].concat()), &described.set);
         let weight = described.weight.and_then(|weight| u32::try_from(weight).ok()).unwrap_or(1);
         Some(MemberConfig { backend, model, weight, set })
-    }
-
-    fn set(&mut self, place: &[&str], written: &Map<String, Value>) -> Vec<(String, Bytes)> {
-        let mut set = Vec::new();
-        for (key, value) in written {
-            if ESSENTIAL.contains(&key.as_str()) {
-                let path = [place, &[key.as_str()]].concat();
-                self.problem(&path, "cannot be set: without it, it is another request");
-                continue;
-            }
-            set.push((key.clone(), Bytes::from(value.to_string())));
-        }
-        set
     }
 }
 

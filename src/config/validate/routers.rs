@@ -4,13 +4,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use serde_json::{Map, Value};
 
 use super::super::place::index_step;
 use super::super::settings::{GroupConfig, Listener, ProviderConfig, RouteConfig, RouterConfig};
 use super::super::spec::Spec;
 use super::super::spec::routes::RouterSpec;
-use super::Check;
+use super::{Check, target};
 use crate::backend::condition::{self, Conditions, Names};
 use crate::dialect::Task;
 
@@ -25,6 +26,8 @@ struct Read {
     written: Map<String, Value>,
     /// Where it goes; `None`: that was wrong.
     target: Option<(String, Option<String>)>,
+    /// The request fields that it sets.
+    set: Vec<(String, Bytes)>,
     /// `None`: they, or some of them, were wrong.
     conditions: Option<Conditions>,
 }
@@ -35,7 +38,7 @@ pub(super) fn all(check: &mut Check<'_>, spec: &Spec, listeners: &[Listener]) ->
     let names = Names {
         listeners: listeners.iter().filter(|known| known.api).map(|known| known.id.as_str()).collect(),
         clients: spec.keys.keys().map(String::as_str).collect(),
-        backends: super::target::backends(spec),
+        backends: target::backends(spec),
     };
     entries.iter().map(|(id, entry)| one(check, id, entry, &names)).collect()
 }
@@ -50,17 +53,14 @@ fn one(check: &mut Check<'_>, id: &str, entry: &RouterSpec, names: &Names<'_>) -
         .routes
         .iter()
         .enumerate()
-        .map(|(index, written)| Read {
-            written: written.clone(),
-            target: target(check, id, index, written, &names.backends),
-            conditions: conditions(check, id, index, written, names),
-        })
+        .map(|(index, written)| read(check, id, &index_step(index), written, names))
         .collect();
     unreachable(check, id, &routes);
     let routes = routes.into_iter().filter_map(|read| {
         let (backend, model) = read.target?;
         let conditions = Arc::new(read.conditions.unwrap_or_default());
-        Some(RouteConfig { backend, model, renames: read.written.contains_key("model"), conditions })
+        let renames = read.written.contains_key("model");
+        Some(RouteConfig { backend, model, renames, set: read.set, conditions })
     });
     RouterConfig {
         id: id.to_owned(),
@@ -71,33 +71,35 @@ fn one(check: &mut Check<'_>, id: &str, entry: &RouterSpec, names: &Names<'_>) -
     }
 }
 
-/// Where a route goes.
-fn target(
+fn read(
     check: &mut Check<'_>,
     id: &str,
-    index: usize,
+    step: &str,
     written: &Map<String, Value>,
-    known: &BTreeSet<&str>,
-) -> Option<(String, Option<String>)> {
-    let step = index_step(index);
-    let place = ["routers", id, "routes", &step, "to"];
-    let Some(to) = written.get("to").and_then(Value::as_str) else {
-        check.missing(&place, super::target::MISSING);
-        return None;
-    };
-    super::target::read(check, &place, to, known)
+    names: &Names<'_>,
+) -> Read {
+    let place = ["routers", id, "routes", step];
+    let below = |key| ["routers", id, "routes", step, key];
+    let to = written.get("to").and_then(Value::as_str);
+    if to.is_none() {
+        check.missing(&below("to"), target::MISSING);
+    }
+    let set = written.get("set").and_then(Value::as_object);
+    Read {
+        written: written.clone(),
+        target: to.and_then(|to| target::read(check, &below("to"), to, &names.backends)),
+        set: set.map(|set| target::set(check, &below("set"), set)).unwrap_or_default(),
+        conditions: conditions(check, &place, written, names),
+    }
 }
 
 fn conditions(
     check: &mut Check<'_>,
-    id: &str,
-    index: usize,
+    place: &[&str],
     written: &Map<String, Value>,
     names: &Names<'_>,
 ) -> Option<Conditions> {
-    let step = index_step(index);
-    let place = ["routers", id, "routes", &step];
-    let in_doubt = is_in_doubt(check, &place);
+    let in_doubt = is_in_doubt(check, place);
     match Conditions::read(written, names) {
         Ok(conditions) => Some(conditions).filter(|_| !in_doubt),
         Err(faults) => {
@@ -139,7 +141,11 @@ fn unreachable(check: &mut Check<'_>, id: &str, routes: &[Read]) {
             Some(earlier) => [earlier].into(),
             None => certain.iter().zip(&taken).filter(possible).filter_map(|(_, by)| *by).collect(),
         };
-        if certain.iter().all(|holds| *holds == Some(false)) {
+        let itself = nots(&read.written).any(|not| condition::covers(not, &read.written));
+        if itself {
+            let text = "can never match: its `not` takes out all that its other conditions let through";
+            check.problem(&place, text);
+        } else if certain.iter().all(|holds| *holds == Some(false)) {
             let text = "can never match: its conditions exclude each other, whatever the endpoint; take one of them out";
             check.problem(&place, text);
         } else if earlier.is_some() || certain.iter().zip(&taken).filter(possible).all(|(_, by)| by.is_some())
@@ -158,6 +164,16 @@ fn unreachable(check: &mut Check<'_>, id: &str, routes: &[Read]) {
             }
         }
     }
+}
+
+/// The tables of what must not hold.
+fn nots(written: &Map<String, Value>) -> impl Iterator<Item = &Map<String, Value>> {
+    let not = written.get(condition::NOT);
+    let tables = match not {
+        Some(Value::Array(tables)) => tables.as_slice(),
+        _ => not.map(std::slice::from_ref).unwrap_or_default(),
+    };
+    tables.iter().filter_map(Value::as_object)
 }
 
 /// Reports routes whose target has none of the endpoints that they let through. Takes groups and routers in an order in

@@ -1,6 +1,10 @@
-//! What names a backend, alone or with a model there: `mistral/codestral-latest`, `coder`, `free/gpt-oss-120b`.
+//! What names a backend, alone or with a model there: `mistral/codestral-latest`, `coder`, `free/gpt-oss-120b`; and the
+//! request fields that are set for it.
 
 use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use serde_json::{Map, Value};
 
 use super::super::report::did_you_mean;
 use super::super::spec::Spec;
@@ -8,6 +12,9 @@ use super::Check;
 
 /// What is said where no backend is named.
 pub(super) const MISSING: &str = "is missing: the id of a provider, group or router, with or without a model";
+
+/// Fields that cannot be set: without them it is another request.
+const ESSENTIAL: [&str; 6] = ["model", "messages", "prompt", "input", "stream", "suffix"];
 
 /// The sections whose ids name backends.
 const SECTIONS: [&str; 3] = ["providers", "groups", "routers"];
@@ -47,4 +54,22 @@ pub(super) fn read(
             .problem(place, format!("no provider, group or router has the id {quoted} (known: {all}){hint}"));
     }
     None
+}
+
+/// The request fields that are set at this place: name and JSON.
+pub(super) fn set(
+    check: &mut Check<'_>,
+    place: &[&str],
+    written: &Map<String, Value>,
+) -> Vec<(String, Bytes)> {
+    let mut set = Vec::new();
+    for (key, value) in written {
+        if ESSENTIAL.contains(&key.as_str()) {
+            let path = [place, &[key.as_str()]].concat();
+            check.problem(&path, "cannot be set: without it, it is another request");
+            continue;
+        }
+        set.push((key.clone(), Bytes::from(value.to_string())));
+    }
+    set
 }
