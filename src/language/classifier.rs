@@ -199,4 +199,4 @@ impl Model {
 }
 
 /// Places in the table at most.
-pub const PLACES: usize = 8 * 1024;
+pub const PLACES: usize = 16 * 1024;

@@ -20,7 +20,7 @@ use super::call::{Job, ReplySender, carry};
 use super::capacity::{Ask, Size};
 use super::fetch;
 use super::models::{FRESH, ModelList, with_static};
-use super::prepare::check_route;
+use super::prepare::{Target, check_route};
 use super::usage;
 use super::vitals::{Health, Vitals};
 use crate::backend::lease::Generation;
@@ -115,7 +115,8 @@ impl ProviderActor {
     ///
     /// [`Capacity::admit`]: super::capacity::Capacity::admit
     fn admit(&self, call: Call, meters: Arc<ModelMeters>) -> Result<Job, ProxyError> {
-        check_route(&call.request, self.about.adapter, &self.about.facts)?;
+        let target = Target { provider: &self.about.id, model: &call.model };
+        check_route(&call.request, self.about.adapter, &self.about.facts, target)?;
         let client = Rc::clone(self.client.as_ref().map_err(Clone::clone)?);
         let round = call.round.as_ref();
         let lease = self.vitals.capacity.admit(&Ask {

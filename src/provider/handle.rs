@@ -20,7 +20,7 @@ use super::capacity::{Capacity, Size, Waiting};
 use super::fitness::misfit;
 use super::models::{FRESH, Lookup};
 use super::prefix::continued;
-use super::prepare::{check_capability, missing_route};
+use super::prepare::{Target, check_capability, missing_route};
 use super::supervisor::{Intensity, Observer, supervise};
 use super::vitals::{Health, Vitals};
 use crate::backend::lease::Generation;
@@ -288,7 +288,8 @@ impl Provider {
         }
         let models = self.vitals.models.load();
         let listed = models.find(&call.model)?;
-        check_capability(&call.request, listed).err().map(|error| error.at(id))
+        let target = Target { provider: id, model: &call.model };
+        check_capability(&call.request, listed, target).err().map(|error| error.at(id))
     }
 
     /// Answers a call that nobody above tries elsewhere; a server that loads the model is waited for.

@@ -145,7 +145,10 @@ fn capabilities(entry: &Value, model: &Model) -> Capabilities {
             }
         }
         Some(Value::Object(object)) => {
-            for (word, value) in object.iter().take(MAX_WORDS) {
+            // Before the others: what it means for chat gives way to a word for just that.
+            let is_first = |(word, _): &(&String, &Value)| *word == "completion";
+            let first = object.iter().filter(is_first);
+            for (word, value) in first.chain(object.iter().take(MAX_WORDS).filter(|pair| !is_first(pair))) {
                 if let Some(state) = value.as_bool().or_else(|| flag(value, "supported")) {
                     set(&mut known, word, state);
                 }

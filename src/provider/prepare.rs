@@ -49,7 +49,7 @@ pub fn prepare(
     remembered: &[String],
 ) -> Result<Prepared, ProxyError> {
     let Some(route) = route(request, adapter, facts) else {
-        return Err(unsupported(request, no_route(request.task)));
+        return Err(unsupported(&request.model, request.task, no_route(request.task)));
     };
     let rules = Rules::new(request, upstream_model, route.shape, &facts.params, remembered);
     let mut changes = Changes::new(request);
@@ -67,9 +67,20 @@ pub fn prepare(
 /// Refuses what the upstream says the model cannot do, before it is sent; unknown is never refused.
 ///
 /// # Errors
-/// [`ErrorKind::Unsupported`], and elsewhere it may work.
-pub fn check_capability(request: &Request, model: &Model) -> Result<(), ProxyError> {
-    shortcoming(request, model).map_or(Ok(()), |what| Err(unsupported(request, what)))
+/// [`ErrorKind::Unsupported`], and elsewhere it may work. It names the model as it was asked for, or the target's where a
+/// group or router chose it.
+pub fn check_capability(request: &Request, model: &Model, target: Target<'_>) -> Result<(), ProxyError> {
+    let refused = |what| Err(unsupported(&target.named(request), request.task, what));
+    shortcoming(request, model).map_or(Ok(()), refused)
+}
+
+/// Where a request is to go.
+#[derive(Debug, Clone, Copy)]
+pub struct Target<'a> {
+    /// The provider's id.
+    pub provider: &'a str,
+    /// The model there.
+    pub model: &'a str,
 }
 
 /// Why the model cannot do what the request wants done, as far as the upstream says, in words that follow its name.
@@ -90,8 +101,14 @@ pub fn shortcoming(request: &Request, model: &Model) -> Option<&'static str> {
 ///
 /// # Errors
 /// [`ErrorKind::Unsupported`], and elsewhere it may work.
-pub fn check_route(request: &Request, adapter: &dyn Adapter, facts: &KindFacts) -> Result<(), ProxyError> {
-    missing_route(request, adapter, facts).map_or(Ok(()), |what| Err(unsupported(request, what)))
+pub fn check_route(
+    request: &Request,
+    adapter: &dyn Adapter,
+    facts: &KindFacts,
+    target: Target<'_>,
+) -> Result<(), ProxyError> {
+    let refused = |what| Err(unsupported(&target.named(request), request.task, what));
+    missing_route(request, adapter, facts).map_or(Ok(()), refused)
 }
 
 /// That the upstream has no route for the request, in words that follow its name.
@@ -120,15 +137,24 @@ fn no_route(task: Task) -> &'static str {
     }
 }
 
-fn unsupported(request: &Request, what: &str) -> ProxyError {
-    let remedy = match request.task {
+impl Target<'_> {
+    fn named(self, request: &Request) -> String {
+        if request.model.ends_with(self.model) {
+            return request.model.to_string();
+        }
+        format!("{}/{}", self.provider, self.model)
+    }
+}
+
+fn unsupported(model: &str, task: Task, what: &str) -> ProxyError {
+    let remedy = match task {
         Task::Chat => "use a model with the chat capability",
         Task::Completion => "use /v1/chat/completions, or a model with the completion capability",
         Task::Fim => "use a model with the fim capability, such as codestral",
         Task::Embedding => "use a model with the embedding capability",
     };
     // The id is the client's and may be anything; the message is for people.
-    let model: String = request.model.chars().filter(|character| !character.is_control()).take(128).collect();
+    let model: String = model.chars().filter(|character| !character.is_control()).take(128).collect();
     ProxyError::new(ErrorKind::Unsupported, format!("`{model}` {what}; {remedy}")).with_param("model")
 }
 

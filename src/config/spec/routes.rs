@@ -136,6 +136,7 @@ pub(crate) struct QuotaSpec {
     /// "provider/model", "provider" for its account, or the id of a group or router. Required.
     of: Option<String>,
     /// The smallest share that is left of its limits: "<20%", ">=0.5". Default: any.
+    #[schemars(extend("x-expects" = "a comparison like \"<20%\" or \">=0.5\""))]
     left: Option<String>,
     /// Whether it could take the request now. Default: either.
     state: Option<StateWord>,

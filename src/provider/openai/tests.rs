@@ -80,6 +80,19 @@ fn llama_cpp_and_vllm_tell_their_context() {
 }
 
 #[test]
+fn a_model_that_chats_and_does_not_complete_chats_as_our_own_list_and_mistrals_say() {
+    let list = r#"{"data":[
+        {"id":"chats","capabilities":{"completion_chat":true,"completion":false,"embedding":false}},
+        {"id":"completes","capabilities":{"completion":true,"completion_chat":false}},
+        {"id":"llama","capabilities":["completion"]}]}"#;
+    let models = OpenAi.models(list.as_bytes()).unwrap();
+    let able: Vec<_> =
+        models.iter().map(|model| (model.capabilities.chat, model.capabilities.completion)).collect();
+    let (yes, no) = (Some(true), Some(false));
+    assert_eq!(able, [(yes, no), (no, yes), (yes, yes)]);
+}
+
+#[test]
 fn a_null_list_is_empty_and_an_error_is_an_error() {
     assert_eq!(OpenAi.models(br#"{"object":"list","data":null}"#), Ok(Vec::new()));
     assert!(OpenAi.models(br#"{"error":{"message":"no"}}"#).is_err());

@@ -37,6 +37,11 @@ fn text(prepared: &Prepared) -> String {
     String::from_utf8(prepared.body.to_bytes().to_vec()).unwrap()
 }
 
+/// A target by the very name that the client used.
+fn as_asked() -> Target<'static> {
+    Target { provider: "any", model: "" }
+}
+
 #[test]
 fn nothing_to_edit_but_the_model_leaves_every_other_byte() {
     let before = "{ \"temperature\" : 1e0, \"x\":{\"model\":\"no\"},\n\t\"model\" : ";
@@ -172,9 +177,9 @@ fn a_task_without_a_route_is_refused_with_a_way_out() {
         "`github/openai/gpt-4o` has no fill-in-the-middle endpoint; use a model with the fim capability, such as codestral"
     );
     let kind = kind("github");
-    assert_eq!(check_route(&read(&FIM_COMPLETIONS, fim), kind.adapter, &kind.facts), Err(error));
+    assert_eq!(check_route(&read(&FIM_COMPLETIONS, fim), kind.adapter, &kind.facts, as_asked()), Err(error));
     let chat = read(&CHAT_COMPLETIONS, r#"{"model":"g/m","messages":[]}"#);
-    assert_eq!(check_route(&chat, kind.adapter, &kind.facts), Ok(()));
+    assert_eq!(check_route(&chat, kind.adapter, &kind.facts, as_asked()), Ok(()));
     let error = try_with("codestral", &EMBEDDINGS, r#"{"model":"c/m","input":"x"}"#, &[]).unwrap_err();
     assert!(error.message.contains("no embeddings endpoint"), "{error}");
     let error = try_with("groq", &COMPLETIONS, r#"{"model":"g/m","prompt":"x"}"#, &[]).unwrap_err();
@@ -199,22 +204,29 @@ fn a_suffix_never_goes_to_a_server_that_would_ignore_it() {
 fn what_the_upstream_says_a_model_cannot_do_is_refused_and_the_unknown_is_not() {
     let fim = read(&COMPLETIONS, r#"{"model":"ollama/llama3.2","prompt":"a","suffix":"b"}"#);
     let mut model = Model::default();
-    assert!(check_capability(&fim, &model).is_ok());
+    assert!(check_capability(&fim, &model, as_asked()).is_ok());
     model.capabilities = Capabilities { fim: Some(false), completion: Some(true), ..Capabilities::default() };
-    let error = check_capability(&fim, &model).unwrap_err();
+    let error = check_capability(&fim, &model, as_asked()).unwrap_err();
     assert_eq!(
         error.message,
         "`ollama/llama3.2` cannot fill in the middle; use a model with the fim capability, such as codestral"
     );
     let marked = read(&COMPLETIONS, r#"{"model":"m","prompt":"[SUFFIX]b[PREFIX]a","stop":["[SUFFIX]"]}"#);
     assert_eq!(marked.task, Task::Fim);
-    assert!(check_capability(&marked, &model).is_ok(), "its suffix is in the prompt");
+    assert!(check_capability(&marked, &model, as_asked()).is_ok(), "its suffix is in the prompt");
     model.capabilities.completion = Some(false);
-    assert!(check_capability(&marked, &model).is_err());
+    assert!(check_capability(&marked, &model, as_asked()).is_err());
 
     let chat = read(&CHAT_COMPLETIONS, r#"{"model":"m","messages":[]}"#);
     model.capabilities = Capabilities { chat: Some(false), ..Capabilities::default() };
-    assert_eq!(check_capability(&chat, &model).unwrap_err().kind, ErrorKind::Unsupported);
+    let chosen = Target { provider: "lab", model: "small" };
+    let error =
+        check_capability(&read(&CHAT_COMPLETIONS, r#"{"model":"auto","messages":[]}"#), &model, chosen);
+    assert!(
+        error.unwrap_err().message.starts_with("`lab/small` cannot chat"),
+        "what a router chose is named"
+    );
+    assert_eq!(check_capability(&chat, &model, as_asked()).unwrap_err().kind, ErrorKind::Unsupported);
 }
 
 #[test]

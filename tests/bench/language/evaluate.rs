@@ -148,9 +148,15 @@ pub fn evaluate(eval: &Corpus) -> bool {
             let mut rng = fastrand::Rng::with_seed(length as u64);
             let snippets = corpus::snippets(&kept, SNIPPETS, |_| length, &mut rng);
             if language == "text" {
-                let found =
-                    snippets.iter().filter(|(_, _, text)| language::of(&request(text)).is_some()).count();
-                wrong_prose.insert(length, (found, snippets.len()));
+                let names: Vec<&String> = packages.keys().collect();
+                let mut said: BTreeMap<(&str, String), usize> = BTreeMap::new();
+                for (package, _, text) in &snippets {
+                    if let Some(found) = language::of(&request(text)) {
+                        let what = format!("{} by {}", found.language, found.evidence.label());
+                        *said.entry((names[*package], what)).or_default() += 1;
+                    }
+                }
+                wrong_prose.insert(length, (said, snippets.len()));
                 continue;
             }
             for (form, _) in FORMS {
@@ -218,8 +224,12 @@ pub fn evaluate(eval: &Corpus) -> bool {
             right.get(&(Form::Bare, 20, language.as_str())).map_or(0, |(_, all)| *all),
         );
     }
-    for (length, (found, all)) in wrong_prose {
+    for (length, (said, all)) in wrong_prose {
+        let found: usize = said.values().sum();
         println!("prose of {length} lines taken for a language: {found} of {all}");
+        for ((package, what), count) in said {
+            println!("{:>11} {count:>4} {package}: {what}", "");
+        }
     }
     println!(
         "\nbounds: {LEAST_TOLD} % with a fence or a path, {LEAST_LOOKS} % of code alone at 20 lines: {}",
