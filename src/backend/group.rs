@@ -11,7 +11,7 @@ use futures_util::future::BoxFuture;
 use super::attempts;
 use super::sticky::{self, Conversations};
 use super::strategy::{Availability, MemberView, Strategy, StrategyState};
-use super::virtual_model::{About, Below, VirtualModel};
+use super::virtual_model::{About, Below, VirtualModel, most_input_tokens};
 use super::{Backend, Call, Outlook, Reply};
 use crate::config::settings::{FailOn, StickyBy};
 use crate::dialect::{Request, Task};
@@ -128,9 +128,7 @@ impl Backend for GroupBackend {
     }
 
     fn input_tokens(&self, model: &str, request: &Request) -> Option<u64> {
-        let members = self.group.members.iter();
-        let named = members.map(|member| (&member.backend, member.model.as_deref().unwrap_or(model)));
-        named.filter_map(|(backend, model)| backend.input_tokens(model, request)).max()
+        most_input_tokens(&self.below(model), model, request)
     }
 
     fn meters(&self, _model: &str) -> Arc<ModelMeters> {

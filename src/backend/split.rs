@@ -13,7 +13,7 @@ use jiff::Timestamp;
 
 use super::condition::{Conditions, Content, Facts, Standing};
 use super::strategy::Availability;
-use super::virtual_model::{About, Below, VirtualModel};
+use super::virtual_model::{About, Below, VirtualModel, most_input_tokens};
 use super::{Backend, Call, Outlook, Reply};
 use crate::dialect::Request;
 use crate::error::{ErrorKind, ProxyError};
@@ -96,7 +96,7 @@ impl Backend for SplitBackend {
     }
 
     fn input_tokens(&self, model: &str, request: &Request) -> Option<u64> {
-        self.split.input_tokens(model, request)
+        most_input_tokens(&self.below(model), model, request)
     }
 
     fn meters(&self, _model: &str) -> Arc<ModelMeters> {
@@ -138,13 +138,7 @@ impl VirtualModel for SplitBackend {
     }
 
     fn below(&self, asked: &str) -> Vec<Below<'_>> {
-        let below = self.split.routes.iter().map(|route| Below {
-            label: &route.label,
-            backend: &*route.backend,
-            model: route.model.as_deref(),
-            takes: route.takes(asked),
-        });
-        below.collect()
+        self.split.below(asked)
     }
 }
 
@@ -157,10 +151,22 @@ struct Refused {
 // === impl Split ===
 
 impl Split {
+    fn below(&self, asked: &str) -> Vec<Below<'_>> {
+        let below = self.routes.iter().map(|route| Below {
+            label: &route.label,
+            backend: &*route.backend,
+            model: route.model.as_deref(),
+            takes: route.takes(asked),
+        });
+        below.collect()
+    }
+
     /// The first route that matches, which one that is, and the model that the call means there.
     fn choose(&self, call: &Call) -> Result<(usize, &Route, Arc<str>), Box<Refused>> {
         let standing = |of: &str| self.standing(of, call);
-        let learned = || self.input_tokens(&call.model, &call.request);
+        // The most that any of its targets would count: one number for all routes, so that neighbouring ranges leave no
+        // gap; and the most, because a prompt that is too long is refused, and one that only seems so costs more.
+        let learned = || most_input_tokens(&self.below(&call.model), &call.model, &call.request);
         let facts = Facts {
             request: &call.request,
             model: &call.model,
@@ -183,13 +189,6 @@ impl Split {
                 Err(Box::new(Refused { route: Some(index), error }))
             }
         }
-    }
-
-    /// The most that any of its targets would count. One number for all routes, so that neighbouring ranges leave no gap;
-    /// and the most, because a prompt that is too long is refused, and one that is not as long as it seems only costs more.
-    fn input_tokens(&self, model: &str, request: &Request) -> Option<u64> {
-        let named = self.routes.iter().map(|route| (&route.backend, route.model.as_deref().unwrap_or(model)));
-        named.filter_map(|(backend, model)| backend.input_tokens(model, request)).max()
     }
 
     fn no_route(&self, call: &Call) -> ProxyError {

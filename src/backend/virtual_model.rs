@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use super::Backend;
+use crate::dialect::Request;
 use crate::provider::Model;
 
 /// A backend over others, that clients ask for by its id.
@@ -57,6 +58,12 @@ pub struct Below<'a> {
     pub model: Option<&'a str>,
     /// Whether it may answer for the model in question.
     pub takes: bool,
+}
+
+/// The most tokens that any of these counts in the text of a request that asked for this model, as far as that was learned.
+pub fn most_input_tokens(below: &[Below<'_>], asked: &str, request: &Request) -> Option<u64> {
+    let takers = below.iter().filter(|one| one.takes);
+    takers.filter_map(|one| one.backend.input_tokens(one.model.unwrap_or(asked), request)).max()
 }
 
 // === impl Section ===

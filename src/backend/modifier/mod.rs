@@ -11,8 +11,9 @@ use futures_util::future::{BoxFuture, ready};
 
 use super::group::Member;
 use super::kind::Site;
-use super::virtual_model::{About, Below, VirtualModel};
+use super::virtual_model::{About, Below, VirtualModel, most_input_tokens};
 use super::{Backend, Call, Outlook, Reply};
+use crate::dialect::Request;
 use crate::error::{ErrorKind, ProxyError};
 use crate::metrics::{Metrics, ModelMeters};
 
@@ -100,6 +101,10 @@ impl<M: Modifier> Backend for Modified<M> {
 
     fn standing(&self, call: &Call) -> Option<Outlook> {
         self.0.standing(call)
+    }
+
+    fn input_tokens(&self, model: &str, request: &Request) -> Option<u64> {
+        most_input_tokens(&self.below(model), model, request)
     }
 
     fn meters(&self, model: &str) -> Arc<ModelMeters> {

@@ -264,7 +264,8 @@ async fn a_prompt_is_as_long_as_the_target_that_counts_most_says() {
     let split = ranges(["<100", ">=100"]);
     error_of(&split, call("")).await;
     assert_eq!((a.asked().len(), b.asked().len(), c.asked().len()), (0, 1, 0), "one number for all routes");
-    assert_eq!(split.input_tokens("other", &call("").request), Some(110), "what its own models say");
+    assert_eq!(split.input_tokens("", &call("").request), Some(110), "as a part of another router");
+    assert_eq!(split.input_tokens("x", &call("").request), Some(90), "of those that answer for it");
     let split = ranges(["<=109", "=110"]);
     error_of(&split, call("")).await;
     assert_eq!((a.asked().len(), b.asked().len()), (0, 2));
