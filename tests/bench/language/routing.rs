@@ -30,11 +30,8 @@ fn routes(conditions: &[Value]) -> Vec<Conditions> {
     };
     let last = json!({});
     let rows = conditions.iter().cycle().take(19).chain([&last]);
-    rows.map(|row| {
-        let Value::Object(table) = row else { panic!("a table") };
-        Conditions::read(table, &names).unwrap_or_else(|faults| panic!("{faults:?}"))
-    })
-    .collect()
+    rows.map(|row| Conditions::read(row.as_object().expect("a table"), &names).expect("valid conditions"))
+        .collect()
 }
 
 /// What tells how a request came in and what it asks for.
