@@ -4,9 +4,11 @@
 pub mod arrival;
 pub mod attempts;
 pub mod condition;
+pub mod consensus;
 mod emptiness;
 pub mod fail_on;
 pub mod frames;
+pub mod gate;
 pub mod group;
 pub mod kind;
 pub mod lease;
@@ -34,6 +36,7 @@ use crate::dialect::{Request, Usage};
 use crate::error::{Attempt, ProxyError};
 use crate::metrics::{EndReason, ModelMeters};
 use arrival::Arrival;
+use gate::Gate;
 use lease::Lease;
 use strategy::Availability;
 pub use stream::{Frames, ReplyStream};
@@ -67,6 +70,8 @@ pub struct Call {
     /// Which round of a group this call belongs to. `None`: nobody above retries it, so the backend that gets it
     /// probes and waits by itself.
     pub round: Option<Round>,
+    /// Where it waits between its admission and its being sent, until others are admitted, too.
+    pub gate: Option<Gate>,
 }
 
 /// A server that loads a model is asked again after this.

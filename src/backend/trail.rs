@@ -19,6 +19,8 @@ pub(super) struct Trail {
     clients_fault: Option<ProxyError>,
     /// Somebody was at fault other than the request, or nothing is known.
     others_fault: bool,
+    /// Somebody answered, but not enough did.
+    answered: bool,
     denial: Option<Denial>,
     soonest: Option<Duration>,
     /// Somebody loads the model: so long it is worth waiting for.
@@ -47,6 +49,12 @@ impl Trail {
     pub(super) fn cancelled(&mut self, member: &Arc<str>) {
         let reason = "had not answered yet".to_owned();
         self.hop(Attempt { backend: Arc::clone(member), label: "cancelled", reason });
+    }
+
+    /// A member that answered, where more than one has to.
+    pub(super) fn answered(&mut self, member: &Arc<str>) {
+        self.answered = true;
+        self.hop(Attempt { backend: Arc::clone(member), label: "answered", reason: "answered".to_owned() });
     }
 
     /// A member that failed or had no capacity.
@@ -98,15 +106,17 @@ impl Trail {
     /// The error when nobody could answer: 429 if quota was the reason anywhere, with the soonest moment that frees;
     /// the request's own fault if all that tried it said so; else 503. It lists each one's reason.
     pub(super) fn exhausted(&self, group: &str) -> ProxyError {
-        if self.denial.is_none()
-            && !self.others_fault
-            && let Some(error) = &self.clients_fault
-        {
+        self.told(&format!("no member of `{group}` could answer"))
+    }
+
+    /// The same where it begins with other words.
+    pub(super) fn told(&self, head: &str) -> ProxyError {
+        let no_fault_but_the_clients = self.denial.is_none() && !self.others_fault && !self.answered;
+        if no_fault_but_the_clients && let Some(error) = &self.clients_fault {
             return ProxyError { attempts: self.hops.clone(), ..error.clone() };
         }
-        let only_skips = self.denial.is_none() && !self.others_fault;
-        let kind = if only_skips { ErrorKind::Unsupported } else { ErrorKind::Exhausted };
-        let mut message = format!("no member of `{group}` could answer");
+        let kind = if no_fault_but_the_clients { ErrorKind::Unsupported } else { ErrorKind::Exhausted };
+        let mut message = head.to_owned();
         for (index, (hop, times)) in self.told_once().into_iter().enumerate() {
             let separator = if index == 0 { ": " } else { "; " };
             message.push_str(separator);

@@ -132,7 +132,7 @@ pub(super) fn chat_to_text<'a>(payload: &'a [u8], choices: Range<usize>, edits: 
 
 /// The `content` as one JSON string: strings as written, of an array its text parts (Mistral's reasoning models put
 /// thinking and text into one array). `None` when there is none.
-fn content_as_text(payload: &[u8], delta: Range<usize>) -> Option<Cow<'_, [u8]>> {
+pub(super) fn content_as_text(payload: &[u8], delta: Range<usize>) -> Option<Cow<'_, [u8]>> {
     let content = members_of(payload, delta).find(|field| field.is("content"))?;
     match content.raw.first()? {
         b'"' => Some(Cow::Borrowed(content.raw)),

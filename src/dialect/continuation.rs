@@ -211,7 +211,7 @@ enum Repetition {
     None,
 }
 
-fn deltas(payload: &[u8], members: &[Member]) -> Vec<Range<usize>> {
+pub(super) fn deltas(payload: &[u8], members: &[Member]) -> Vec<Range<usize>> {
     let choices = members.iter().filter(|member| member.key == "choices");
     choices
         .flat_map(|member| elements_of(payload, member.value.clone()))

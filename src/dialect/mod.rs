@@ -1,7 +1,9 @@
 //! The API shapes that clients speak: which paths, what a request says, and how an answer is read and rewritten.
 //! Pure: bytes in, bytes out. Nothing here knows a provider, a clock or a socket.
 
+mod addition;
 mod choices;
+mod compose;
 mod content;
 mod continuation;
 mod error_body;
@@ -10,6 +12,7 @@ mod plain;
 mod prompt;
 mod request;
 mod rewrite;
+mod said;
 mod stream;
 mod written;
 
@@ -21,6 +24,7 @@ use crate::wire::json;
 pub use crate::wire::json::Member;
 use crate::wire::splice::{Edits, ObjectEdit};
 pub use crate::wire::usage::Usage;
+pub use compose::{Bill, Composer, usage_object};
 pub use content::{events_say_or_finish, events_say_something, says_something};
 pub use continuation::{Continuation, can_be_continued, plain_text};
 pub use error_body::{error_event, openai_error, upstream_message};
@@ -28,6 +32,7 @@ pub use needs::Needs;
 pub use plain::{Plain, rewrite_plain};
 pub use request::read;
 pub use rewrite::Rewrite;
+pub use said::{said_in_events, said_whole};
 pub use stream::{DONE_EVENT, Step, StreamRewriter};
 pub use written::Written;
 

@@ -1,6 +1,7 @@
 //! What is measured: the registry, the families and the handles. The only place that names `prometheus`.
 //! Label values come from the configuration and the listed models; never a key, a path or a user.
 
+pub mod consensus;
 pub mod events;
 pub mod quota;
 pub mod state;
@@ -59,6 +60,7 @@ pub struct Metrics {
     failovers: IntCounterVec,
     routed: IntCounterVec,
     modified: IntCounterVec,
+    consensus: consensus::ConsensusFamilies,
     quota: quota::QuotaGauges,
     tokens: IntCounterVec,
     first_token: HistogramVec,
@@ -162,6 +164,7 @@ impl Metrics {
                 "Requests that came to a modifier, by its type and what it did.",
                 &["backend", "type", "outcome"],
             )?,
+            consensus: consensus::ConsensusFamilies::new(&registry)?,
             quota: quota::QuotaGauges::new(&registry)?,
             tokens: counters(
                 &registry,

@@ -65,6 +65,17 @@ enum Content {
 
 /// Carries out one call. The reply's receiver going away cancels it at once, at every point.
 pub(super) async fn carry(job: Job, mut reply: ReplySender) {
+    if let Some(gate) = job.call.gate.clone() {
+        // Nothing was sent yet: who leaves here gives back all that was admitted.
+        let may_go = tokio::select! {
+            biased;
+            () = reply.closed() => false,
+            open = gate.pass() => open,
+        };
+        if !may_go {
+            return;
+        }
+    }
     let exchanged = tokio::select! {
         biased;
         () = reply.closed() => {

@@ -129,6 +129,7 @@ async fn answer(
         edits: Arc::default(),
         so_far: None,
         round: None,
+        gate: None,
     };
     let mut pending = target.backend.forward(call);
     if !stream {

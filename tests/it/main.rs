@@ -15,6 +15,7 @@ mod canonical_line;
 mod chaos;
 mod cli;
 mod config_examples;
+mod consensus;
 mod disconnect;
 mod embeddings;
 mod errors;

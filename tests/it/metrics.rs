@@ -172,6 +172,7 @@ fn names_types_and_labels_are_those_that_are_promised() {
     let other = provider("other", "openai", &full.url());
     let limit = "limits = [{ requests = 10, per = \"hour\" }]\n";
     let group = "[groups.g]\ntype = \"failover\"\nmembers = [\"other/m\", \"up/m\"]\n\
+                 [groups.v]\ntype = \"consensus\"\ncombine = \"first\"\nmembers = [\"up/m\"]\n\
                  [routers.r]\nroutes = [{ to = \"up/m\" }]\n";
     let proxy = impatient_with(&fake, &format!("{other}{limit}{group}{state}"));
     until_up(&proxy, "other");
@@ -179,6 +180,7 @@ fn names_types_and_labels_are_those_that_are_promised() {
         assert_eq!(proxy.post(PATH, &ask("plain", false).replace("up/m", model)).status, 200, "{model}");
     }
     assert_eq!(proxy.post(PATH, &ask("plain", false)).status, 200);
+    assert_eq!(proxy.post(PATH, &ask("done", true).replace("up/m", "v")).status, 200);
     assert_eq!(proxy.post(PATH, &ask("refused", false)).status, 429);
     assert_eq!(proxy.post(PATH, "{}").status, 400);
     end_in_every_way(&proxy);

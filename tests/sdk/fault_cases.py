@@ -18,6 +18,27 @@ def the_upstream_works_at_all(world):
 
 
 @suite.case
+def a_panel_answers_whole_and_streamed_as_one_model(world):
+    def ask_panel(**more):
+        return world.client.chat.completions.create(model="panel", messages=HELLO, **more)
+
+    answer = ask_panel()
+    equal((answer.model, answer.choices[0].message.content), ("panel", "fine"), "answer")
+    members = answer.choices[0].message.model_extra["reasoning_content"]
+    check(members.count("**bad/fine**\n\nfine") == 2 and "half an answer[truncated]" in members, members)
+    items = answer.model_extra["x_demuxai"]["consensus"]
+    equal([item["state"] for item in items], ["answered", "answered", "failed", "answered"], "itemised")
+    equal(answer.usage.total_tokens, 6, "the sum")
+    chunks = list(ask_panel(stream=True, stream_options={"include_usage": True}))
+    deltas = [chunk.choices[0].delta for chunk in chunks if chunk.choices]
+    equal("".join(delta.content or "" for delta in deltas), "fine", "content")
+    shown = "".join((delta.model_extra or {}).get("reasoning_content") or "" for delta in deltas)
+    check(shown.count("**bad/fine**\n\nfine") == 2, shown)
+    equal({(chunk.id, chunk.model) for chunk in chunks}, {(chunks[0].id, "panel")}, "names of all chunks")
+    equal(chunks[-1].usage.total_tokens, 6, "the sum in the stream")
+
+
+@suite.case
 def a_spent_quota_is_a_rate_limit_error_that_says_when(world):
     error = raises(openai.RateLimitError, lambda: ask(world, "quota"))
     equal(error.response.headers["retry-after"], "7", "retry-after")

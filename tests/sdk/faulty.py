@@ -13,9 +13,10 @@ MODELS = ["fine", "truncated", "error-in-stream", "error-in-200", "quota", "wron
 HEAD = "HTTP/1.1 {} X\r\nContent-Type: {}\r\nConnection: close\r\n{}\r\n"
 
 
-def chunk(fields):
-    data = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [
-        {"index": 0, "delta": fields, "finish_reason": None}]}
+def chunk(fields, finish=None, usage=None):
+    choices = [] if usage else [{"index": 0, "delta": fields, "finish_reason": finish}]
+    data = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": choices,
+            "usage": usage}
     return piece(f"data: {json.dumps(data)}\n\n")
 
 
@@ -63,11 +64,17 @@ class Faulty:
             asked = json.loads(body)
             self.received.append(asked)
             try:
-                self._answer(link, asked["model"])
+                self._answer(link, asked["model"], asked.get("stream"))
             except OSError:
                 pass  # the daemon has left, as some cases want
 
-    def _answer(self, link, model):
+    def _answer(self, link, model, stream):
+        if model == "fine" and stream:
+            link.sendall(HEAD.format(200, "text/event-stream", "Transfer-Encoding: chunked\r\n").encode())
+            link.sendall(chunk({"role": "assistant", "content": "fi"}) + chunk({"content": "ne"}) + chunk({}, "stop"))
+            link.sendall(chunk({}, usage={"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}))
+            link.sendall(piece("data: [DONE]\n\n") + b"0\r\n\r\n")
+            return
         if model in ("truncated", "error-in-stream", "silent"):
             link.sendall(HEAD.format(200, "text/event-stream", "Transfer-Encoding: chunked\r\n").encode())
             link.sendall(chunk({"role": "assistant", "content": "half "}) + chunk({"content": "an answer"}))

@@ -48,6 +48,11 @@ max_wait = 0
 [providers.dead]
 type = "openai"
 url = "http://127.0.0.1:{dead}"
+
+[groups.panel]
+type = "consensus"
+members = ["bad/fine", "bad/fine", "bad/truncated"]
+judge = "bad/fine"
 """
 
 KEYED = """

@@ -2,6 +2,7 @@
 //! A new type is a file here and a row in [`KINDS`].
 
 pub(crate) mod choosing;
+pub(crate) mod consensus;
 pub(crate) mod fixed;
 
 use std::any::Any;
@@ -62,6 +63,7 @@ pub(crate) const KINDS: &[Kind] = &[
     choosing::kind("most-quota"),
     choosing::kind("soonest-reset"),
     choosing::RACE,
+    consensus::CONSENSUS,
     fixed::STATIC,
 ];
 

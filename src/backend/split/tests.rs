@@ -133,6 +133,7 @@ fn call_at(endpoint: &Endpoint, model: &str, fields: &str) -> Call {
         edits: Arc::default(),
         so_far: None,
         round: None,
+        gate: None,
     }
 }
 

@@ -329,6 +329,53 @@ listed_models = ["{"]
 }
 
 #[test]
+fn problems_of_panels() {
+    reported!(
+        r#"
+[providers.mistral]
+type = "mistral"
+api_key = "k"
+[groups.a]
+type = "consensus"
+members = ["mistral/x", "mistral/y"]
+quorum = 3
+[groups.b]
+type = "consensus"
+members = ["mistral/x", "b"]
+judge = "mistral"
+combine = "vote"
+show = "all"
+on_quota = "wait"
+[groups.c]
+type = "consensus"
+members = ["mistral/x"]
+combine = "majority"
+prompt = "vote"
+fallback = "judge"
+quorum = 0
+deadline = "1h"
+[groups.d]
+type = "consensus"
+members = ["mistral/x"]
+judge = "d"
+prompt = " "
+[groups.e]
+type = "consensus"
+members = ["mistral/x", "mistral/x", "mistral/x", "mistral/x", "mistral/x", "mistral/x", "mistral/x", "mistral/x", "mistral/x", "mistral/x", "mistral/x", "mistral/x", "mistral/x", "mistral/x", "mistral/x", "mistral/x", "mistral/x"]
+combine = "best"
+fail_on = ["5xx"]
+[groups.f]
+type = "failover"
+members = ["mistral/x"]
+judge = "mistral/x"
+[groups.g]
+type = "consensus"
+judge = "mistrl/x"
+"#
+    );
+}
+
+#[test]
 fn problems_of_routers() {
     reported!(
         r#"

@@ -26,7 +26,7 @@ pub(super) fn all(check: &mut Check<'_>, spec: &Spec) -> Vec<GroupConfig> {
     let options = options();
     let mut groups = Vec::new();
     for (id, entry) in &entries {
-        groups.extend(one(check, id, entry, &known, &options));
+        groups.extend(one(check, id, entry, (&known, &spec.providers), &options));
     }
     groups
 }
@@ -48,7 +48,7 @@ fn one(
     check: &mut Check<'_>,
     id: &str,
     entry: &GroupSpec,
-    known: &BTreeSet<&str>,
+    (known, providers): (&BTreeSet<&str>, &Map<String, Value>),
     options: &Options,
 ) -> Option<GroupConfig> {
     // Without a type it is no group, but the problems that most types would have are told all the same.
@@ -66,7 +66,7 @@ fn one(
         }
     }
     let kind = kind.or_else(|| KINDS.first())?;
-    let mut reading = Reading { check, id, kind: kind.word, options: &entry.options, known };
+    let mut reading = Reading { check, id, kind: kind.word, options: &entry.options, known, providers };
     let read = (kind.read)(&mut reading)?;
     Some(GroupConfig {
         id: id.to_owned(),
@@ -104,6 +104,7 @@ pub(crate) struct Reading<'c, 'a> {
     kind: &'static str,
     options: &'c Map<String, Value>,
     known: &'c BTreeSet<&'c str>,
+    providers: &'c Map<String, Value>,
 }
 
 // === impl Reading ===
@@ -117,6 +118,11 @@ impl Reading<'_, '_> {
     /// The group's type.
     pub(crate) fn kind(&self) -> &'static str {
         self.kind
+    }
+
+    /// Whether this is a provider's id.
+    pub(crate) fn is_provider(&self, id: &str) -> bool {
+        self.providers.contains_key(id)
     }
 
     /// Some of the options, as a table of them; others are not looked at.

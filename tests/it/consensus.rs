@@ -1,0 +1,373 @@
+//! Panels: the whole daemon in front of scripted upstreams. What clients see of the members and the judge, what it costs,
+//! and that nothing is left over, whatever ends it.
+
+use std::time::{Duration, Instant};
+
+use demuxai::demo::{Answer, Fake, Received, Script};
+use serde_json::{Value, json};
+
+use super::support::client::Answer as Got;
+use super::support::proxy::{Proxy, provider};
+use super::support::{asked, content, eventually};
+
+const PATH: &str = "/v1/chat/completions";
+const USAGE: &str = r#""usage":{"prompt_tokens":10,"completion_tokens":2,"total_tokens":12}"#;
+
+/// An upstream that lists `m` and answers by this.
+fn upstream(answer: impl Fn(&Received) -> Script + Send + Sync + 'static) -> Fake {
+    Fake::start(move |received| {
+        if received.path().ends_with("/models") {
+            Answer::json(200).body(r#"{"object":"list","data":[{"id":"m","object":"model"}]}"#)
+        } else {
+            answer(received)
+        }
+    })
+    .expect("fake upstream starts")
+}
+
+fn chunk(text: &str, finish: &str) -> String {
+    let text = Value::from(text);
+    format!(
+        r#"{{"id":"c","object":"chat.completion.chunk","created":1,"model":"m","choices":[{{"index":0,"delta":{{"role":"assistant","content":{text}}},"finish_reason":{finish}}}]}}"#
+    )
+}
+
+/// One that says this, streamed or not, with what it cost.
+fn says(text: &'static str) -> Fake {
+    upstream(move |received| answer(text, received))
+}
+
+fn answer(text: &str, received: &Received) -> Script {
+    let body = String::from_utf8_lossy(&received.body);
+    if !body.contains("\"stream\":true") {
+        return Answer::json(200).body(format!(
+            r#"{{"id":"c","object":"chat.completion","created":1,"model":"m","choices":[{{"index":0,"message":{{"role":"assistant","content":{}}},"finish_reason":"stop"}}],{USAGE}}}"#,
+            Value::from(text)
+        ));
+    }
+    Answer::events()
+        .chunked()
+        .event(chunk(text, "null"))
+        .event(chunk("", "\"stop\""))
+        .event(format!(
+            r#"{{"id":"c","object":"chat.completion.chunk","created":1,"model":"m","choices":[],{USAGE}}}"#
+        ))
+        .event("[DONE]")
+        .last_chunk()
+}
+
+fn failing() -> Fake {
+    upstream(|_| Answer::json(500).body(r#"{"error":{"message":"no","type":"x","code":null,"param":null}}"#))
+}
+
+/// One whose stream says this and then nothing, until it is cancelled.
+fn hanging(text: &'static str) -> Fake {
+    upstream(move |_| Answer::events().chunked().event(chunk(text, "null")).step(demuxai::demo::Step::Hang))
+}
+
+/// The daemon with these upstreams as providers `a`, `b` …, each with this, and this about groups, once all are up.
+fn daemon(fakes: &[(&Fake, &str)], groups: &str) -> Proxy {
+    let ids = ["a", "b", "c", "d"];
+    let tables: Vec<String> = ids
+        .iter()
+        .zip(fakes)
+        .map(|(id, (fake, more))| format!("{}{more}\n", provider(id, "openai", &fake.url())))
+        .collect();
+    let proxy = Proxy::start(&format!("{}{groups}\n[state]\npath = \"none\"\n", tables.concat()));
+    for (id, _) in ids.iter().zip(fakes) {
+        eventually("the provider is up", || proxy.status_of(id), |status| status["health"] == "up");
+    }
+    proxy
+}
+
+const PANEL: &str = "[groups.panel]\ntype = \"consensus\"\nmembers = [\"a/m\", \"b/m\"]\njudge = \"c/m\"\n";
+
+fn body(more: &Value) -> String {
+    let mut body = json!({"model": "panel", "messages": [{"role": "user", "content": "What is it?"}]});
+    for (key, value) in more.as_object().expect("fields") {
+        body[key] = value.clone();
+    }
+    body.to_string()
+}
+
+fn ask(proxy: &Proxy, more: &Value) -> Got {
+    proxy.post(PATH, &body(more))
+}
+
+/// What the deltas of a stream say under this key.
+fn joined(got: &Got, key: &str) -> String {
+    let events = got.events();
+    let payloads = events.iter().filter_map(|event| serde_json::from_str::<Value>(event).ok());
+    payloads.filter_map(|event| event["choices"][0]["delta"][key].as_str().map(str::to_owned)).collect()
+}
+
+fn settled(proxy: &Proxy, ids: &[&str]) {
+    for id in ids {
+        eventually("nothing is in flight", || proxy.status_of(id), |status| status["in_flight"] == 0);
+    }
+}
+
+#[test]
+fn a_whole_answer_is_the_judge_s_and_its_cost_is_summed_and_itemised() {
+    let (a, b, judge) = (says("Alpha"), says("Beta"), says("Both."));
+    let proxy = daemon(&[(&a, ""), (&b, ""), (&judge, "")], PANEL);
+    let got = ask(&proxy, &json!({}));
+    assert_eq!(content(&got), "Both.");
+    let answer = got.json();
+    assert_eq!(answer["usage"], json!({"prompt_tokens": 30, "completion_tokens": 6, "total_tokens": 36}));
+    let items = answer["x_demuxai"]["consensus"].as_array().expect("items");
+    let roles: Vec<_> =
+        items.iter().map(|item| (&item["backend"], &item["role"], &item["prompt_tokens"])).collect();
+    assert_eq!(
+        roles,
+        [
+            (&json!("a/m"), &json!("member"), &json!(10)),
+            (&json!("b/m"), &json!("member"), &json!(10)),
+            (&json!("c/m"), &json!("judge"), &json!(10))
+        ]
+    );
+    let reasoning = answer["choices"][0]["message"]["reasoning_content"].as_str().expect("the members");
+    assert!(
+        reasoning.contains("**a/m**\n\nAlpha\n\n") && reasoning.contains("**b/m**\n\nBeta\n\n"),
+        "{reasoning}"
+    );
+    assert_eq!((got.header("x-demuxai-provider"), &answer["model"]), (Some("c"), &json!("panel")));
+    let attempts = got.header("x-demuxai-attempts").expect("attempts");
+    assert!(attempts.contains("a/m answered") && attempts.ends_with("c ok"), "{attempts}");
+    let told =
+        judge.received().into_iter().rfind(|received| received.method == "POST").expect("it was asked");
+    let told = told.json()["messages"][0]["content"].as_str().expect("text").to_owned();
+    assert!(told.starts_with("What is it?\n\n") && told.contains("]\nAlpha\n[end of answer"), "{told}");
+    for id in ["a", "b", "c"] {
+        let counted = format!(
+            "demuxai_tokens_total{{model=\"m\",provider=\"{id}\",source=\"upstream\",type=\"input\"}}"
+        );
+        assert!((proxy.metric(&counted) - 10.0).abs() < 0.1, "{id}: each provider's tokens count once");
+    }
+    let series = "demuxai_consensus_requests_total{combine=\"judge\",group=\"panel\",outcome=\"ok\"}";
+    eventually("it is counted", || proxy.find_metric(series), |count| *count == Some(1.0));
+    settled(&proxy, &["a", "b", "c"]);
+}
+
+#[test]
+fn the_members_are_streamed_as_reasoning_while_they_speak_and_the_judge_as_content() {
+    let a = upstream(|_| {
+        Answer::events()
+            .chunked()
+            .event(chunk("Al", "null"))
+            .gate("a")
+            .event(chunk("pha", "null"))
+            .event(chunk("", "\"stop\""))
+            .event("[DONE]")
+            .last_chunk()
+    });
+    let (b, judge) = (says("Beta"), says("Both."));
+    let proxy = daemon(
+        &[(&a, ""), (&b, ""), (&judge, "")],
+        &format!(
+            "{PANEL}\n[listeners.test]\naddress = \"127.0.0.1:0\"\nworkers = 1\ndrain = 1\nkeep_alive = \"50ms\"\n"
+        ),
+    );
+    let asked_for = json!({"stream": true, "stream_options": {"include_usage": true}});
+    let mut reading = proxy.open(PATH, &body(&asked_for));
+    assert_eq!(reading.header("x-demuxai-provider"), Some("panel"));
+    reading.until("\"reasoning_content\":");
+    reading.until(": keep-alive\n");
+    assert_eq!(asked(&judge), 0);
+    a.open_gate("a");
+    let got = reading.finish();
+    assert!(got.complete && got.text().ends_with("data: [DONE]\n\n"), "{}", got.text());
+    let reasoning = joined(&got, "reasoning_content");
+    assert!(
+        reasoning.contains("**a/m**\n\nAlpha\n\n") && reasoning.contains("**b/m**\n\nBeta\n\n"),
+        "{reasoning}"
+    );
+    assert_eq!(joined(&got, "content"), "Both.");
+    assert_eq!(got.text().matches("\"role\":\"assistant\"").count(), 1);
+    assert_eq!(got.text().matches("\"finish_reason\":\"stop\"").count(), 1);
+    let ids = got.text().matches("@panel\"").count();
+    assert_eq!(ids, got.events().len() - 1, "every chunk has the one id");
+    let last: Value = serde_json::from_str(&got.events()[got.events().len() - 2]).expect("JSON");
+    assert_eq!((&last["choices"], &last["usage"]["completion_tokens"]), (&json!([]), &json!(4)), "{last}");
+    settled(&proxy, &["a", "b", "c"]);
+}
+
+#[test]
+fn the_judge_fails_over_after_the_members_were_shown() {
+    let (a, b, dead, judge) = (says("Alpha"), says("Beta"), failing(), says("Both."));
+    let groups = "[groups.judges]\ntype = \"failover\"\nmembers = [\"c/m\", \"d/m\"]\n".to_owned()
+        + &PANEL.replace("c/m", "judges");
+    let proxy = daemon(&[(&a, ""), (&b, ""), (&dead, ""), (&judge, "")], &groups);
+    let got = ask(&proxy, &json!({"stream": true}));
+    assert_eq!((joined(&got, "content").as_str(), asked(&dead)), ("Both.", 1));
+    assert!(joined(&got, "reasoning_content").contains("Alpha"));
+}
+
+#[test]
+fn below_the_quorum_the_error_says_what_became_of_each() {
+    let (a, b, judge) = (says("Alpha"), failing(), says("Both."));
+    let proxy = daemon(&[(&a, ""), (&b, ""), (&judge, "")], PANEL);
+    let got = ask(&proxy, &json!({}));
+    assert_eq!(got.status, 503, "{}", got.text());
+    let error = &got.json()["error"];
+    assert_eq!(error["code"], "below_quorum");
+    let message = error["message"].as_str().expect("a message");
+    assert!(
+        message.starts_with("1 of 2 members of `panel` answered, and 2 must (its `quorum`): "),
+        "{message}"
+    );
+    let attempts = got.header("x-demuxai-attempts").expect("attempts");
+    assert!(attempts.contains("a/m answered") && attempts.contains("b/m upstream_status"), "{attempts}");
+    assert_eq!(asked(&judge), 0);
+    let streamed = ask(&proxy, &json!({"stream": true}));
+    assert!(joined(&streamed, "reasoning_content").contains("Alpha"), "{}", streamed.text());
+    assert!(
+        streamed.text().contains("below_quorum") && !streamed.text().contains("[DONE]"),
+        "{}",
+        streamed.text()
+    );
+    settled(&proxy, &["a", "b", "c"]);
+}
+
+#[test]
+fn a_limit_that_holds_only_some_of_the_members_is_not_spent_on_them() {
+    let (one, judge) = (says("Alpha"), says("Both."));
+    let limit = "limits = [{ requests = 3, per = \"hour\" }]";
+    let groups = "[groups.panel]\ntype = \"consensus\"\nmembers = [\"a/m\", \"a/m\"]\njudge = \"b/m\"\n";
+    let proxy = daemon(&[(&one, limit), (&judge, "")], groups);
+    assert_eq!(content(&ask(&proxy, &json!({}))), "Both.");
+    assert_eq!(asked(&one), 2);
+    // There is room for one more, and each of the two members sees it.
+    let got = ask(&proxy, &json!({}));
+    assert_eq!(got.status, 429, "{}", got.text());
+    let wait: u64 = got.header("retry-after").expect("when").parse().expect("seconds");
+    assert!((3000..=3600).contains(&wait), "{wait}");
+    assert_eq!((asked(&one), asked(&judge)), (2, 1), "nobody was sent anything");
+    settled(&proxy, &["a", "b"]);
+    let alone = proxy.post(PATH, &body(&json!({"model": "a/m"})));
+    assert_eq!(alone.status, 200, "what was not spent is still there: {}", alone.text());
+}
+
+#[test]
+fn members_of_one_local_server_take_turns_where_it_has_one_place() {
+    let (one, judge) = (says("Alpha"), says("Both."));
+    let groups = "[groups.panel]\ntype = \"consensus\"\nmembers = [\"a/m\", \"a/m\"]\njudge = \"b/m\"\n";
+    let proxy = daemon(&[(&one, "max_in_flight = 1"), (&judge, "")], groups);
+    assert_eq!(content(&ask(&proxy, &json!({}))), "Both.");
+    assert_eq!(asked(&one), 2);
+}
+
+#[test]
+fn refuse_asks_nobody_unless_all_can_be() {
+    let (a, b, judge) = (says("Alpha"), says("Beta"), says("Both."));
+    let groups = format!("{PANEL}quorum = 1\non_quota = \"refuse\"\n");
+    let proxy =
+        daemon(&[(&a, "limits = [{ requests = 1, per = \"hour\" }]"), (&b, ""), (&judge, "")], &groups);
+    assert_eq!(content(&ask(&proxy, &json!({}))), "Both.");
+    let got = ask(&proxy, &json!({}));
+    assert_eq!((got.status, asked(&b), asked(&judge)), (429, 1, 1), "{}", got.text());
+    assert!(got.error().contains("it waits for `a/m`"), "{}", got.error());
+    assert_eq!(got.header("x-should-retry"), Some("false"));
+}
+
+#[test]
+fn a_straggler_is_cancelled_and_a_client_that_leaves_cancels_all() {
+    let (a, b, judge) = (says("Alpha"), hanging("Be"), says("Both."));
+    let groups = format!("{PANEL}quorum = 1\ngrace = \"50ms\"\n");
+    let proxy = daemon(&[(&a, ""), (&b, ""), (&judge, "")], &groups);
+    let began = Instant::now();
+    assert_eq!(content(&ask(&proxy, &json!({}))), "Both.");
+    assert!(began.elapsed() < Duration::from_secs(5));
+    settled(&proxy, &["b"]);
+    eventually("the upstream sees it", || b.counts().cancelled, |left| *left == 1);
+    let (a, b) = (hanging("Al"), hanging("Be"));
+    let proxy = daemon(&[(&a, ""), (&b, ""), (&judge, "")], PANEL);
+    let mut reading = proxy.open(PATH, &body(&json!({"stream": true})));
+    reading.until("reasoning_content");
+    reading.leave();
+    eventually(
+        "both upstreams see it",
+        || (a.counts().cancelled, b.counts().cancelled),
+        |left| *left == (1, 1),
+    );
+    settled(&proxy, &["a", "b"]);
+    let series = "demuxai_consensus_requests_total{combine=\"judge\",group=\"panel\",outcome=\"cancelled\"}";
+    eventually("it is counted", || proxy.find_metric(series), |count| *count == Some(1.0));
+}
+
+#[test]
+fn when_the_daemon_ends_a_panel_ends_with_an_error_and_is_counted_so() {
+    let (a, b, judge) = (hanging("Al"), hanging("Be"), says("Both."));
+    let proxy = daemon(&[(&a, ""), (&b, ""), (&judge, "")], PANEL);
+    let mut reading = proxy.open(PATH, &body(&json!({"stream": true})));
+    reading.until("reasoning_content");
+    let handle = proxy.handle.clone();
+    let draining =
+        std::thread::spawn(move || actix_rt::System::new().block_on(async move { handle.drain().await }));
+    let got = reading.finish();
+    draining.join().expect("it drains");
+    assert!(got.text().contains("shutting down") && !got.text().contains("[DONE]"), "{}", got.text());
+    let text = String::from_utf8(proxy.handle.metrics().encode().expect("metrics")).expect("text");
+    for id in ["a", "b"] {
+        let series = format!("demuxai_stream_ends_total{{provider=\"{id}\",reason=\"shutdown\"}} 1");
+        assert!(text.contains(&series), "{text}");
+        eventually(
+            "the upstream sees it",
+            || if id == "a" { a.counts() } else { b.counts() },
+            |counts| counts.cancelled == 1,
+        );
+    }
+}
+
+#[test]
+fn tools_and_several_answers_go_to_the_judge_alone_and_other_endpoints_are_refused() {
+    let (a, b, judge) = (says("Alpha"), says("Beta"), says("Both."));
+    let proxy = daemon(&[(&a, ""), (&b, ""), (&judge, "")], PANEL);
+    let got = ask(&proxy, &json!({"tools": [{"type": "function", "function": {"name": "f"}}]}));
+    assert_eq!((content(&got).as_str(), got.header("x-demuxai-edits")), ("Both.", Some("judge-alone:tools")));
+    let got = ask(&proxy, &json!({"n": 2}));
+    assert_eq!(got.header("x-demuxai-edits"), Some("judge-alone:n"));
+    assert_eq!((asked(&a), asked(&b), asked(&judge)), (0, 0, 2));
+    for (path, body) in [
+        ("/v1/embeddings", r#"{"model":"panel","input":"x"}"#),
+        ("/v1/completions", r#"{"model":"panel","prompt":"x"}"#),
+        ("/v1/fim/completions", r#"{"model":"panel","prompt":"x","suffix":"y"}"#),
+    ] {
+        let got = proxy.post(path, body);
+        assert_eq!(got.status, 400, "{path}: {}", got.text());
+        assert!(
+            got.error().contains("`panel` is a panel of models and answers chats alone"),
+            "{}",
+            got.error()
+        );
+    }
+}
+
+#[test]
+fn a_vote_needs_no_judge() {
+    let (a, b, c) = (says(r#"{"x": 1}"#), says("{\"x\":1}"), says("no"));
+    let groups = "[groups.panel]\ntype = \"consensus\"\ncombine = \"majority\"\nmembers = [\"a/m\", \"b/m\", \"c/m\"]\n";
+    let proxy = daemon(&[(&a, ""), (&b, ""), (&c, "")], groups);
+    let said = content(&ask(&proxy, &json!({})));
+    assert_eq!(serde_json::from_str::<Value>(&said).expect("JSON"), json!({"x": 1}));
+    let streamed = ask(&proxy, &json!({"stream": true, "stream_options": {"include_usage": true}}));
+    assert!(streamed.text().ends_with("data: [DONE]\n\n") && !streamed.text().contains("reasoning_content"));
+    assert!(streamed.text().contains("\"x_demuxai\""), "{}", streamed.text());
+}
+
+#[test]
+fn a_panel_is_in_the_model_list_and_has_a_place_in_other_groups() {
+    let (a, dead, judge, other) = (says("Alpha"), failing(), says("Both."), says("Other."));
+    let groups = format!(
+        "{PANEL}show = \"nothing\"\n[groups.outer]\ntype = \"failover\"\nmembers = [\"panel\", \"d/m\"]\n"
+    );
+    let proxy = daemon(&[(&a, ""), (&dead, ""), (&judge, ""), (&other, "")], &groups);
+    let list = proxy.get("/v1/models").json();
+    let entry = list["data"].as_array().expect("a list").iter().find(|entry| entry["id"] == "panel");
+    assert_eq!(entry.expect("is listed")["members"], json!(["a/m", "b/m", "c/m"]));
+    let got = ask(&proxy, &json!({"model": "outer"}));
+    assert_eq!((content(&got).as_str(), got.header("x-demuxai-provider")), ("Other.", Some("d")));
+    let attempts = got.header("x-demuxai-attempts").expect("attempts");
+    assert!(attempts.contains("a/m answered") && attempts.contains("b/m upstream_status"), "{attempts}");
+    settled(&proxy, &["a", "b", "c", "d"]);
+}
