@@ -112,6 +112,11 @@ fn every_file_is_served_and_all_its_providers_answer() {
         for id in ids_of(&tables, "routers") {
             sends_on(&program, &file, key.as_deref(), &id);
         }
+        for id in ids_of(&tables, "groups") {
+            if tables["groups"][&id]["type"].as_str() == Some("consensus") {
+                makes_one_answer(&program, &file, key.as_deref(), &id);
+            }
+        }
     }
 }
 
@@ -125,6 +130,23 @@ fn sends_on(program: &Program, file: &Path, key: Option<&str>, id: &str) {
     assert_eq!(answer.status, 200, "{id} of {}: {}", file.display(), answer.text());
     let route = answer.header("x-demuxai-route").expect("which way it went");
     assert!(route.starts_with(&format!("{id} ")), "{route}");
+}
+
+/// A panel answers, and says what it is made of.
+fn makes_one_answer(program: &Program, file: &Path, key: Option<&str>, id: &str) {
+    let bearer = format!("Bearer {}", key.unwrap_or("any"));
+    let headers = [("authorization", bearer.as_str())];
+    let body = format!(r#"{{"model":"{id}","messages":[{{"role":"user","content":"hi"}}]}}"#);
+    let answer =
+        client::open(program.address(), "POST", "/v1/chat/completions", &headers, body.as_bytes()).finish();
+    assert_eq!(answer.status, 200, "{id} of {}: {}", file.display(), answer.text());
+    let answer = answer.json();
+    assert!(
+        answer["choices"][0]["message"]["content"].as_str().is_some_and(|text| !text.is_empty()),
+        "{answer}"
+    );
+    let calls = answer["x_demuxai"]["consensus"].as_array().expect("what it is made of");
+    assert!(calls.iter().any(|call| call["state"] == "answered"), "{answer}");
 }
 
 fn answers(program: &Program, file: &Path, key: Option<&str>, fakes: &[(&String, Fake)]) {

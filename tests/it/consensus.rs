@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use demuxai::demo::{Answer, Fake, Received, Script};
 use serde_json::{Value, json};
 
-use super::support::client::Answer as Got;
+use super::support::client::{self, Answer as Got};
+use super::support::program::Program;
 use super::support::proxy::{Proxy, provider};
 use super::support::{asked, content, eventually};
 
@@ -370,4 +371,39 @@ fn a_panel_is_in_the_model_list_and_has_a_place_in_other_groups() {
     let attempts = got.header("x-demuxai-attempts").expect("attempts");
     assert!(attempts.contains("a/m answered") && attempts.contains("b/m upstream_status"), "{attempts}");
     settled(&proxy, &["a", "b", "c", "d"]);
+}
+
+#[test]
+fn the_log_tells_what_became_of_the_members_and_nothing_of_what_was_said() {
+    let (a, b, judge) = (says("ANSWER-A"), failing(), says("ANSWER-J"));
+    let tables: Vec<String> = [("a", &a), ("b", &b), ("c", &judge)]
+        .iter()
+        .map(|(id, fake)| provider(id, "openai", &fake.url()))
+        .collect();
+    let log = "[log]\nlevel = \"debug\"\nformat = \"json\"\n";
+    let program = Program::serve(&format!("{}{PANEL}quorum = 1\n{log}", tables.concat()));
+    program.until_ready();
+    let prompt = json!([{"role": "user", "content": "PROMPT-TEXT"}]);
+    let got = client::post(program.address(), PATH, &body(&json!({"messages": prompt})));
+    assert_eq!(content(&got), "ANSWER-J");
+    let lines = |message: &str| -> Vec<Value> {
+        let log = program.stderr();
+        let whole = log.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+        let parsed = whole.map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+        parsed.filter(|line| line["message"] == message).collect()
+    };
+    let request = eventually("it is told", || lines("request"), |lines| lines.len() == 1).remove(0);
+    assert_eq!(
+        (&request["group"], &request["provider"], &request["outcome"]),
+        (&json!("panel"), &json!("c"), &json!("ok"))
+    );
+    assert_eq!(
+        (&request["input_tokens"], &request["output_tokens"]),
+        (&json!(20), &json!(4)),
+        "the sum: {request}"
+    );
+    let panel = eventually("the panel is told", || lines("panel"), |lines| lines.len() == 1).remove(0);
+    assert_eq!((&panel["members"], &panel["combine"]), (&json!("a/m answered, b/m failed"), &json!("judge")));
+    let log = program.stderr();
+    assert!(!log.contains("ANSWER-") && !log.contains("PROMPT-TEXT"), "{log}");
 }
