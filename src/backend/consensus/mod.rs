@@ -29,9 +29,9 @@ use jiff::Timestamp;
 use super::group::Member;
 use super::lease::Lease;
 use super::strategy::Availability;
-use super::virtual_model::{About, Below, VirtualModel};
+use super::virtual_model::{About, Below, VirtualModel, most_input_tokens};
 use super::{Backend, Call, Frame, Frames, Outlook, Reply, ReplyBody, ReplyStream, Served};
-use crate::dialect::{Composer, Task};
+use crate::dialect::{Composer, Request, Task};
 use crate::error::{ErrorKind, ProxyError};
 use crate::metrics::consensus::PanelEnded;
 use crate::metrics::{Metrics, ModelMeters};
@@ -119,6 +119,10 @@ impl Backend for PanelBackend {
         self.panel.metrics.meters("none", "none")
     }
 
+    fn input_tokens(&self, model: &str, request: &Request) -> Option<u64> {
+        most_input_tokens(&self.below(model), model, request)
+    }
+
     fn waits(&self) -> Option<Duration> {
         self.panel.members.iter().chain(&self.panel.judge).filter_map(|member| member.backend.waits()).max()
     }
@@ -200,7 +204,7 @@ impl Panel {
     }
 
     /// This request as the judge gets it: by itself, since whoever is above would ask the whole panel again.
-    fn judge_call(&self, call: &Call, request: Arc<crate::dialect::Request>) -> Call {
+    fn judge_call(&self, call: &Call, request: Arc<Request>) -> Call {
         let own = Call {
             request,
             model: Arc::from(""),

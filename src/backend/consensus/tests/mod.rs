@@ -14,7 +14,14 @@ use crate::config::settings::FailOn;
 use fakes::{Fake, Heard, Step, call, hear, say};
 
 fn about(id: &str) -> About {
-    About { id: id.into(), section: Section::Group, kind: "consensus", name: None, description: None }
+    About {
+        id: id.into(),
+        section: Section::Group,
+        kind: "consensus",
+        name: None,
+        description: None,
+        hidden: false,
+    }
 }
 
 fn member(backend: Arc<dyn Backend>) -> Member {
