@@ -140,6 +140,33 @@ async fn an_upstream_that_reads_slowly_gets_all_of_it() {
 }
 
 #[actix_rt::test]
+async fn the_end_of_a_request_that_the_session_holds_back_goes_out_when_there_is_room() {
+    let (begin, begun) = tokio::sync::watch::channel(0);
+    let number = Arc::new(AtomicUsize::new(0));
+    let (client, _) = play(move |mut session: Session| {
+        let (mut begun, own) = (begun.clone(), number.fetch_add(1, Ordering::SeqCst));
+        async move {
+            begun.wait_for(|begun| *begun > own).await.unwrap();
+            read_request(&mut session, 1 << 20).await.unwrap();
+            let answer = b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok";
+            session.write_all(answer).await.unwrap();
+            session.flush().await.unwrap();
+        }
+    });
+    // A session takes 64 KB more than the kernel does. Wherever the kernel's room ends, one of these bodies ends within
+    // that stretch.
+    for (done, size) in (512..4096).step_by(40).enumerate() {
+        let mut sent = std::pin::pin!(client.send(post(Bytes::from(vec![b'x'; size << 10]))));
+        let stuck = tokio::time::timeout(Duration::from_millis(10), &mut sent).await;
+        assert!(stuck.is_err(), "it is still to be read, and has no answer");
+        begin.send_replace(done + 1);
+        let answer = tokio::time::timeout(Duration::from_secs(20), sent).await;
+        let answer = answer.unwrap_or_else(|_| panic!("the end of {size} KB was kept back"));
+        assert_eq!(answer.unwrap().body.collect(100).await.unwrap(), "ok");
+    }
+}
+
+#[actix_rt::test]
 async fn a_refusal_is_read_while_the_body_is_on_its_way_however_the_upstream_goes() {
     for way in ["reads on", "says goodbye", "just goes"] {
         let (client, sessions) = play(move |mut session: Session| async move {
