@@ -1,5 +1,6 @@
 //! The channel between the upstream half of a stream and its downstream half: bounded in frames and in bytes, so that
 //! a client that does not read costs bounded memory whatever the size of the events. It knows nothing of what frames say.
+//! While the [`Lane`] beside it is open, data goes there instead.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,6 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::timeout;
 
 use super::Frame;
+use super::lane::Lane;
 
 /// Most frames on their way.
 const MAX_FRAMES: usize = 16;
@@ -21,12 +23,14 @@ pub struct FrameSender {
     frames: mpsc::Sender<Travelling>,
     room: Arc<Semaphore>,
     told: Arc<Told>,
+    lane: Arc<Lane>,
 }
 
 /// The downstream end.
 pub(super) struct FrameReceiver {
     frames: mpsc::Receiver<Travelling>,
     told: Arc<Told>,
+    lane: Arc<Lane>,
 }
 
 /// What the sender says beside its frames, in case it ends without a word.
@@ -61,8 +65,10 @@ pub enum Sent {
 pub(super) fn channel() -> (FrameSender, FrameReceiver) {
     let (sender, frames) = mpsc::channel(MAX_FRAMES);
     let told = Arc::new(Told::default());
+    let lane = Arc::new(Lane::default());
     let room = Arc::new(Semaphore::new(MAX_BYTES as usize));
-    (FrameSender { frames: sender, room, told: Arc::clone(&told) }, FrameReceiver { frames, told })
+    let sender = FrameSender { frames: sender, room, told: Arc::clone(&told), lane: Arc::clone(&lane) };
+    (sender, FrameReceiver { frames, told, lane })
 }
 
 // === impl FrameSender ===
@@ -71,8 +77,12 @@ impl FrameSender {
     /// Sends a frame as soon as there is room for it; gives up when the receiver makes none for so long.
     pub async fn send(&self, frame: Frame, patience: Duration) -> Sent {
         let size = match &frame {
+            Frame::Data(bytes) if self.lane.pass(bytes) => return Sent::Yes,
             Frame::Data(bytes) => u32::try_from(bytes.len()).unwrap_or(MAX_BYTES).min(MAX_BYTES),
-            Frame::End(_) => 0,
+            Frame::End(_) => {
+                self.lane.go_round();
+                0
+            }
         };
         // Nearly always there is room, and no timer is needed.
         let Ok(room) = Arc::clone(&self.room).try_acquire_many_owned(size) else {
@@ -118,7 +128,16 @@ impl FrameSender {
 impl FrameReceiver {
     /// The next frame; `None` when the sender is gone.
     pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Frame>> {
-        self.frames.poll_recv(cx).map(|travelling| Some(travelling?.frame))
+        self.frames.poll_recv(cx).map(|travelling| {
+            let frame = travelling?.frame;
+            self.lane.came_round();
+            Some(frame)
+        })
+    }
+
+    /// The short way beside the channel.
+    pub(super) fn lane(&self) -> &Arc<Lane> {
+        &self.lane
     }
 
     /// Whether a frame is there that was not taken.
@@ -139,10 +158,16 @@ impl FrameReceiver {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
+    use std::sync::Mutex;
+
+    use bytes::{Bytes, BytesMut};
     use futures_util::future::poll_fn;
 
+    use super::super::StreamEnd;
+    use super::super::lane::Exit;
     use super::*;
+    use crate::dialect::Usage;
+    use crate::metrics::EndReason;
 
     const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -182,6 +207,39 @@ mod tests {
         assert!(poll_fn(|cx| receiver.poll_next(cx)).await.is_some());
         assert!(sent_at_once(&sender, 1).await);
         assert!(!sent_at_once(&sender, huge).await);
+    }
+
+    /// Keeps what takes the short way.
+    struct Kept(Arc<Mutex<Vec<Bytes>>>);
+
+    impl Exit for Kept {
+        fn send(&self, frame: &[u8], _rest: &mut BytesMut) {
+            self.0.lock().unwrap().push(Bytes::copy_from_slice(frame));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn data_takes_the_short_way_as_long_as_it_is_open_and_nothing_is_in_the_channel() {
+        let (sender, mut receiver) = channel();
+        let kept = Arc::new(Mutex::new(Vec::new()));
+        let open = |receiver: &FrameReceiver| receiver.lane().open(|| Box::new(Kept(Arc::clone(&kept))));
+        let short = || kept.lock().unwrap().iter().map(Bytes::len).collect::<Vec<_>>();
+        assert!(sent_at_once(&sender, 1).await);
+        open(&receiver);
+        assert!(sent_at_once(&sender, 2).await);
+        assert!(short().is_empty(), "it would overtake what is in the channel");
+        for _ in 0..2 {
+            assert!(poll_fn(|cx| receiver.poll_next(cx)).await.is_some());
+        }
+        open(&receiver);
+        assert!(sent_at_once(&sender, 3).await && sent_at_once(&sender, 4).await);
+        assert!(!receiver.waiting());
+        let end = StreamEnd { reason: EndReason::Done, error: None, usage: Usage::default() };
+        assert_eq!(sender.send(Frame::End(Box::new(end)), PATIENCE).await, Sent::Yes);
+        assert!(sent_at_once(&sender, 5).await, "behind the end");
+        assert!(matches!(poll_fn(|cx| receiver.poll_next(cx)).await, Some(Frame::End(_))));
+        assert!(poll_fn(|cx| receiver.poll_next(cx)).await.is_some());
+        assert_eq!(short(), [3, 4]);
     }
 
     #[tokio::test(start_paused = true)]

@@ -11,6 +11,7 @@ pub mod frames;
 pub mod gate;
 pub mod group;
 pub mod kind;
+pub mod lane;
 pub mod lease;
 pub mod modifier;
 pub mod plan;

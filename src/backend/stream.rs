@@ -2,14 +2,16 @@
 //! several where a group lets another one go on with what broke off.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
 use super::frames::{self, FrameReceiver, FrameSender};
+use super::lane::Lane;
 use super::lease::Lease;
 use super::resume::Resume;
 use super::{Frame, Reply, ReplyBody, StreamEnd};
@@ -192,6 +194,21 @@ impl ReplyStream {
         self.resume.get_or_insert_with(|| Box::new(resume));
     }
 
+    /// The short way that its events may take when they were waited for in vain; none where they are looked at here.
+    pub fn lane(&self) -> Option<&Arc<Lane>> {
+        match &self.source {
+            Source::Leg(leg) if self.resume.is_none() && self.continuation.is_none() => {
+                Some(leg.frames.lane())
+            }
+            Source::Leg(_) | Source::Made(_) => None,
+        }
+    }
+
+    /// When an event took the short way last.
+    pub fn passed(&self) -> Option<Instant> {
+        self.lane()?.passed()
+    }
+
     /// Whether another backend may go on with it.
     pub fn may_be_continued(&self) -> bool {
         self.resume.is_some()
@@ -235,13 +252,22 @@ impl Leg {
         };
         match &frame {
             Frame::Data(_) => self.meter.event(),
-            Frame::End(end) => self.meter.ended(end.reason, end.usage),
+            Frame::End(end) => {
+                self.note_passed();
+                self.meter.ended(end.reason, end.usage);
+            }
         }
         Poll::Ready(frame)
     }
 }
 
 impl Leg {
+    fn note_passed(&mut self) {
+        if let Some(passed) = self.frames.lane().passed() {
+            self.meter.event_at(passed);
+        }
+    }
+
     /// What comes when the provider fell without a word. An answer whose finish reason came is whole: what is missing
     /// is at most that it says so, and the token counts.
     fn fell(&mut self) -> Frame {
@@ -258,6 +284,7 @@ impl Leg {
 
 impl Drop for Leg {
     fn drop(&mut self) {
+        self.note_passed();
         // A client that takes nothing is not there to be told the end. Should the kernel be the first to give it up,
         // its connection just goes; half of the time tells it from one that leaves of its own will.
         let takes_nothing = || self.frames.waiting() && self.meter.quiet() >= self.patience / 2;

@@ -38,6 +38,11 @@ impl StreamMeter {
         self.last = Instant::now();
     }
 
+    /// Notes that an event passed at that time.
+    pub(crate) fn event_at(&mut self, at: Instant) {
+        self.last = self.last.max(at);
+    }
+
     /// How long ago the last event passed.
     pub(crate) fn quiet(&self) -> Duration {
         self.last.elapsed()

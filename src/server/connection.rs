@@ -9,8 +9,11 @@
 //! 4. A request whose body was not read, and is not all here, is the last one.
 //! 5. Before a connection is closed after an answer, what still comes is read and dropped for a moment: bytes that nobody
 //!    read make the kernel reset the connection and forget what it has not sent yet (RFC 9112 §9.6).
-//! 6. When the daemon drains, connections that wait for a request are closed, others after their answer.
+//! 6. While a stream waits for its next event and all before it is sent, the provider's thread may write the event to the
+//!    socket itself: see [`Lane`]. Before anything is sent from here, that way is closed.
+//! 7. When the daemon drains, connections that wait for a request are closed, others after their answer.
 
+mod exit;
 mod link;
 #[cfg(test)]
 mod tests;
@@ -20,6 +23,7 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -32,6 +36,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use super::closing::Closing;
+use crate::backend::lane::Lane;
 use link::Link;
 
 /// How long a head may take from its first byte, and the first one of a connection from its beginning.
@@ -199,10 +204,14 @@ async fn answer<B: MessageBody>(
         head.head_mut().set_connection_type(ConnectionType::Close);
     }
     let size = body.size();
+    let in_chunks = size == BodySize::Stream && head.head().chunked();
+    let lane = head.extensions_mut().remove::<Arc<Lane>>().filter(|_| in_chunks);
     link.borrow_mut().send(Message::Item((head, size)))?;
+    link.borrow_mut().begin_lane(lane);
     let mut more = !matches!(size, BodySize::None | BodySize::Sized(0));
     let whole = poll_fn(|cx| {
         loop {
+            link.borrow_mut().take_rest();
             let mut waits = false;
             while more && !waits && link.borrow().unsent() < MOST_UNSENT {
                 match body.as_mut().poll_next(cx) {
@@ -224,24 +233,29 @@ async fn answer<B: MessageBody>(
                 if !waits {
                     continue;
                 }
+                link.open_lane(cx);
             }
             return link.poll_left(cx).map(|()| Err(Broken));
         }
     })
     .await?;
+    link.borrow_mut().end_lane();
     Ok(if whole && link.borrow_mut().goes_on() { After::Next } else { After::Close })
 }
 
 /// Sends what is left, says that nothing more comes, and takes what the client still sends for a moment.
 async fn close(link: &RefCell<Link>) {
-    let shut = poll_fn(|cx| {
+    let mut shut = false;
+    let ended = poll_fn(|cx| {
         let mut link = link.borrow_mut();
         ready!(link.poll_flush(cx))?;
-        ready!(link.poll_shutdown(cx))?;
+        if !std::mem::replace(&mut shut, true) {
+            link.shut_down()?;
+        }
         link.poll_discard(cx)
     });
     // Whether it went well is nobody's business any more.
-    let _: Result<io::Result<()>, _> = timeout(LINGER, shut).await;
+    let _: Result<io::Result<()>, _> = timeout(LINGER, ended).await;
 }
 
 /// An answer that did not get to its end.

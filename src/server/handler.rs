@@ -255,6 +255,10 @@ fn respond(reply: Reply, mut record: Record, edge: &Edge) -> HttpResponse {
                 // Who went on is told in the stream; the head is gone by then.
                 response.insert_header(("x-demuxai-resume", HeaderValue::from_static("continue")));
             }
+            if let Some(lane) = stream.lane() {
+                // The connection's, which knows when it may be taken.
+                response.extensions_mut().insert(Arc::clone(lane));
+            }
             response.body(StreamBody::committed(
                 stream,
                 lease,

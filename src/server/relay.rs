@@ -117,6 +117,11 @@ impl StreamBody {
             if self.timer.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;
             }
+            if let State::Streaming { stream, .. } = &self.state
+                && let Some(passed) = stream.passed()
+            {
+                self.last = self.last.max(passed);
+            }
             let quiet = self.last.elapsed();
             let due = quiet >= self.keep_alive;
             let wait = if due { self.keep_alive } else { self.keep_alive.saturating_sub(quiet) };

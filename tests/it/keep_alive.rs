@@ -2,6 +2,7 @@
 //! two tokens; one newline each, and only where an event may begin.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use demuxai::demo::faults::{self, good_stream};
 use demuxai::demo::{Answer, EventStream, Script};
@@ -112,6 +113,15 @@ fn no_comment_is_put_into_an_event_that_comes_in_pieces() {
 fn a_stream_that_flows_gets_no_comments_and_the_upstreams_own_are_dropped() {
     let stage = Stage::with("", "keep_alive = \"1s\"", |_| faults::comments(good()));
     assert_eq!(stage.stream().text(), relayed(5));
+}
+
+#[test]
+fn a_stream_that_flows_for_longer_than_the_quiet_time_gets_no_comments() {
+    let stage = Stage::with("", "keep_alive = \"500ms\"", |_| {
+        EventStream { pace: Duration::from_millis(25), ..good_stream("m", &["word "; 40]) }.script()
+    });
+    let text = stage.stream().text();
+    assert!(text.ends_with("data: [DONE]\n\n") && !text.contains(COMMENT), "{text}");
 }
 
 #[test]

@@ -78,7 +78,10 @@ fn outside_crates_are_named_where_they_belong() {
         ("tracing_actix_web::", &["src/telemetry.rs", "src/server/"]),
         ("actix_web::", &["src/server/", "src/telemetry.rs", "src/app.rs"]),
         ("clap::", &["src/cli/", "src/main.rs"]),
-        ("socket2::", &["src/server/listener.rs", "src/upstream/", "src/demo/"]),
+        (
+            "socket2::",
+            &["src/server/listener.rs", "src/server/connection/link.rs", "src/upstream/", "src/demo/"],
+        ),
         ("rustls::", &["src/upstream/"]),
         ("rusqlite::", &["src/state/sqlite"]),
         ("whatlang::", &["src/language/natural.rs"]),

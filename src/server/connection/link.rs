@@ -10,9 +10,10 @@ mod tests;
 
 use std::cell::RefCell;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Shutdown, SocketAddr};
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -23,13 +24,17 @@ use actix_http::{Payload, Request, Response, ServiceConfig, StatusCode};
 use actix_web::http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use bytes::{Buf, Bytes, BytesMut};
 use futures_util::Stream;
-use tokio::io::{AsyncWrite, ReadBuf};
+use socket2::SockRef;
+use tokio::io::ReadBuf;
 use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::Instant;
 use tokio_util::codec::{Decoder, Encoder};
 use tokio_util::io::poll_read_buf;
 
 use super::Next;
+use super::exit::Exit;
+use crate::backend::lane::Lane;
 
 /// Room for a head.
 const HEAD_ROOM: usize = 8 * 1024;
@@ -48,7 +53,11 @@ const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// One client's wire.
 pub(super) struct Link {
-    socket: TcpStream,
+    incoming: OwnedReadHalf,
+    /// Written here, and at the end of the [`Lane`].
+    outgoing: Arc<OwnedWriteHalf>,
+    /// The short way of the stream that is the answer.
+    lane: Option<Arc<Lane>>,
     peer: SocketAddr,
     codec: Codec,
     arrived: BytesMut,
@@ -101,9 +110,13 @@ impl Link {
     /// When the client has left already.
     pub(super) fn new(socket: TcpStream, config: ServiceConfig) -> io::Result<Self> {
         socket.set_nodelay(true)?;
+        let peer = socket.peer_addr()?;
+        let (incoming, outgoing) = socket.into_split();
         Ok(Link {
-            peer: socket.peer_addr()?,
-            socket,
+            incoming,
+            outgoing: Arc::new(outgoing),
+            lane: None,
+            peer,
             codec: Codec::new(config),
             arrived: BytesMut::new(),
             large: false,
@@ -254,7 +267,7 @@ impl Link {
             return Poll::Pending;
         }
         let mut byte = [0];
-        match ready!(self.socket.poll_peek(cx, &mut ReadBuf::new(&mut byte))) {
+        match ready!(self.incoming.poll_peek(cx, &mut ReadBuf::new(&mut byte))) {
             Ok(0) | Err(_) => Poll::Ready(()),
             // The next request, before this one is answered: it waits in the kernel.
             Ok(_) => Poll::Pending,
@@ -265,7 +278,7 @@ impl Link {
         if self.arrived.capacity() - self.arrived.len() < least {
             self.arrived.reserve(room);
         }
-        poll_read_buf(Pin::new(&mut self.socket), cx, &mut self.arrived)
+        poll_read_buf(Pin::new(&mut self.incoming), cx, &mut self.arrived)
     }
 
     /// Encodes a part of an answer, to be sent with the next flush.
@@ -273,7 +286,36 @@ impl Link {
     /// # Errors
     /// When it cannot be written in this protocol.
     pub(super) fn send(&mut self, part: Message<(Response<()>, BodySize)>) -> io::Result<()> {
+        if let Some(lane) = &self.lane {
+            lane.close(&mut self.unsent);
+        }
         self.codec.encode(part, &mut self.unsent)
+    }
+
+    /// The short way of the answer that was begun, if it has one. It is closed.
+    pub(super) fn begin_lane(&mut self, lane: Option<Arc<Lane>>) {
+        self.lane = lane;
+    }
+
+    /// Opens the short way: all that was here to be sent is.
+    pub(super) fn open_lane(&self, cx: &Context<'_>) {
+        if let Some(lane) = &self.lane {
+            lane.open(|| Box::new(Exit::new(Arc::clone(&self.outgoing), cx.waker().clone())));
+        }
+    }
+
+    /// Takes over what came by the short way and could not be sent there.
+    pub(super) fn take_rest(&mut self) {
+        if let Some(lane) = &self.lane {
+            lane.take_rest(&mut self.unsent);
+        }
+    }
+
+    /// Closes the short way for good.
+    pub(super) fn end_lane(&mut self) {
+        if let Some(lane) = self.lane.take() {
+            lane.close(&mut self.unsent);
+        }
     }
 
     /// How many bytes are encoded, but not sent.
@@ -289,13 +331,16 @@ impl Link {
         self.swollen |= self.unsent.capacity() > MOST_KEPT;
         let mut sent = 0;
         while let Some(rest) = self.unsent.get(sent..).filter(|rest| !rest.is_empty()) {
-            match Pin::new(&mut self.socket).poll_write(cx, rest)? {
-                Poll::Ready(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                Poll::Ready(count) => sent += count,
-                Poll::Pending => {
-                    let _ = self.unsent.split_to(sent);
-                    return Poll::Pending;
+            match self.outgoing.try_write(rest) {
+                Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Ok(count) => sent += count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if self.tcp().poll_write_ready(cx)?.is_pending() {
+                        let _ = self.unsent.split_to(sent);
+                        return Poll::Pending;
+                    }
                 }
+                Err(error) => return Poll::Ready(Err(error)),
             }
         }
         self.unsent.clear();
@@ -306,8 +351,15 @@ impl Link {
     }
 
     /// Closes the sending half.
-    pub(super) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_shutdown(cx)
+    ///
+    /// # Errors
+    /// When the client has left.
+    pub(super) fn shut_down(&self) -> io::Result<()> {
+        SockRef::from(self.tcp()).shutdown(Shutdown::Write)
+    }
+
+    fn tcp(&self) -> &TcpStream {
+        self.incoming.as_ref()
     }
 
     /// Reads and drops what the client sends until it ends.
@@ -318,6 +370,12 @@ impl Link {
                 return Poll::Ready(Ok(()));
             }
         }
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.end_lane();
     }
 }
 
