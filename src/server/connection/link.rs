@@ -24,6 +24,7 @@ use actix_http::{Payload, Request, Response, ServiceConfig, StatusCode};
 use actix_web::http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use bytes::{Buf, Bytes, BytesMut};
 use futures_util::Stream;
+use memchr::memmem;
 use socket2::SockRef;
 use tokio::io::ReadBuf;
 use tokio::net::TcpStream;
@@ -49,6 +50,7 @@ const SLOW: Duration = Duration::from_secs(1);
 /// A buffer that grew larger than this is not kept: for answers, beyond the answer; for requests, beyond a short rest.
 const MOST_KEPT: usize = 64 * 1024;
 
+const HEAD_END: &[u8] = b"\r\n\r\n";
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// One client's wire.
@@ -136,7 +138,7 @@ impl Link {
             }
             self.large |= self.arrived.capacity() > MOST_KEPT;
             if !self.arrived.is_empty() {
-                match self.codec.decode(&mut self.arrived) {
+                match self.decode_head() {
                     Ok(Some(Message::Item(request))) => return Poll::Ready(Next::Request(request)),
                     Ok(None) => {}
                     Err(ParseError::Io(_)) => return Poll::Ready(Next::Left),
@@ -148,11 +150,28 @@ impl Link {
                     }
                 }
             }
+            if self.large && self.arrived.is_empty() {
+                // The memory of the body before, if it is free again: a request like it is then read in one go.
+                let _ = self.arrived.try_reclaim(MOST_KEPT + 1);
+            }
             match ready!(self.poll_read(HEAD_ROOM, LEAST_ROOM, cx)) {
                 Ok(0) | Err(_) => return Poll::Ready(Next::Left),
                 Ok(_) => {}
             }
         }
+    }
+
+    /// A head that lies in the memory of a body is taken out of it first: actix-http keeps heads that are done with for
+    /// later requests, and with them what they lie in.
+    fn decode_head(&mut self) -> Result<Option<Message<Request>>, ParseError> {
+        let end = if self.large { memmem::find(&self.arrived, HEAD_END) } else { None };
+        let Some(head) = end.and_then(|end| self.arrived.get(..end + HEAD_END.len())) else {
+            return self.codec.decode(&mut self.arrived);
+        };
+        let (mut apart, length) = (BytesMut::from(head), head.len());
+        let decoded = self.codec.decode(&mut apart);
+        self.arrived.advance(length - apart.len());
+        decoded
     }
 
     /// Whether a part of the next request is here.
@@ -227,9 +246,10 @@ impl Link {
                     }
                 }
             }
-            // A byte more than there is room for is never there: a read that fills its room would ask once more.
+            // With a byte more than is there to come, as a read that fills its room would ask once more; and with room
+            // for the next head, so that another request of this size finds enough for all of it.
             let (room, least) = match left {
-                Some(_) => (wanted.saturating_sub(here) + 1, wanted.saturating_sub(here) + 1),
+                Some(_) => (wanted.saturating_sub(here) + HEAD_ROOM, wanted.saturating_sub(here) + 1),
                 None => (PART_ROOM, LEAST_ROOM),
             };
             match ready!(self.poll_read(room, least, cx)) {

@@ -60,3 +60,28 @@ async fn a_connection_that_waits_gives_the_memory_of_a_large_body_back() {
     assert!(!waits(REST).await);
     drop(client);
 }
+
+#[actix_rt::test]
+async fn a_large_request_is_read_into_the_memory_of_the_one_before() {
+    let (link, mut client) = link(None).await;
+    let (link, mut patience) = (Rc::new(RefCell::new(link)), Patience::new());
+    let mut never = pin!(pending::<()>());
+    let mut places = Vec::new();
+    for _ in 0..4 {
+        let text = post("/a", "", &"x".repeat(300_000));
+        let sender = async { client.write_all(text.as_bytes()).await.unwrap() };
+        let reader = async {
+            let next = poll_fn(|cx| patience.poll_next(&link, never.as_mut(), cx)).await;
+            let Next::Request(mut request) = next else { panic!("no request") };
+            let mut body = request.take_payload();
+            let piece = body.next().await.unwrap().unwrap();
+            assert!(piece.len() == 300_000 && body.next().await.is_none());
+            places.push(piece.as_ptr().addr());
+        };
+        tokio::join!(sender, reader);
+        patience.renew();
+    }
+    // The first body stands alone in its memory, each later one behind its head.
+    assert!(places[1] > places[0] && places[1] - places[0] < 200, "{places:?}");
+    assert!(places[1] == places[2] && places[2] == places[3], "{places:?}");
+}
