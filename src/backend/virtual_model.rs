@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::Backend;
 use crate::dialect::Request;
-use crate::provider::Model;
+use crate::provider::{Capabilities, Model};
 
 /// A backend over others, that clients ask for by its id.
 pub trait VirtualModel: Backend {
@@ -20,6 +20,9 @@ pub trait VirtualModel: Backend {
     fn own(&self) -> Option<Model> {
         None
     }
+
+    /// Takes out of what one below it can do what it never asks it for.
+    fn narrow(&self, _capabilities: &mut Capabilities) {}
 }
 
 /// What a virtual model is called.

@@ -278,6 +278,7 @@ impl Table {
 
     /// The listed models behind a group's members or a router's targets; `asked` is for those that pass the model on.
     fn collect(&self, found: &Arc<dyn VirtualModel>, asked: Option<&str>, models: &mut Vec<Model>) {
+        let first = models.len();
         models.extend(found.own());
         for below in found.below("") {
             let model = below.model.or(asked);
@@ -289,6 +290,7 @@ impl Table {
                 models.extend(provider.vitals().models.load().find(model).cloned());
             }
         }
+        models.iter_mut().skip(first).for_each(|model| found.narrow(&mut model.capabilities));
     }
 
     fn unknown(&self, text: &str) -> ProxyError {

@@ -369,7 +369,9 @@ fn a_panel_is_in_the_model_list_and_has_a_place_in_other_groups() {
     let proxy = daemon(&[(&a, ""), (&dead, ""), (&judge, ""), (&other, "")], &groups);
     let list = proxy.get("/v1/models").json();
     let entry = list["data"].as_array().expect("a list").iter().find(|entry| entry["id"] == "panel");
-    assert_eq!(entry.expect("is listed")["members"], json!(["a/m", "b/m", "c/m"]));
+    let entry = entry.expect("is listed");
+    assert_eq!(entry["members"], json!(["a/m", "b/m", "c/m"]));
+    assert_eq!(entry["capabilities"]["completion_fim"], json!(false), "a panel chats: {entry}");
     let got = ask(&proxy, &json!({"model": "outer"}));
     assert_eq!((content(&got).as_str(), got.header("x-demuxai-provider")), ("Other.", Some("d")));
     let attempts = got.header("x-demuxai-attempts").expect("attempts");

@@ -35,6 +35,7 @@ use crate::dialect::{Composer, Request, Task};
 use crate::error::{ErrorKind, ProxyError};
 use crate::metrics::consensus::PanelEnded;
 use crate::metrics::{Metrics, ModelMeters};
+use crate::provider::Capabilities;
 use combine::Combine;
 use consult::{Verdict, ask, consult};
 use made::{ANALYSIS, FINAL, Made};
@@ -146,6 +147,12 @@ impl VirtualModel for PanelBackend {
 
     fn below(&self, asked: &str) -> Vec<Below<'_>> {
         self.panel.members.iter().chain(&self.panel.judge).map(|member| member.below(asked)).collect()
+    }
+
+    fn narrow(&self, capabilities: &mut Capabilities) {
+        for other in [&mut capabilities.completion, &mut capabilities.fim, &mut capabilities.embedding] {
+            *other = Some(false);
+        }
     }
 }
 
