@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use crate::cost::{in_micros, median};
 
 /// By the head alone, whatever the size of the body that was read.
-const BY_HEAD: Duration = Duration::from_micros(10);
+const BY_HEAD: Duration = Duration::from_micros(20);
 /// By the texts of a prompt of 8 KB.
 const BY_TEXT: Duration = Duration::from_micros(300);
 /// By the texts of a body of any size.
@@ -55,7 +55,7 @@ fn by_text() -> Vec<Value> {
         json!({ "input_tokens": ">4000000" }),
         json!({ "regex": "(?i)\\bconfidential\\b" }),
         json!({ "regex": { "system": "you are a pirate" } }),
-        json!({ "language": ["haskell", "cobol"] }),
+        json!({ "language": ["haskell", "erlang"] }),
         json!({ "natural_language": ["fr", "it"] }),
     ];
     by_head().into_iter().chain(own).collect()
