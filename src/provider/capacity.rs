@@ -425,11 +425,12 @@ impl Inner {
     /// What a request of this size takes, as far as one can tell.
     fn need<'m>(&self, model: &'m str, size: Size) -> Need<'m> {
         let Size { bytes, media, max_tokens, answers, stream } = size;
-        let (text, answer, off) = self.estimator.estimate(model, bytes, max_tokens);
+        let (text, answer, off, answer_off) = self.estimator.estimate(model, bytes, max_tokens);
         let media = u64::try_from(media).unwrap_or(u64::MAX).saturating_mul(MEDIUM);
         let most_output = max_tokens.map(|most| most.saturating_mul(answers));
         let (input_tokens, output_tokens) = (text.saturating_add(media), answer.saturating_mul(answers));
-        Need { model, input_tokens, output_tokens, off, most_output, stream }
+        let answer_off = answer_off.saturating_mul(answers);
+        Need { model, input_tokens, output_tokens, off, answer_off, most_output, stream }
     }
 
     /// Notes for the history what a request used. Whoever makes up model names shares one row.

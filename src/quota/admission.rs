@@ -3,6 +3,7 @@
 
 use super::Moment;
 use super::limit::Unit;
+use super::window::Counted;
 
 /// What a request will take, as far as one can tell.
 #[derive(Debug, Clone, Copy)]
@@ -13,8 +14,10 @@ pub struct Need<'a> {
     pub input_tokens: u64,
     /// Tokens in the answer.
     pub output_tokens: u64,
-    /// By how many tokens the two may be wrong together, as a rule.
+    /// By how many tokens the prompt may be wrong, as a rule.
     pub off: u64,
+    /// And the answer.
+    pub answer_off: u64,
     /// The most tokens that the answer can have, where the request bounds it.
     pub most_output: Option<u64>,
     /// The answer comes piece by piece: its head tells nothing of its length.
@@ -101,6 +104,13 @@ pub(super) struct Part {
     pub(super) key: String,
     pub(super) n: u64,
     pub(super) unit: Unit,
+    /// What was used then, without what was only reserved.
+    pub(super) before: u64,
+}
+
+#[expect(clippy::cast_precision_loss, reason = "an estimate's error")]
+fn square(n: u64) -> f64 {
+    (n as f64).powi(2)
 }
 
 /// How much of a unit so many tokens in prompt and answer are.
@@ -140,12 +150,25 @@ impl Need<'_> {
 
     /// The square of what its share of a unit may be wrong by. Errors of several requests make up for one another in
     /// part: their squares add up.
-    #[expect(clippy::cast_precision_loss, reason = "an estimate's error")]
     pub(super) fn spread(&self, unit: Unit) -> f64 {
         match unit {
-            Unit::Tokens | Unit::InputTokens | Unit::OutputTokens => (self.off as f64).powi(2),
-            Unit::Requests | Unit::Concurrent | Unit::Percent => 0.0,
+            Unit::Tokens => square(self.off) + square(self.answer_off),
+            Unit::OutputTokens => square(self.answer_off),
+            Unit::InputTokens | Unit::Requests | Unit::Concurrent | Unit::Percent => self.prompt_spread(unit),
         }
+    }
+
+    /// The same for its prompt alone.
+    pub(super) fn prompt_spread(&self, unit: Unit) -> f64 {
+        match unit {
+            Unit::Tokens | Unit::InputTokens => square(self.off),
+            Unit::OutputTokens | Unit::Requests | Unit::Concurrent | Unit::Percent => 0.0,
+        }
+    }
+
+    /// The same for what it reserves: where the longest answer that it allows is reserved, it is not wrong by any.
+    pub(super) fn reserved_spread(&self, unit: Unit, hard: bool) -> f64 {
+        if hard && self.longest(unit).is_some() { self.prompt_spread(unit) } else { self.spread(unit) }
     }
 
     /// What it may take of a unit that counts its answer, where it bounds that.
@@ -196,6 +219,15 @@ impl Need<'_> {
 // === impl Charge ===
 
 impl Charge {
+    /// How much of a unit its prompt was thought to take.
+    pub(super) fn at_least(&self, unit: Unit) -> u64 {
+        match unit {
+            Unit::Requests | Unit::Concurrent | Unit::OutputTokens => 1,
+            Unit::InputTokens | Unit::Tokens => self.input_tokens,
+            Unit::Percent => 0,
+        }
+    }
+
     /// How much of a unit the request was thought to take.
     pub(super) fn likely(&self, unit: Unit) -> u64 {
         share(unit, self.input_tokens, self.output_tokens)
@@ -220,6 +252,11 @@ impl Charge {
 // === impl Part ===
 
 impl Part {
+    /// So much of it, as it was counted at that moment.
+    pub(super) fn counted(&self, at: i64, n: u64) -> Counted {
+        Counted { at, n, before: self.before }
+    }
+
     /// What of it is the answer's, where the prompt is of so many tokens.
     pub(super) fn output(&self, input_tokens: u64) -> u64 {
         match self.unit {

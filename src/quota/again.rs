@@ -6,6 +6,7 @@ use super::Moment;
 use super::admission::Charge;
 use super::ledger::Ledger;
 use super::limit::Unit;
+use super::shared::state_of_part;
 
 // === impl Charge ===
 
@@ -30,8 +31,9 @@ impl Ledger {
         }
         for part in charge.parts.iter().filter(|part| part.unit != Unit::Concurrent) {
             let Some(rule) = self.rules.iter_mut().find(|rule| rule.id == part.rule) else { continue };
-            let Some(state) = rule.states.get_mut(&part.key) else { continue };
-            state.count.take_back(&rule.limit, state.amount, charge.at.min(now), part.n, now);
+            let Some(state) = state_of_part(&mut rule.states, &part.key) else { continue };
+            let counted = part.counted(charge.at.min(now), part.n);
+            state.count.take_back(&rule.limit, state.amount, counted, now);
             state.count.add(&rule.limit, state.amount, part.n, now);
             state.out.iter_mut().filter(|out| out.sequence == charge.sequence).for_each(|out| out.at = now);
             state.dirty = true;
@@ -45,7 +47,7 @@ impl Ledger {
         let now = self.heed(now);
         for part in charge.parts.iter().filter(|part| part.unit == Unit::Requests) {
             let Some(rule) = self.rules.iter_mut().find(|rule| rule.id == part.rule) else { continue };
-            let Some(state) = rule.states.get_mut(&part.key) else { continue };
+            let Some(state) = state_of_part(&mut rule.states, &part.key) else { continue };
             state.count.add(&rule.limit, state.amount, part.n, now);
             state.dirty = true;
         }
@@ -62,8 +64,15 @@ mod tests {
     use super::*;
     use crate::quota::{Actual, Limit, Mode, Need, Source, Statement};
 
-    const NEED: Need<'_> =
-        Need { model: "m", input_tokens: 10, output_tokens: 20, off: 0, most_output: None, stream: false };
+    const NEED: Need<'_> = Need {
+        model: "m",
+        input_tokens: 10,
+        output_tokens: 20,
+        off: 0,
+        answer_off: 0,
+        most_output: None,
+        stream: false,
+    };
 
     fn ledger(amount: u64) -> Ledger {
         let limit = |unit: &str, amount| {

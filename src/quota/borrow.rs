@@ -77,7 +77,7 @@ impl State {
         let waits = |n: u64| !self.out.is_empty() && least.saturating_add(n) <= self.amount;
         if self.source == Source::Configured {
             let n = need.reserves(limit.unit, self.amount, true);
-            let fits = waits(n.saturating_add(safety(need.spread(limit.unit))));
+            let fits = waits(n.saturating_add(safety(need.reserved_spread(limit.unit, true))));
             return if fits { Room::Soon } else { Room::Taken };
         }
         let prompt = need.at_least(limit.unit);
@@ -86,13 +86,18 @@ impl State {
         }
         let off = need.off.saturating_mul(2).min(prompt / WRONG);
         let smallest = prompt.saturating_sub(off);
-        // Who can wait does, until it is likely to fit. Who cannot goes where it more likely fits than not, and not
-        // into what answers are likely to take: others fail for that, as they do while a refusal is heeded. Where there
-        // is nobody else, trying beats failing.
-        let likely = spent.saturating_add(prompt).saturating_add(safety(doubts + need.spread(limit.unit)));
+        // Who can wait does, until it is likely to fit. Who cannot goes where it may fit, as it fails otherwise, but not
+        // into what answers are likely to take: others fail for that, as they do while a refusal is heeded. At a bucket,
+        // whose edge everybody is at all day long, it goes where it more likely fits than not. Where there is nobody
+        // else, trying beats failing.
+        let off = safety(doubts + need.prompt_spread(limit.unit));
+        let likely = spent.saturating_add(prompt).saturating_add(off);
         let (taken, at_once) = match mode {
             Mode::Keep | Mode::Probe => (likely, self.evidence.lent.saturating_add(1).min(MOST_AT_ONCE)),
-            Mode::Last => (likely.min(used.saturating_sub(safety(doubts)).saturating_add(prompt)), u32::MAX),
+            Mode::Last => {
+                let own = if limit.window == Window::Bucket { prompt } else { smallest };
+                (likely.min(used.saturating_sub(safety(doubts)).saturating_add(own)), u32::MAX)
+            }
             Mode::Alone => (least.saturating_add(smallest), u32::MAX),
         };
         let out = self.loans.out.iter().filter(|loan| now.saturating_sub(loan.at) < LET_IN).count();
@@ -112,7 +117,7 @@ impl State {
     }
 
     /// What is used for certain.
-    fn spent(&self, limit: &Limit, now: i64) -> u64 {
+    pub(super) fn spent(&self, limit: &Limit, now: i64) -> u64 {
         let used = self.count.used(limit, self.amount, now).saturating_add(self.crossing(limit, now));
         used.saturating_sub(self.expected())
     }
@@ -230,6 +235,7 @@ impl Ledger {
         let alone = state.evidence.crowded < if was_lent { MOST_SMALLER } else { MOST_BELIEVED };
         if by_the_clock {
             rule.goes_by_the_clock(now);
+            self.all_go_by_the_clock(now);
         }
         alone
     }

@@ -6,7 +6,9 @@ use std::collections::VecDeque;
 use super::admission::Charge;
 use super::evidence::LEAST_EVIDENCE;
 use super::learn::{Change, MINUTE};
+use super::ledger::Ledger;
 use super::limit::{Limit, Period, Source, Unit, Window};
+use super::log::Log;
 use super::standing::{Out, Refusals, Rule, State};
 use super::window::{Count, IN_TRANSIT};
 
@@ -63,6 +65,30 @@ impl Sent {
         let over = self.log.iter().filter(|(at, _)| within(*at)).map(|(_, n)| *n);
         let coming = out.iter().filter(|out| within(out.at)).map(|out| out.n.saturating_sub(out.output));
         over.chain(coming).fold(0, u64::saturating_add)
+    }
+}
+
+// === impl Ledger ===
+
+impl Ledger {
+    /// Whether a limit that was drawn from refusals turned out to be one of the clock's minutes.
+    pub(super) fn goes_by_the_clock(&self) -> bool {
+        self.rules.iter().any(|rule| is_watched(&rule.limit) && rule.limit.window == Window::Fixed)
+    }
+
+    /// One of its limits turned out to be of the clock's minutes: then so are those of which that is not known yet. No
+    /// upstream is known that has minutes of two kinds.
+    pub(super) fn all_go_by_the_clock(&mut self, now: i64) {
+        let open =
+            |rule: &&mut Rule| rule.is_watched() && !rule.shown && rule.limit.window == Window::Rolling;
+        for rule in self.rules.iter_mut().filter(open) {
+            let limit = &rule.limit;
+            for state in rule.states.values_mut().filter(|state| state.source == Source::Learned) {
+                state.amount =
+                    state.evidence.refused_at.map_or(state.amount, |known| known.by_the_clock(limit));
+            }
+            rule.goes_by_the_clock(now);
+        }
     }
 }
 
@@ -136,8 +162,7 @@ impl Rule {
     pub(super) fn goes_by_the_clock(&mut self, now: i64) -> Change {
         for state in self.states.values_mut() {
             state.count = state.count.as_span(&self.limit, now);
-            // What was the most was counted otherwise.
-            (state.evidence.best, state.evidence.doubts, state.dirty) = (0, 0, true);
+            state.counts_anew();
         }
         self.limit.window = Window::Fixed;
         Change { what: format!("{} goes by the clock", self.limit.named(self.limit.amount)) }
@@ -146,13 +171,12 @@ impl Rule {
     /// What was taken for the clock's minute turned out to be the last sixty seconds.
     fn goes_by_the_last_minute(&mut self) -> Change {
         for state in self.states.values_mut() {
-            let mut log = state.sent.log.clone();
+            let mut log = Log::from(state.sent.log.clone());
             for out in &state.out {
-                let place = log.partition_point(|(at, _)| *at <= out.at);
-                log.insert(place, (out.at, out.n));
+                log.insert(out.n, out.at);
             }
             state.count = Count::Rolling { log };
-            (state.evidence.best, state.evidence.doubts, state.dirty) = (0, 0, true);
+            state.counts_anew();
         }
         self.limit.window = Window::Rolling;
         Change { what: format!("{} is of the last sixty seconds", self.limit.named(self.limit.amount)) }
@@ -162,6 +186,12 @@ impl Rule {
 // === impl State ===
 
 impl State {
+    /// What was the most that was served, and the least that was refused, was counted in another window.
+    fn counts_anew(&mut self) {
+        (self.evidence.best, self.evidence.over, self.evidence.doubts) = (0, 0, 0);
+        self.dirty = true;
+    }
+
     /// A request that was sent then took so much, and its answer so much.
     pub(super) fn took(&mut self, limit: &Limit, at: i64, prompt: u64, answer: u64, now: i64) {
         if is_watched(limit) {
@@ -260,7 +290,7 @@ impl State {
         }
         let others = self.out.iter().filter(|out| out.at >= at).map(|out| out.n);
         let used = self.count.used(limit, self.amount, now);
-        let used = others.fold(used.saturating_sub(self.answered_since(at)), u64::saturating_sub);
+        let used = others.fold(used.saturating_sub(self.taken_since(at)), u64::saturating_sub);
         let about = prompt.max(known.since.1 / ALIKE);
         let whatever = apart(known.since) <= about && most - least > (2 * about).max(known.since.1 / 4);
         let by_the_clock = whatever || used > least.saturating_add(about);

@@ -49,22 +49,22 @@ impl Estimator {
         Estimator::default()
     }
 
-    /// Tokens in prompt and answer of a request with a body of so many bytes, and by how many tokens that may be wrong.
+    /// Tokens in prompt and answer of a request with a body of so many bytes, and by how many tokens each may be wrong.
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
         clippy::cast_precision_loss,
         reason = "an estimate, bounded on both sides"
     )]
-    pub fn estimate(&self, model: &str, bytes: usize, max_tokens: Option<u64>) -> (u64, u64, u64) {
+    pub fn estimate(&self, model: &str, bytes: usize, max_tokens: Option<u64>) -> (u64, u64, u64, u64) {
         let sizes = self.models.get(model).copied().unwrap_or_default();
         let (length, ratio) = (bytes as f64, sizes.bytes_per_token);
         let input = (length / ratio).ceil().max(1.0) as u64;
         let answer = sizes.answer.ceil().max(1.0) as u64;
         let input_off = length / (ratio - sizes.bytes_off).max(LEAST_BYTES) - length / ratio;
         let answer_off = max_tokens.map_or(sizes.answer_off, |most| sizes.answer_off.min(most as f64));
-        let off = input_off.max(0.0).hypot(answer_off) as u64;
-        (input, max_tokens.map_or(answer, |most| answer.min(most)), off)
+        let answer = max_tokens.map_or(answer, |most| answer.min(most));
+        (input, answer, input_off.max(0.0) as u64, answer_off as u64)
     }
 
     /// Tokens in a prompt with a body of so many bytes, if anything was learned of this model.
@@ -154,13 +154,13 @@ mod tests {
     #[test]
     fn an_estimate_comes_close_to_what_is_reported_and_survives_a_restart() {
         let mut sizes = Estimator::new();
-        assert_eq!(sizes.estimate("m", 400, None), (100, 500, 0));
+        assert_eq!(sizes.estimate("m", 400, None), (100, 500, 0, 0));
         assert_eq!(sizes.learned("m", 400), None);
         for _ in 0..30 {
             sizes.learn("m", 300, Some(100), Some(40));
         }
-        assert_eq!(sizes.estimate("m", 300, None), (100, 40, 0));
-        assert_eq!(sizes.estimate("m", 300, Some(10)), (100, 10, 0));
+        assert_eq!(sizes.estimate("m", 300, None), (100, 40, 0, 0));
+        assert_eq!(sizes.estimate("m", 300, Some(10)), (100, 10, 0, 0));
         assert_eq!((sizes.learned("m", 300), sizes.learned("other", 300)), (Some(100), None));
         let rows = sizes.dirty();
         assert!(sizes.dirty().is_empty());
@@ -168,7 +168,7 @@ mod tests {
         let borrowed: Vec<(&str, &str)> =
             rows.iter().map(|(key, json)| (key.as_str(), json.as_str())).collect();
         after.restore(&borrowed);
-        assert_eq!(after.estimate("m", 300, None), (100, 40, 0));
+        assert_eq!(after.estimate("m", 300, None), (100, 40, 0, 0));
     }
 
     #[test]
@@ -177,10 +177,10 @@ mod tests {
         for round in 0..200 {
             sizes.learn("m", 400, Some(100), Some(if round % 2 == 0 { 100 } else { 300 }));
         }
-        let (input, output, off) = sizes.estimate("m", 400, None);
+        let (input, output, _, off) = sizes.estimate("m", 400, None);
         assert_eq!(input, 100);
         assert!((170..=230).contains(&output) && (80..=120).contains(&off), "{output} ± {off}");
-        assert!(sizes.estimate("m", 400, Some(50)).2 <= 50);
+        assert!(sizes.estimate("m", 400, Some(50)).3 <= 50);
     }
 
     #[test]
@@ -189,10 +189,10 @@ mod tests {
         sizes.learn("m", 0, Some(u64::MAX), None);
         sizes.learn("m", 10, Some(0), Some(0));
         sizes.learn("m", usize::MAX, Some(1), Some(u64::MAX));
-        let (input, output, _) = sizes.estimate("m", 1000, Some(7));
+        let (input, output, ..) = sizes.estimate("m", 1000, Some(7));
         assert!(input >= 20 && output <= 7);
         sizes.restore(&[("size:x", "{}"), ("size:y", r#"{"bytes_per_token":0,"answer":1}"#)]);
-        assert_eq!(sizes.estimate("y", 400, None), (100, 500, 0));
+        assert_eq!(sizes.estimate("y", 400, None), (100, 500, 0, 0));
     }
 
     #[test]

@@ -111,6 +111,9 @@ impl Ledger {
         for rule in self.rules.iter_mut().filter(|rule| by_the_clock.contains(&rule.id)) {
             change = Some(rule.goes_by_the_clock(now));
         }
+        if !by_the_clock.is_empty() {
+            self.all_go_by_the_clock(now);
+        }
         change
     }
 
@@ -135,13 +138,15 @@ impl Ledger {
             let Some(state) = rule.states.get_mut(&key) else { continue };
             if matches!(state.source, Source::Header | Source::Probe) {
                 let (at, n) = (now.saturating_add(asked), charge.likely(unit));
+                let out = state.out.iter().find(|out| out.sequence == charge.sequence);
+                let spread = out.map_or(0.0, |out| out.spread);
                 if unit == Unit::Requests {
                     // Its own is taken back when it is over.
                     let own =
                         charge.parts.iter().filter(|part| part.rule == rule.id).map(|part| part.n).sum();
                     state.count.promised(&rule.limit, state.amount, n.saturating_sub(own), at);
                 }
-                state.promise = Some(Promise { at, n });
+                state.promise = Some(Promise { at, n, prompt: charge.at_least(unit), spread });
             }
         }
     }
@@ -226,7 +231,11 @@ impl Ledger {
         // What was sent after it says nothing yet.
         let later = charge.map_or(0, |charge| self.sequence.saturating_sub(charge.sequence));
         let later = if unit == Unit::Tokens { later.saturating_mul(refused) } else { later };
-        let (served, when) = (minute.total(unit, now).saturating_sub(refused), minute.seconds(unit, now));
+        let by_the_clock = self.goes_by_the_clock();
+        let begin = if by_the_clock { now.div_euclid(MINUTE) * MINUTE } else { i64::MIN };
+        let mut when = minute.seconds(unit, now);
+        when.retain(|(at, _)| *at >= begin);
+        let served = when.iter().fold(0, |sum, (_, n)| n.saturating_add(sum)).saturating_sub(refused);
         let served = served.saturating_sub(later.min(served / 2));
         let enough = minute.total(Unit::Requests, now) > LEAST_EVIDENCE;
         let known = |ledger: &Ledger| {
@@ -242,7 +251,7 @@ impl Ledger {
             unit,
             amount: served,
             period: Period::MINUTE,
-            window: Window::Rolling,
+            window: if by_the_clock { Window::Fixed } else { Window::Rolling },
             scope,
             source: Source::Learned,
         };

@@ -10,6 +10,7 @@ use super::admission::Charge;
 use super::ledger::Ledger;
 use super::limit::{Glob, Limit, Period, Scope, Source, Unit, Window};
 use super::said::{RefusalClass, Statement};
+use super::shared::state_of_part;
 use super::standing::{Block, Evidence, Out, Rule, State, state_of};
 use super::window::{DAY, IN_TRANSIT};
 
@@ -56,10 +57,11 @@ impl Ledger {
                 }
             }
         }
-        let mut change = None;
+        self.served_elsewhere(model, now);
+        let (mut change, mut by_the_clock) = (None, false);
         for part in &charge.parts {
             let Some(rule) = self.rules.iter_mut().find(|rule| rule.id == part.rule) else { continue };
-            let Some(state) = rule.states.get_mut(&part.key) else { continue };
+            let Some(state) = state_of_part(&mut rule.states, &part.key) else { continue };
             let used = state.count.used(&rule.limit, state.amount, now);
             let others =
                 state.out.iter().filter(|out| out.sequence != charge.sequence).map(|out| out.left).sum();
@@ -69,14 +71,14 @@ impl Ledger {
             if state.went_by_the_clock(&rule.limit, charge.at, prompt, now) {
                 state.probe = state.probe.filter(|probe| *probe != charge.sequence);
                 change = Some(rule.goes_by_the_clock(now));
+                by_the_clock = true;
                 continue;
             }
             // Tokens are counted when they are known: what was there when it came, and its prompt, is what was let in.
             let is_of_tokens =
                 matches!(rule.limit.unit, Unit::Tokens | Unit::InputTokens | Unit::OutputTokens);
             let stood = if is_of_tokens {
-                let answers =
-                    state.answered_since(charge.at).saturating_add(part.output(charge.input_tokens));
+                let answers = state.taken_since(charge.at).saturating_add(part.output(charge.input_tokens));
                 served.saturating_sub(answers).saturating_sub(state.doubts())
             } else {
                 served
@@ -98,7 +100,8 @@ impl Ledger {
                 continue;
             }
             // Requests are counted as they come, so that those before it passed as well.
-            let exceeded = if is_of_tokens { stood } else { used.saturating_sub(state.count.unsure(now)) };
+            let unsure = state.count.unsure(&rule.limit, now);
+            let exceeded = if is_of_tokens { stood } else { used.saturating_sub(unsure) };
             if rule.limit.unit != Unit::Concurrent && exceeded <= state.amount {
                 // By now it exceeds nothing, and teaches nothing.
                 continue;
@@ -125,6 +128,9 @@ impl Ledger {
             state.source = Source::Learned;
             state.since = Some(now);
             state.dirty = true;
+        }
+        if by_the_clock {
+            self.all_go_by_the_clock(now);
         }
         change
     }
@@ -214,36 +220,36 @@ impl Ledger {
         // knows, so that the count is between two bounds, and ours stays where it is between them.
         let seen = charge.map_or(now.saturating_sub(IN_TRANSIT), |charge| charge.at);
         let (before, after) = (seen.saturating_sub(IN_TRANSIT), seen.saturating_add(IN_TRANSIT));
-        let left = |out: &Out, last: i64| match charge {
+        let left = |out: &Out, last: i64, is_least: bool| match charge {
             // A place is held until the request is over, whatever is said.
             Some(charge) if limit.unit == Unit::Concurrent && charge.sequence == out.sequence => (0, false),
             // What it refused it counts nowhere.
             Some(charge) if refused && charge.sequence == out.sequence => (out.n, false),
-            // The head of a stream comes before its answer is counted.
+            // The head of a stream comes before its answer is counted. Of a plain answer nobody knows whether it is.
             Some(charge) if charge.sequence == out.sequence => {
-                (if charge.stream { out.output } else { 0 }, true)
+                (if charge.stream || !is_least { out.output } else { 0 }, true)
             }
             _ if limit.unit != Unit::Concurrent && out.at <= last => (out.output, true),
             _ => (out.n, false),
         };
         let told = state.amount.saturating_sub(remaining);
-        let counted = |last: i64| {
-            let out = state.out.iter().map(|out| left(out, last).0);
-            out.fold(told.saturating_add(state.answered_since(last)), u64::saturating_add)
+        let counted = |last: i64, is_least: bool| {
+            let out = state.out.iter().map(|out| left(out, last, is_least).0);
+            out.fold(told.saturating_add(state.taken_since(last)), u64::saturating_add)
         };
-        let (least, most) = (counted(after), counted(before));
+        let (least, most) = (counted(after, true), counted(before, false));
         // Answers overtake each other: only a request sent after the last word may lower the count.
         let newer = charge.is_none_or(|charge| charge.sequence > state.stated);
         let (count, last) = if known < least {
-            (least, Some(after))
+            (least, Some((after, true)))
         } else if known > most && newer {
-            (most, Some(before))
+            (most, Some((before, false)))
         } else {
             (known, None)
         };
-        if let Some(last) = last {
+        if let Some((last, is_least)) = last {
             for out in state.out.iter_mut().filter(|_| limit.unit != Unit::Concurrent) {
-                (out.left, out.counted) = left(out, last);
+                (out.left, out.counted) = left(out, last, is_least);
             }
         }
         if newer || last.is_some() {

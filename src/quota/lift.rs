@@ -65,7 +65,15 @@ mod tests {
     use super::*;
 
     fn need(model: &str) -> Need<'_> {
-        Need { model, input_tokens: 1, output_tokens: 1, off: 0, most_output: None, stream: false }
+        Need {
+            model,
+            input_tokens: 1,
+            output_tokens: 1,
+            off: 0,
+            answer_off: 0,
+            most_output: None,
+            stream: false,
+        }
     }
 
     fn refused(class: RefusalClass, per_model: bool) -> Ledger {

@@ -1,7 +1,7 @@
 //! Two processes counted for one account at a time: the one that began with what the other had counted by then takes over
 //! what that one counted since. What is there twice is counted once; where that cannot be told, it is counted. Pure.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use super::Moment;
 use super::learn::MOST_BLOCKS;
@@ -9,7 +9,7 @@ use super::ledger::{LONGEST, Ledger};
 use super::limit::{Limit, Source};
 use super::rows::{Saved, name_of};
 use super::standing::Block;
-use super::window::{Count, emptied, grain, length, precise};
+use super::window::{Count, emptied, length, precise};
 
 // === impl Ledger ===
 
@@ -89,30 +89,12 @@ impl Count {
         self.add(limit, amount, 0, now);
         match (&mut *self, &theirs) {
             (Count::Rolling { log }, Count::Rolling { log: theirs }) => {
-                let since = now.saturating_sub(length(limit.period));
-                let before = match before {
-                    Some(Count::Rolling { log }) => by_grain(log.iter().filter(|(at, _)| *at > since), limit),
-                    _ => BTreeMap::new(),
-                };
-                let theirs = by_grain(theirs.iter().filter(|(at, _)| *at > since), limit);
-                let mut more: Vec<(i64, u64)> = Vec::new();
-                for (place, (last, n)) in &theirs {
-                    let known = before.get(place).map_or(0, |(_, n)| *n);
-                    more.push((*last, n.saturating_sub(known)));
-                }
-                for (place, (_, known)) in &before {
-                    let n = theirs.get(place).map_or(0, |(_, n)| *n);
-                    let mut less = known.saturating_sub(n);
-                    let of_it = |at: i64| at.div_euclid(grain(limit)) == *place;
-                    for (_, entry) in log.iter_mut().filter(|(at, _)| of_it(*at)) {
-                        let part = less.min(*entry);
-                        *entry -= part;
-                        less -= part;
-                    }
-                }
-                log.extend(more);
-                log.retain(|(_, n)| *n > 0);
-                self.not_after(limit, now);
+                let length = length(limit.period);
+                let before = before.and_then(|before| match before {
+                    Count::Rolling { log } => Some(log),
+                    _ => None,
+                });
+                log.take_over(before, theirs, length, now.saturating_sub(length));
             }
             (Count::Span { used, .. }, Count::Span { starts, ends, used: theirs, .. }) => {
                 if now < *ends {
@@ -142,17 +124,6 @@ impl Count {
             }
         }
     }
-}
-
-/// Sums of the entries in each grain of time, with the moment of the last one: entries that were merged with their
-/// neighbours are in the same grain as before.
-fn by_grain<'l>(log: impl Iterator<Item = &'l (i64, u64)>, limit: &Limit) -> BTreeMap<i64, (i64, u64)> {
-    let mut sums: BTreeMap<i64, (i64, u64)> = BTreeMap::new();
-    for (at, n) in log {
-        let sum = sums.entry(at.div_euclid(grain(limit))).or_insert((*at, 0));
-        *sum = (sum.0.max(*at), sum.1.saturating_add(*n));
-    }
-    sums
 }
 
 #[cfg(test)]

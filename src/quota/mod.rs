@@ -13,11 +13,14 @@ mod learn;
 mod ledger;
 mod lift;
 pub mod limit;
+mod log;
+mod look;
 mod merge;
 mod minute;
 mod refusal;
 mod rows;
 pub mod said;
+mod shared;
 mod standing;
 mod window;
 

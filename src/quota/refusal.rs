@@ -119,8 +119,10 @@ impl Ledger {
         let exceeded = charge.and_then(|charge| self.exceeded_by(charge));
         // Where more was served in other minutes, a longer window is used up.
         let longer = period.is_none() && unit.is_none() && exceeded.is_none();
-        let explained = self.used_up_until(None, model, charge, now).is_some_and(|(_, own)| own);
-        let longer = longer && !explained;
+        let used_up = self.used_up_until(None, model, charge, now);
+        let elsewhere = longer && used_up.is_some_and(|(_, own)| !own);
+        let shared = if elsewhere { self.refused_elsewhere(unit, model, charge, now) } else { None };
+        let longer = longer && used_up.is_none();
         let longer = longer && self.minute.get_mut(scope).is_some_and(|minute| minute.took_more_before(now));
         let suspect = charge.filter(|_| exceeded.is_none() && !is_long && !longer);
         let crowded = suspect.is_some_and(|charge| self.was_crowded_out(unit, period, model, charge, now));
@@ -162,8 +164,9 @@ impl Ledger {
         }
         if let (Some(block), Some(charge)) = (self.blocks.get_mut(scope), charge) {
             block.refuses(charge.input_tokens);
+            block.of_tokens = matches!(said.unit, Some(Unit::Tokens | Unit::InputTokens)) && wait.is_some();
         }
-        learned.or(off)
+        shared.or(learned).or(off)
     }
 
     /// The guess at more than a minute that most likely was used up, where waiting for minutes did not help: one of which
@@ -300,7 +303,8 @@ impl Ledger {
             };
             // What was refused is not counted.
             let mut count = state.count.clone();
-            count.take_back(&rule.limit, state.amount, charge.at.min(now), part.n, now);
+            let counted = part.counted(charge.at.min(now), part.n);
+            count.take_back(&rule.limit, state.amount, counted, now);
             is_full.then(|| count.frees_at(&rule.limit, state.amount, 1, now))?
         };
         let own = self.applying(model).filter(|(rule, _)| meant(rule));
@@ -359,6 +363,7 @@ impl Ledger {
                 served: 0,
                 counted: false,
                 settled: false,
+                of_tokens: false,
                 probe: None,
                 after,
                 dirty: true,

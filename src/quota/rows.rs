@@ -118,7 +118,8 @@ impl Ledger {
 
     /// The rows that changed since the last call.
     pub fn dirty(&mut self) -> Vec<(String, String)> {
-        let mut rows = Vec::new();
+        // A row that is no more says nothing.
+        let mut rows: Vec<_> = self.gone.drain(..).map(|key| (key, "null".to_owned())).collect();
         for rule in &mut self.rules {
             let (limit, shown) = (&rule.limit, rule.shown);
             for (key, state) in rule.states.iter_mut().filter(|(_, state)| state.dirty) {
@@ -246,7 +247,7 @@ impl Ledger {
     }
 }
 
-fn key_of(limit: &Limit, key: &str) -> String {
+pub(super) fn key_of(limit: &Limit, key: &str) -> String {
     format!("limit:{}|{key}", name_of(limit))
 }
 

@@ -3,18 +3,18 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use super::admission::{Cause, Charge};
+use super::admission::{Cause, Charge, Need};
 use super::borrow::{Loans, is_smaller};
 use super::clock::Sent;
 use super::ledger::safety;
-use super::limit::{Limit, Scope, Source};
+use super::limit::{Limit, Scope, Source, Unit};
 use super::said::RefusalClass;
 use super::window::{Count, IN_TRANSIT};
 
 /// No more models are counted apart than this; the one that was not asked for longest is forgotten.
 pub(super) const MOST_MODELS: usize = 2_000;
-/// So many answers are remembered, to know of which a statement cannot tell yet.
-const MOST_ANSWERS: usize = 64;
+/// So much of what was taken last is remembered, to know of what a statement cannot tell yet.
+const MOST_TAKEN: usize = 128;
 
 /// One limit and what was counted under it.
 #[derive(Debug)]
@@ -23,6 +23,8 @@ pub(super) struct Rule {
     pub(super) limit: Limit,
     /// Where nobody told how its minute moves, that was shown.
     pub(super) shown: bool,
+    /// How often in a row models were refused that it was not learned for, while it was used up.
+    pub(super) elsewhere: u32,
     /// By model, where each has the limit for itself; else under "".
     pub(super) states: HashMap<String, State>,
 }
@@ -43,8 +45,8 @@ pub(super) struct State {
     pub(super) sent: Sent,
     /// What was sent into room that is only reserved.
     pub(super) loans: Loans,
-    /// What was counted for answers that are complete, and when, the oldest first.
-    pub(super) answered: VecDeque<(i64, u64)>,
+    /// What those took that are over, prompts when they were sent and answers when they were given; the last ones.
+    pub(super) taken: VecDeque<(i64, u64)>,
     /// Requests up to this one were out when the upstream last stated something.
     pub(super) stated: u64,
     pub(super) asked: i64,
@@ -54,11 +56,16 @@ pub(super) struct State {
     pub(super) promise: Option<Promise>,
 }
 
-/// The upstream refused so much of a stated limit, and said when it fits.
+/// The upstream refused a request under a stated limit, and said when it fits.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Promise {
     pub(super) at: i64,
+    /// What it was thought to take.
     pub(super) n: u64,
+    /// What of that was its prompt's.
+    pub(super) prompt: u64,
+    /// The square of what that may be wrong by.
+    pub(super) spread: f64,
 }
 
 /// A request that is out, as far as it concerns one limit.
@@ -152,6 +159,9 @@ pub(super) struct Block {
     /// And it is known how its window moves.
     #[serde(default)]
     pub(super) settled: bool,
+    /// It was said to be about tokens, so that how long it lasts goes by the size.
+    #[serde(default)]
+    pub(super) of_tokens: bool,
     /// The request that tries it now.
     #[serde(skip)]
     pub(super) probe: Option<u64>,
@@ -209,7 +219,7 @@ impl State {
             probe: None,
             sent: Sent::new(now),
             loans: Loans::default(),
-            answered: VecDeque::new(),
+            taken: VecDeque::new(),
             stated: 0,
             asked: now,
             dirty: false,
@@ -225,9 +235,9 @@ impl State {
         crossing.fold(0, u64::saturating_add)
     }
 
-    /// What was counted for answers that were given since then.
-    pub(super) fn answered_since(&self, moment: i64) -> u64 {
-        let later = self.answered.iter().filter(|(at, _)| *at > moment).map(|(_, tokens)| *tokens);
+    /// What was sent since then and is over, and the answers that were given since.
+    pub(super) fn taken_since(&self, moment: i64) -> u64 {
+        let later = self.taken.iter().filter(|(at, _)| *at > moment).map(|(_, tokens)| *tokens);
         later.fold(0, u64::saturating_add)
     }
 
@@ -249,18 +259,37 @@ impl State {
         safety(self.out.iter().map(|out| out.spread).sum())
     }
 
-    /// An answer of so many tokens is complete.
-    pub(super) fn answers(&mut self, tokens: u64, now: i64) {
-        if self.answered.len() >= MOST_ANSWERS {
-            self.answered.pop_front();
+    /// A request that is over took so much at that moment.
+    pub(super) fn takes(&mut self, n: u64, at: i64) {
+        if n == 0 {
+            return;
         }
-        self.answered.push_back((now, tokens));
+        if self.taken.len() >= MOST_TAKEN {
+            self.taken.pop_front();
+        }
+        self.taken.push_back((at, n));
     }
 
     /// Nine tenths of it are used, by our own count.
     pub(super) fn is_as_good_as_full(&self, limit: &Limit, now: i64) -> bool {
         let used = self.count.used(limit, self.amount, now);
         used.saturating_mul(10) >= self.amount.saturating_mul(9)
+    }
+}
+
+// === impl Promise ===
+
+/// Two estimates that differ by less than such a part are of the same request.
+const SAME: u64 = 200;
+
+impl Promise {
+    /// Whether it holds for this request, too: it is the same one, or smaller whatever estimates of the two are wrong by.
+    pub(super) fn is_for(&self, need: &Need<'_>, unit: Unit) -> bool {
+        let (n, prompt) = (need.of(unit), need.at_least(unit));
+        let about = |one: u64, other: u64| one.abs_diff(other) <= other / SAME;
+        let off = safety(self.spread + need.prompt_spread(unit));
+        about(n, self.n) && about(prompt, self.prompt)
+            || n <= self.n && prompt.saturating_add(off) <= self.prompt
     }
 }
 
@@ -324,7 +353,9 @@ impl Block {
 
     /// A prompt of so many tokens may fit although others were refused.
     pub(super) fn may_fit(&self, size: u64) -> bool {
-        self.is_sure() && self.settled && self.size.is_none_or(|known| is_smaller(size, known))
+        let smaller = |known: u64| is_smaller(size, known);
+        self.is_sure() && self.settled && self.size.is_none_or(smaller)
+            || self.of_tokens && self.size.is_some_and(smaller)
     }
 
     /// Our own count says how long it lasts; where it was wrong before, that is not sure.

@@ -1,32 +1,26 @@
 //! What was counted within one window, and when room in it frees. Reading changes nothing, so that anybody may look.
 
-use std::collections::VecDeque;
-
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan, Unit as Span};
 use serde::{Deserialize, Serialize};
 
 use super::limit::{Limit, Period, Unit, Window};
+use super::log::Log;
 
 /// A day in milliseconds.
 pub(super) const DAY: i64 = 24 * 60 * 60 * 1000;
 /// What is sent now is counted at the upstream a little later, so that it leaves its window there later, too: so much
 /// longer it counts here. Within that, a request may take its time on the way.
 pub(super) const IN_TRANSIT: i64 = 250;
-/// A rolling window is kept exactly up to so many entries; then neighbours are merged into the later one, which frees
-/// them a little late, never early.
-const EXACT: usize = 600;
 /// What the upstream counts and nobody here did is thought to leave its window within such a part of that.
 const SOON: i64 = 20;
-/// Merged entries are no further apart than this share of the window.
-const GRAIN: i64 = 500;
 
 /// What was counted.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Count {
     /// When and how much, the oldest first.
-    Rolling { log: VecDeque<(i64, u64)> },
+    Rolling { log: Log },
     /// In the window from `starts` to before `ends`. What was sent so `late` in it that it may come in the next one
     /// counts in both.
     Span {
@@ -45,6 +39,15 @@ pub(super) enum Count {
     Held { used: u64 },
 }
 
+/// What was counted at some moment.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Counted {
+    pub(super) at: i64,
+    pub(super) n: u64,
+    /// What of the count was there before it, at least.
+    pub(super) before: u64,
+}
+
 // === impl Count ===
 
 impl Count {
@@ -54,7 +57,7 @@ impl Count {
             return Count::Held { used: 0 };
         }
         match &limit.window {
-            Window::Rolling => Count::Rolling { log: VecDeque::new() },
+            Window::Rolling => Count::Rolling { log: Log::default() },
             Window::Fixed | Window::Calendar(_) => {
                 let (starts, ends) = span(limit, now);
                 Count::Span { starts, ends, used: 0, late: 0, carried: 0 }
@@ -72,10 +75,7 @@ impl Count {
     /// How much is used now, of this amount.
     pub(super) fn used(&self, limit: &Limit, amount: u64, now: i64) -> u64 {
         match self {
-            Count::Rolling { log } => {
-                let since = now.saturating_sub(length(limit.period));
-                log.iter().filter(|(at, _)| *at > since).fold(0, |sum, (_, n)| n.saturating_add(sum))
-            }
+            Count::Rolling { log } => log.after(now.saturating_sub(length(limit.period))),
             Count::Span { ends, used, .. } if now < *ends => *used,
             Count::Span { ends, late, .. } => carried(limit, *ends, *late, now),
             Count::Bucket { used, at } => ceil(emptied(*used, *at, limit, amount, now)),
@@ -89,17 +89,7 @@ impl Count {
             Count::Rolling { log } => {
                 let length = length(limit.period);
                 // What has just left is still looked at by those who allow for the time on the way.
-                let old = now.saturating_sub(length).saturating_sub(IN_TRANSIT);
-                while log.front().is_some_and(|(at, _)| *at <= old) {
-                    log.pop_front();
-                }
-                match log.back_mut().filter(|(at, _)| *at >= now) {
-                    Some((_, last)) => *last = last.saturating_add(n),
-                    None => log.push_back((now, n)),
-                }
-                if log.len() > EXACT {
-                    merge(log, grain(limit));
-                }
+                log.add(n, now, length, now.saturating_sub(length).saturating_sub(IN_TRANSIT));
             }
             Count::Span { starts, ends, used, late, carried: before } => {
                 if now >= *ends {
@@ -120,23 +110,54 @@ impl Count {
         }
     }
 
-    /// Takes back what was counted at that moment, as far as it still counts: what has left the window, or has drained
-    /// from the bucket, is not taken from others.
-    pub(super) fn take_back(&mut self, limit: &Limit, amount: u64, counted_at: i64, n: u64, now: i64) {
+    /// Counts so much of an answer: it was given before it came here, so never in the window after this one.
+    pub(super) fn give(&mut self, limit: &Limit, amount: u64, n: u64, now: i64) {
+        self.add(limit, amount, n, now);
+        if let Count::Span { ends, late, .. } = self
+            && now >= ends.saturating_sub(IN_TRANSIT)
+        {
+            *late = late.saturating_sub(n);
+        }
+    }
+
+    /// Counts so much more of what was counted then, as far as it still counts.
+    pub(super) fn add_to(&mut self, limit: &Limit, amount: u64, at: i64, n: u64, now: i64) {
         match self {
             Count::Rolling { log } => {
-                if counted_at.saturating_add(length(limit.period)) <= now {
-                    return;
+                if at.saturating_add(length(limit.period)) > now {
+                    log.insert(n, at);
                 }
-                // A merged entry carries the later moment.
-                if let Some((_, entry)) = log.iter_mut().find(|(at, _)| *at >= counted_at) {
-                    *entry = entry.saturating_sub(n);
-                }
-                log.retain(|(_, entry)| *entry > 0);
             }
-            Count::Span { starts, ends, used, late, .. } => {
+            Count::Span { starts, ends, used, late, carried } => {
+                if at >= starts.saturating_sub(IN_TRANSIT) {
+                    *used = used.saturating_add(n);
+                    *carried = carried.saturating_add(if at < *starts { n } else { 0 });
+                }
+                if at >= ends.saturating_sub(IN_TRANSIT) {
+                    *late = late.saturating_add(n);
+                }
+            }
+            Count::Bucket { .. } | Count::Held { .. } => self.add(limit, amount, n, now),
+        }
+    }
+
+    /// Takes back what was counted, as far as it still counts: what has left the window, or has drained from the bucket,
+    /// is not taken from others. A bucket drains at one pace however full it is, so that what was counted first drains
+    /// first.
+    pub(super) fn take_back(&mut self, limit: &Limit, amount: u64, counted: Counted, now: i64) {
+        let Counted { at: counted_at, n, before } = counted;
+        match self {
+            Count::Rolling { log } => {
+                if counted_at.saturating_add(length(limit.period)) > now {
+                    log.take_back(n, counted_at);
+                }
+            }
+            Count::Span { starts, ends, used, late, carried } => {
                 if counted_at >= starts.saturating_sub(IN_TRANSIT) {
                     *used = used.saturating_sub(n);
+                }
+                if (starts.saturating_sub(IN_TRANSIT)..*starts).contains(&counted_at) {
+                    *carried = carried.saturating_sub(n).min(*used);
                 }
                 if counted_at >= ends.saturating_sub(IN_TRANSIT) {
                     *late = late.saturating_sub(n);
@@ -147,7 +168,8 @@ impl Count {
                 }
             }
             Count::Bucket { used, at } => {
-                let left = emptied(precise(n), counted_at, limit, amount, now);
+                let with_others = emptied(precise(before.saturating_add(n)), counted_at, limit, amount, now);
+                let left = with_others.min(precise(n));
                 *used = (emptied(*used, *at, limit, amount, now) - left).max(0.0);
                 *at = now.max(*at);
             }
@@ -166,19 +188,10 @@ impl Count {
                     // left the window. It is asked about again before long.
                     let soon = now.saturating_sub(length - length / SOON);
                     let at = ends_at.map_or(soon, |ends| ends.saturating_sub(length).min(now));
-                    let place = log.partition_point(|(entry, _)| *entry <= at);
-                    log.insert(place, (at, n - known));
+                    log.insert(n - known, at);
                 }
             }
-            Count::Rolling { log } => {
-                let mut less = known - n;
-                for (_, entry) in log.iter_mut() {
-                    let part = less.min(*entry);
-                    *entry -= part;
-                    less -= part;
-                }
-                log.retain(|(_, entry)| *entry > 0);
-            }
+            Count::Rolling { log } => log.take_off(known - n),
             Count::Span { starts, ends, used, late, carried } => {
                 if now >= *ends {
                     (*starts, *ends) = next_span(limit, *ends, now);
@@ -200,11 +213,20 @@ impl Count {
         }
     }
 
-    /// What is counted that may be counted in the window before instead.
-    pub(super) fn unsure(&self, now: i64) -> u64 {
+    /// What is counted that may be counted in the window before instead, or have left it.
+    pub(super) fn unsure(&self, limit: &Limit, now: i64) -> u64 {
+        match self {
+            Count::Rolling { log } => log.unsure_after(now.saturating_sub(length(limit.period))),
+            _ => self.carried(now),
+        }
+    }
+
+    /// What is counted although it was sent in the window before.
+    pub(super) fn carried(&self, now: i64) -> u64 {
         match self {
             Count::Span { ends, carried, .. } if now < *ends => *carried,
-            _ => 0,
+            Count::Span { late, .. } => *late,
+            Count::Rolling { .. } | Count::Bucket { .. } | Count::Held { .. } => 0,
         }
     }
 
@@ -212,17 +234,8 @@ impl Count {
     pub(super) fn promised(&mut self, limit: &Limit, amount: u64, n: u64, at: i64) {
         let over = self.used(limit, amount, at).saturating_add(n).saturating_sub(amount);
         let Count::Rolling { log } = self else { return };
-        let gone = at.saturating_sub(length(limit.period));
-        let mut left = over;
-        for (_, entry) in log.iter_mut().rev().filter(|(counted, _)| *counted > gone) {
-            let part = left.min(*entry);
-            *entry -= part;
-            left -= part;
-        }
-        log.retain(|(_, entry)| *entry > 0);
-        if over > left {
-            let place = log.partition_point(|(counted, _)| *counted <= gone);
-            log.insert(place, (gone, over - left));
+        if over > 0 {
+            log.move_back(over, at.saturating_sub(length(limit.period)));
         }
     }
 
@@ -233,18 +246,10 @@ impl Count {
         }
         match self {
             Count::Rolling { log } => {
-                let mut over = self.used(limit, amount, now).saturating_add(n).saturating_sub(amount);
+                let over = self.used(limit, amount, now).saturating_add(n).saturating_sub(amount);
                 let length = length(limit.period);
-                for (at, entry) in log.iter().filter(|(at, _)| *at > now.saturating_sub(length)) {
-                    if over == 0 {
-                        break;
-                    }
-                    over = over.saturating_sub(*entry);
-                    if over == 0 {
-                        return Some(at.saturating_add(length));
-                    }
-                }
-                Some(now)
+                let gone = log.when_gone(over, now.saturating_sub(length));
+                Some(gone.map_or(now, |at| at.saturating_add(length)))
             }
             Count::Span { ends, late, .. } if is_over(limit, *ends, now) => {
                 // The next one begins with whoever comes next, unless somebody came late.
@@ -269,7 +274,7 @@ impl Count {
             return None;
         }
         match self {
-            Count::Rolling { log } => log.back().map(|(at, _)| at.saturating_add(length(limit.period))),
+            Count::Rolling { log } => log.last().map(|at| at.saturating_add(length(limit.period))),
             Count::Span { ends, .. } => Some(end_of(limit, *ends, now)),
             Count::Bucket { .. } => self.frees_at(limit, amount, amount, now),
             Count::Held { .. } => None,
@@ -292,16 +297,7 @@ impl Count {
     /// no honest counting leaves behind is made sense of.
     pub(super) fn not_after(&mut self, limit: &Limit, now: i64) {
         match self {
-            Count::Rolling { log } => {
-                for (at, _) in log.iter_mut() {
-                    *at = (*at).min(now);
-                }
-                log.make_contiguous().sort_unstable_by_key(|(at, _)| *at);
-                if log.len() > EXACT {
-                    merge(log, grain(limit));
-                    log.truncate(EXACT);
-                }
-            }
+            Count::Rolling { log } => log.not_after(now, length(limit.period)),
             // A window that has not begun yet was begun by a clock that was ahead.
             Count::Span { starts, ends, .. }
                 if *starts > now || *ends > now.saturating_add(longest(limit)) || *ends < *starts =>
@@ -332,10 +328,7 @@ impl Count {
     /// How much was counted since then, where single entries are known.
     pub(super) fn since(&self, moment: i64) -> Option<u64> {
         match self {
-            Count::Rolling { log } => {
-                let newer = log.iter().filter(|(at, _)| *at >= moment);
-                Some(newer.fold(0, |sum, (_, n)| n.saturating_add(sum)))
-            }
+            Count::Rolling { log } => Some(log.after(moment.saturating_sub(1))),
             Count::Span { .. } | Count::Bucket { .. } | Count::Held { .. } => None,
         }
     }
@@ -369,23 +362,6 @@ pub(super) fn length(period: Period) -> i64 {
         Period::Millis(length) => i64::try_from(length).unwrap_or(i64::MAX / 4).min(400 * DAY),
         Period::Month => 31 * DAY,
     }
-}
-
-/// How far merged entries of a limit are apart at most.
-pub(super) fn grain(limit: &Limit) -> i64 {
-    (length(limit.period) / GRAIN).max(1)
-}
-
-/// Merges the entries of each grain of time. The grains lie fast, so that merging again moves nothing.
-fn merge(log: &mut VecDeque<(i64, u64)>, grain: i64) {
-    let mut merged: VecDeque<(i64, u64)> = VecDeque::with_capacity(EXACT);
-    for (at, n) in log.drain(..) {
-        match merged.back_mut().filter(|last| at.div_euclid(grain) == last.0.div_euclid(grain)) {
-            Some(last) => *last = (at, last.1.saturating_add(n)),
-            None => merged.push_back((at, n)),
-        }
-    }
-    *log = merged;
 }
 
 /// The span after the one that ended: by the calendar or the clock, or, where the upstream anchored it, from its end on.

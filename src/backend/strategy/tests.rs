@@ -193,8 +193,15 @@ fn renews(limits: &[(u64, &str, &str)], requests: usize, now: i64) -> MemberView
         Limit::parse("requests", *amount, Some(per), None, false, Some(window), None, Source::Catalogue)
             .unwrap()
     });
-    let need =
-        Need { model: "m", input_tokens: 1, output_tokens: 1, off: 0, most_output: None, stream: false };
+    let need = Need {
+        model: "m",
+        input_tokens: 1,
+        output_tokens: 1,
+        off: 0,
+        answer_off: 0,
+        most_output: None,
+        stream: false,
+    };
     let mut ledger = Ledger::new(limits.collect());
     for _ in 0..requests {
         assert!(ledger.admit(&need, Mode::Keep, Moment(now)).is_ok());

@@ -13,7 +13,15 @@ fn ledger(source: Source) -> Ledger {
 }
 
 fn need(input: u64, output: u64) -> Need<'static> {
-    Need { model: "m", input_tokens: input, output_tokens: output, off: 0, most_output: None, stream: false }
+    Need {
+        model: "m",
+        input_tokens: input,
+        output_tokens: output,
+        off: 0,
+        answer_off: 0,
+        most_output: None,
+        stream: false,
+    }
 }
 
 fn crowded() -> Refusal {
@@ -130,9 +138,13 @@ fn who_cannot_wait_any_longer_does_not_fail_for_what_an_estimate_may_be_wrong_by
     answer(&mut ledger, first, (850, 10), 1);
     let unsure = Need { off: 20, ..need(140, 20) };
     assert!(admit(&mut ledger, &unsure, Mode::Probe, 2).is_err(), "it may well be refused");
-    let larger = Need { off: 20, ..need(150, 20) };
-    assert!(admit(&mut ledger, &larger, Mode::Last, 2).is_err(), "it is likely to be refused");
-    assert!(admit(&mut ledger, &unsure, Mode::Last, 2).is_ok());
+    let larger = Need { off: 20, ..need(180, 20) };
+    assert!(admit(&mut ledger, &larger, Mode::Last, 2).is_err(), "it is refused for certain");
+    let perhaps = Need { off: 20, ..need(160, 20) };
+    let charge = admit(&mut ledger, &perhaps, Mode::Last, 2).unwrap();
+    refuse(&mut ledger, charge, 3);
+    assert!(admit(&mut ledger, &perhaps, Mode::Last, 4).is_err(), "that was refused");
+    assert!(admit(&mut ledger, &unsure, Mode::Last, 4).is_ok());
 }
 
 #[test]
@@ -144,4 +156,15 @@ fn who_cannot_wait_is_not_sent_into_what_answers_will_take() {
     assert!(admit(&mut ledger, &unsure, Mode::Last, 1).is_err(), "its answer was promised that room");
     assert!(admit(&mut ledger, &need(80, 30), Mode::Last, 1).is_ok(), "and this fits beside it");
     answer(&mut ledger, first, (300, 600), 2);
+}
+
+#[test]
+fn who_is_at_the_edge_of_a_bucket_all_day_is_not_refused_as_often_as_not() {
+    let day = Limit::parse("tokens", 86_400, Some("day"), None, false, Some("bucket"), None, Source::Header);
+    let mut ledger = Ledger::new(vec![day.unwrap()]);
+    let first = admit(&mut ledger, &need(86_300, 10), Mode::Keep, 0).unwrap();
+    answer(&mut ledger, first, (86_300, 10), 1);
+    let unsure = |input| Need { off: 20, ..need(input, 20) };
+    assert!(admit(&mut ledger, &unsure(110), Mode::Last, 2).is_err(), "in some seconds it fits");
+    assert!(admit(&mut ledger, &unsure(85), Mode::Last, 2).is_ok());
 }

@@ -9,7 +9,15 @@ use super::*;
 const SECOND: i64 = 1000;
 
 fn need() -> Need<'static> {
-    Need { model: "m", input_tokens: 100, output_tokens: 100, off: 0, most_output: None, stream: false }
+    Need {
+        model: "m",
+        input_tokens: 100,
+        output_tokens: 100,
+        off: 0,
+        answer_off: 0,
+        most_output: None,
+        stream: false,
+    }
 }
 
 /// Thirty a minute, of which so many are used; when the minute ends is not said.
@@ -140,4 +148,22 @@ fn refusals_all_through_a_minute_do_not_teach_twice_the_clocks_limit() {
     let view = ledger.views(Moment(36 * MINUTE));
     let learned = view.iter().find(|view| view.unit == Unit::Requests && view.model.is_some());
     assert!(learned.is_some_and(|view| (95..=110).contains(&view.amount)), "{view:?}");
+}
+
+#[test]
+fn an_upstreams_tokens_are_not_taken_for_the_last_sixty_seconds_where_its_requests_go_by_the_clock() {
+    let own = |unit: &str, amount, window: &str| {
+        let source = Source::Learned;
+        Limit::parse(unit, amount, Some("minute"), None, false, Some(window), None, source).unwrap()
+    };
+    let mut ledger = Ledger::new(vec![own("requests", 100, "rolling"), own("tokens", 4_000, "rolling")]);
+    let ask = |ledger: &mut Ledger, now| ledger.admit(&need(), Mode::Keep, Moment(now));
+    for request in 0..10 {
+        let charge = ask(&mut ledger, MINUTE / 2 + request).unwrap();
+        ledger.settle(charge, Actual::default(), Moment(MINUTE / 2 + request));
+    }
+    assert_eq!(ledger.views(Moment(MINUTE + SECOND))[1].used, 2_000);
+    ledger.all_go_by_the_clock(MINUTE + SECOND);
+    assert_eq!(ledger.views(Moment(MINUTE + SECOND))[1].used, 0);
+    assert!(ledger.goes_by_the_clock());
 }

@@ -10,7 +10,15 @@ mod ceilings;
 const SECOND: i64 = 1000;
 
 fn need(model: &str) -> Need<'_> {
-    Need { model, input_tokens: 100, output_tokens: 100, off: 0, most_output: None, stream: false }
+    Need {
+        model,
+        input_tokens: 100,
+        output_tokens: 100,
+        off: 0,
+        answer_off: 0,
+        most_output: None,
+        stream: false,
+    }
 }
 
 /// Requests in each minute of the clock, by the catalogue.
@@ -103,4 +111,18 @@ fn a_limit_that_was_only_learned_shuts_no_request_out_for_good() {
     ledger.refuse(&tokens, "m", None, None, Moment(1));
     let large = Need { input_tokens: 100_000, ..need("m") };
     assert_eq!(ledger.check(&large, Moment(2 * MINUTE)).unwrap_err().cause, Cause::Window);
+}
+
+#[test]
+fn a_days_guess_is_not_raised_because_what_left_it_was_merged_with_what_came_later() {
+    let day = Limit::parse("requests", 10_000, Some("day"), None, false, None, None, Source::Catalogue);
+    let mut ledger = Ledger::new(vec![day.unwrap()]);
+    for request in 0..10_000 {
+        assert_eq!(spend(&mut ledger, "m", 1, request * 5 * SECOND), 1);
+    }
+    // Twenty have left the day, of which a merged log knows nothing yet.
+    let now = DAY + 100 * SECOND;
+    assert!(ledger.check(&need("m"), Moment(now)).is_err());
+    assert!(try_one(&mut ledger, now, false));
+    assert_eq!(ledger.views(Moment(now))[0].amount, 10_000);
 }

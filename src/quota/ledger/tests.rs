@@ -2,6 +2,10 @@
 
 use proptest::prelude::*;
 
+use super::super::admission::Cause;
+use super::super::again::AT_ONCE;
+use super::super::look::TRY;
+use super::super::window::IN_TRANSIT;
 use super::*;
 use crate::quota::said::{Refusal, RefusalClass, Statement};
 
@@ -12,7 +16,15 @@ fn limit(unit: &str, amount: u64, per: Option<&str>, window: &str, source: Sourc
 }
 
 fn need(input: u64, output: u64) -> Need<'static> {
-    Need { model: "m", input_tokens: input, output_tokens: output, off: 0, most_output: None, stream: false }
+    Need {
+        model: "m",
+        input_tokens: input,
+        output_tokens: output,
+        off: 0,
+        answer_off: 0,
+        most_output: None,
+        stream: false,
+    }
 }
 
 fn admitted(ledger: &mut Ledger, mode: Mode, now: i64) -> Option<Charge> {
@@ -545,4 +557,51 @@ fn a_request_that_is_too_large_is_told_the_limit_the_estimate_and_what_helps() {
     let guess = limit("tokens", 200, Some("day"), "rolling", Source::Catalogue);
     let text = Ledger::new(vec![guess]).check(&need(300, 1), Moment(0)).unwrap_err().limit;
     assert_eq!(text, "200 tokens per day, and its prompt is estimated at 300; shorten it");
+}
+
+#[test]
+fn what_was_sent_in_the_window_before_does_not_take_the_last_place_of_the_users_own() {
+    let own = limit("requests", 2, Some("minute"), "fixed", Source::Configured);
+    let mut ledger = Ledger::new(vec![own]);
+    // It may come in this minute or in the next one; it was sent in this one.
+    let late = admitted(&mut ledger, Mode::Keep, MINUTE - 100).unwrap();
+    ledger.settle(late, Actual::default(), Moment(MINUTE + 100));
+    assert!(admitted(&mut ledger, Mode::Keep, MINUTE + 1_000).is_some());
+    assert!(
+        admitted(&mut ledger, Mode::Keep, MINUTE + 2_000).is_none(),
+        "with care, as long as others may answer"
+    );
+    assert!(admitted(&mut ledger, Mode::Last, MINUTE + 2_000).is_some());
+    assert!(admitted(&mut ledger, Mode::Last, MINUTE + 3_000).is_none(), "these two were sent in it");
+}
+
+#[test]
+fn under_the_users_own_limit_no_room_is_kept_beyond_the_longest_answer() {
+    let mut ledger = Ledger::new(vec![limit("tokens", 1_000, Some("minute"), "fixed", Source::Configured)]);
+    let known = Need { answer_off: 100, most_output: Some(500), ..need(500, 100) };
+    assert!(ledger.check(&known, Moment(0)).is_ok());
+    let charge = ledger.admit(&Need { input_tokens: 100, ..known }, Mode::Keep, Moment(0)).unwrap();
+    ledger.settle(
+        charge,
+        Actual { input_tokens: Some(100), output_tokens: Some(0), refused: false },
+        Moment(1),
+    );
+    assert!(ledger.check(&Need { input_tokens: 400, ..known }, Moment(2)).is_ok());
+    let unbounded = Need { most_output: None, ..need(400, 400) };
+    assert!(ledger.check(&unbounded, Moment(2)).is_ok());
+    assert!(ledger.check(&Need { answer_off: 100, ..unbounded }, Moment(2)).is_err(), "that may be longer");
+}
+
+#[test]
+fn a_prompt_that_was_larger_than_thought_does_not_count_in_the_window_after_its_own() {
+    for window in ["fixed", "rolling"] {
+        let mut ledger =
+            Ledger::new(vec![limit("tokens", 1_000, Some("minute"), window, Source::Configured)]);
+        let charge = ledger.admit(&need(100, 100), Mode::Keep, Moment(10_000)).unwrap();
+        let actual = Actual { input_tokens: Some(300), output_tokens: Some(50), refused: false };
+        ledger.settle(charge, actual, Moment(MINUTE + 5_000));
+        let used = |now| ledger.views(Moment(now))[0].used;
+        let before = if window == "rolling" { 350 } else { 50 };
+        assert_eq!((used(MINUTE + 5_000), used(MINUTE + 10_000)), (before, 50), "{window}");
+    }
 }

@@ -6,8 +6,15 @@ use super::super::admission::{Actual, Mode, Need};
 use super::super::said::{Refusal, RefusalClass};
 use super::*;
 
-const NEED: Need<'_> =
-    Need { model: "m", input_tokens: 1, output_tokens: 1, off: 0, most_output: None, stream: false };
+const NEED: Need<'_> = Need {
+    model: "m",
+    input_tokens: 1,
+    output_tokens: 1,
+    off: 0,
+    answer_off: 0,
+    most_output: None,
+    stream: false,
+};
 
 type Rows = Vec<(String, String)>;
 

@@ -5,7 +5,15 @@ use super::super::limit::{Limit, Source};
 use super::*;
 
 fn need() -> Need<'static> {
-    Need { model: "m", input_tokens: 100, output_tokens: 100, off: 0, most_output: None, stream: false }
+    Need {
+        model: "m",
+        input_tokens: 100,
+        output_tokens: 100,
+        off: 0,
+        answer_off: 0,
+        most_output: None,
+        stream: false,
+    }
 }
 
 fn bare() -> Refusal {

@@ -9,6 +9,11 @@ fn limit(amount: u64, per: &str, window: &str, zone: Option<&str>) -> Limit {
     Limit::parse("requests", amount, Some(per), None, false, Some(window), zone, Source::Configured).unwrap()
 }
 
+/// Counted where nothing was before.
+fn alone(at: i64, n: u64) -> Counted {
+    Counted { at, n, before: 0 }
+}
+
 fn at(text: &str) -> i64 {
     text.parse::<Timestamp>().unwrap().as_millisecond()
 }
@@ -89,36 +94,19 @@ fn months_have_their_own_lengths_and_weeks_begin_on_monday() {
 }
 
 #[test]
-fn a_long_log_is_merged_and_never_frees_early() {
-    let limit = limit(10_000, "hour", "rolling", None);
-    let mut count = Count::new(&limit, 0);
-    for when in 0..5000 {
-        count.add(&limit, 10_000, 1, when * 100);
-    }
-    let Count::Rolling { log } = &count else { panic!("it is rolling") };
-    assert!(log.len() <= 2 * EXACT, "{}", log.len());
-    let hour = 3_600_000;
-    for late in [0, 1000, 100_000, 400_000] {
-        let exact = (0..5000).filter(|when| when * 100 > late).count() as u64;
-        assert!(count.used(&limit, 10_000, hour + late) >= exact);
-    }
-    assert_eq!(count.used(&limit, 10_000, 499_900), 5000);
-}
-
-#[test]
 fn what_has_left_the_window_is_not_taken_from_those_that_are_in_it() {
     let rolling = limit(100, "minute", "rolling", None);
     let mut count = Count::new(&rolling, 0);
     count.add(&rolling, 100, 60, 0);
     count.add(&rolling, 100, 60, 61_000);
-    count.take_back(&rolling, 100, 0, 50, 62_000);
+    count.take_back(&rolling, 100, alone(0, 50), 62_000);
     assert_eq!(count.used(&rolling, 100, 62_000), 60);
     let bucket = limit(2, "minute", "bucket", None);
     let mut count = Count::new(&bucket, 0);
     count.add(&bucket, 2, 2, 0);
     count.add(&bucket, 2, 1, 30_000);
     // The first one's half was drained meanwhile, as it was counted.
-    count.take_back(&bucket, 2, 0, 1, 30_000);
+    count.take_back(&bucket, 2, alone(0, 1), 30_000);
     assert_eq!(count.used(&bucket, 2, 30_000), 2);
 }
 
@@ -134,7 +122,7 @@ proptest! {
                 count.add(&limit, 100, n, now);
                 prop_assert!(count.used(&limit, 100, now) >= before);
             } else {
-                count.take_back(&limit, 100, now - step, n, now);
+                count.take_back(&limit, 100, alone(now - step, n), now);
                 prop_assert!(count.used(&limit, 100, now) <= before);
             }
             now += step;
@@ -165,7 +153,7 @@ fn what_is_sent_in_a_windows_last_moment_and_may_come_in_the_next_is_not_forgott
     count.add(&limit, 10, 3, 50_000);
     count.add(&limit, 10, 2, 59_900);
     assert_eq!([count.used(&limit, 10, 59_999), count.used(&limit, 10, 60_000)], [5, 2]);
-    count.take_back(&limit, 10, 59_900, 1, 60_050);
+    count.take_back(&limit, 10, alone(59_900, 1), 60_050);
     count.add(&limit, 10, 4, 60_100);
     assert_eq!(count.used(&limit, 10, 60_100), 5);
     assert_eq!(count.frees_at(&limit, 10, 9, 60_100), Some(120_000));
@@ -189,7 +177,7 @@ fn a_session_does_not_run_before_somebody_asks() {
     count.add(&limit, 2, 2, 20 * HOUR);
     assert_eq!(count.whole_at(&limit, 2, 21 * HOUR), Some(25 * HOUR + IN_TRANSIT));
     // What was never sent began none.
-    count.take_back(&limit, 2, 20 * HOUR, 2, 21 * HOUR);
+    count.take_back(&limit, 2, alone(20 * HOUR, 2), 21 * HOUR);
     count.add(&limit, 2, 1, 22 * HOUR);
     assert_eq!(count.whole_at(&limit, 2, 22 * HOUR), Some(27 * HOUR + IN_TRANSIT));
 }
@@ -213,4 +201,28 @@ fn what_an_upstream_counts_and_nobody_here_did_does_not_lame_a_day() {
     count.set(&limit, 20, 20, None, DAY);
     let frees = count.frees_at(&limit, 20, 1, DAY).unwrap();
     assert!((DAY + DAY / 48..DAY + DAY / 10).contains(&frees), "asked again soon, not at once: {frees}");
+}
+
+#[test]
+fn what_is_taken_back_from_a_bucket_does_not_leave_it_fuller_than_without() {
+    let day = limit(86_400, "day", "bucket", None);
+    let mut count = Count::new(&day, 0);
+    count.add(&day, 86_400, 10_000, 0);
+    for request in 0..100 {
+        let at = request * 10_000;
+        let before = count.used(&day, 86_400, at);
+        count.add(&day, 86_400, 500, at);
+        count.take_back(&day, 86_400, Counted { at, n: 500, before }, at + 5_000);
+    }
+    // One drains each second.
+    assert_eq!(count.used(&day, 86_400, 1_000_000), 9_000);
+}
+
+#[test]
+fn an_answer_that_was_given_in_a_windows_last_moment_does_not_count_in_the_next_one() {
+    let minute = limit(1_000, "minute", "fixed", None);
+    let mut count = Count::new(&minute, 0);
+    count.add(&minute, 1_000, 300, 59_900);
+    count.give(&minute, 1_000, 200, 59_950);
+    assert_eq!([count.used(&minute, 1_000, 59_999), count.used(&minute, 1_000, 60_000)], [500, 300]);
 }

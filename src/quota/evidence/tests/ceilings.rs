@@ -6,7 +6,15 @@ use super::super::super::said::{Refusal, RefusalClass, Statement};
 use super::super::*;
 
 fn need(input_tokens: u64) -> Need<'static> {
-    Need { model: "m", input_tokens, output_tokens: 1, off: 0, most_output: None, stream: false }
+    Need {
+        model: "m",
+        input_tokens,
+        output_tokens: 1,
+        off: 0,
+        answer_off: 0,
+        most_output: None,
+        stream: false,
+    }
 }
 
 /// Sends a request of this size, which is refused for it.
