@@ -103,6 +103,8 @@ pub struct Seat {
     pub probes_health: bool,
     /// It exceeds a guess.
     pub probes_guess: bool,
+    /// How far it went, for a trace.
+    pub mode: Mode,
 }
 
 /// Why nothing was admitted, as the failover loop is told.
@@ -162,8 +164,9 @@ impl Account {
     /// What a request of this size takes, as far as one can tell.
     fn need<'m>(&self, model: &'m str, size: Size) -> Need<'m> {
         let Size { bytes, max_tokens, stream } = size;
-        let (input_tokens, output_tokens, off) = self.estimator.estimate(model, bytes, max_tokens);
-        Need { model, input_tokens, output_tokens, off, most_output: max_tokens, stream }
+        let (input_tokens, output_tokens, off, answer_off) =
+            self.estimator.estimate(model, bytes, max_tokens);
+        Need { model, input_tokens, output_tokens, off, answer_off, most_output: max_tokens, stream }
     }
 
     pub fn outlook(&self, model: &str, size: Size, now: i64) -> Outlook {
@@ -192,7 +195,7 @@ impl Account {
         match admitted {
             Ok(charge) => {
                 self.open += 1;
-                Ok(Seat { charge, probes_health: gate == Gate::Probe, probes_guess })
+                Ok(Seat { charge, probes_health: gate == Gate::Probe, probes_guess, mode: ask.mode })
             }
             Err((cause, until, probe)) => {
                 if gate == Gate::Probe {
@@ -231,7 +234,7 @@ impl Account {
         let charge = self.charge(&ask, now).ok()?;
         self.open += 1;
         self.queue.pop_front();
-        Some((walk, model, Seat { charge, probes_health: false, probes_guess: false }))
+        Some((walk, model, Seat { charge, probes_health: false, probes_guess: false, mode: Mode::Keep }))
     }
 
     /// The head of a good answer is here.
@@ -381,7 +384,7 @@ impl Account {
             Ok(()) => "free".to_owned(),
             Err(denial) => {
                 let until = denial.until.map(|until| until.0 - now);
-                let estimate = (need.input_tokens, need.output_tokens, need.off);
+                let estimate = (need.input_tokens, need.output_tokens, need.off, need.answer_off);
                 format!("{:?} in {until:?} by {}, needs {estimate:?}", denial.cause, denial.limit)
             }
         }
@@ -400,6 +403,14 @@ impl Account {
             "    {coming} on the way, {answering} being answered, {} wait for a place",
             self.queue.len()
         );
+        let spare = self.spare.clone().into_iter().flat_map(|mut spare| spare.standings(now, model));
+        for standing in spare.filter(|standing| standing.used * 2 > standing.limit.amount) {
+            let limit = standing.limit;
+            println!(
+                "    of the user's {} of {} ({:?} of {:?})",
+                standing.used, limit.amount, limit.unit, limit.window
+            );
+        }
         for view in self.ledger.views(Moment(now)).into_iter().filter(|view| view.used * 2 > view.amount) {
             let name = (view.model.unwrap_or(view.scope), view.unit.word(), view.window);
             println!("    {name:?}: {} of {} ({:?})", view.used, view.amount, view.source);

@@ -302,7 +302,10 @@ impl Simulation<'_> {
                 if self.trace {
                     let id = of_tier.id;
                     let kind = if probe { "probe" } else { "in good faith" };
-                    println!("{} refused: {id} {model} {hit} ({kind})", (now - BEGIN) as f64 / 1000.0);
+                    let mode = self.flights[number].seat.as_ref().map(|seat| seat.mode);
+                    let (at, input) = ((now - BEGIN) as f64 / 1000.0, asked.input);
+                    println!("{at} refused: {id} {model} {hit} ({kind}, {mode:?}), {input} tokens");
+                    println!("    now: {}", account.denial(model, asked.size(), now));
                     account.print(model, now);
                 }
                 *account.tally.hit.entry(hit).or_default() += 1;
