@@ -18,6 +18,11 @@ const SEED: u64 = 20_261_128;
 const DENSEST: u64 = 34;
 const SPARSEST: u64 = 46;
 
+/// How long answers are: the middle, and within which factor.
+const CHAT_ANSWER: (u64, f64) = (300, 4.0);
+const AGENT_ANSWER: (u64, f64) = (200, 3.0);
+const COMPLETION: (u64, f64) = (25, 2.5);
+
 /// One request.
 #[derive(Clone)]
 pub struct Request {
@@ -28,6 +33,8 @@ pub struct Request {
     pub output: u64,
     pub max_tokens: Option<u64>,
     pub stream: bool,
+    /// No answer of its kind is longer.
+    pub longest: u64,
 }
 
 impl Request {
@@ -37,10 +44,10 @@ impl Request {
     }
 
     /// By how many tokens it might be larger, by what is known before it is answered: its text as dense as any, its
-    /// answer as long as it allows.
+    /// answer as long as it allows, or as any where it allows any.
     pub fn more(&self) -> u64 {
         let densest = (self.bytes as u64 * 10).div_ceil(DENSEST);
-        let longest = self.max_tokens.unwrap_or(self.output);
+        let longest = self.max_tokens.unwrap_or(self.longest);
         densest.saturating_sub(self.input) + longest.saturating_sub(self.output)
     }
 }
@@ -78,7 +85,7 @@ fn chats(rng: &mut Rng, begin: i64, all: &mut Vec<Request>) {
     for _ in 0..3_200 {
         let at = moment(rng, begin);
         let input = spread(rng, 900, 5.0);
-        let output = spread(rng, 300, 4.0);
+        let output = around(rng, CHAT_ANSWER);
         let max_tokens = (rng.u32(0..4) == 0).then(|| output.max(1_000));
         let stream = rng.u32(0..10) < 6;
         all.push(request(rng, at, CHAT, (input, output), max_tokens, stream));
@@ -92,7 +99,7 @@ fn agents(rng: &mut Rng, begin: i64, all: &mut Vec<Request>) {
             let mut at = session + rng.i64(0..5_000);
             let mut context = spread(rng, 2_000, 2.0);
             for _ in 0..rng.u32(20..60) {
-                let output = spread(rng, 200, 3.0);
+                let output = around(rng, AGENT_ANSWER);
                 all.push(request(rng, at, AGENTS, (context, output), None, false));
                 context += output + rng.u64(50..400);
                 at += 2_000 + rng.i64(0..6_000);
@@ -106,7 +113,7 @@ fn completions(rng: &mut Rng, begin: i64, all: &mut Vec<Request>) {
         let mut at = moment(rng, begin);
         for _ in 0..rng.u32(10..70) {
             let input = spread(rng, 900, 2.0);
-            let output = spread(rng, 25, 2.5);
+            let output = around(rng, COMPLETION);
             let stream = rng.bool();
             all.push(request(rng, at, CODE, (input, output), Some(128), stream));
             at += rng.i64(200..1_500);
@@ -125,7 +132,27 @@ fn request(
     // Text of all kinds: code has fewer bytes to a token than prose.
     let density = rng.u64(DENSEST..SPARSEST);
     let bytes = usize::try_from(input * density / 10).unwrap_or_default() + 120;
-    Request { at, group, bytes, input, output, max_tokens, stream }
+    let longest = match group {
+        CHAT => furthest(CHAT_ANSWER),
+        AGENTS => furthest(AGENT_ANSWER),
+        _ => furthest(COMPLETION),
+    };
+    Request { at, group, bytes, input, output, max_tokens, stream, longest }
+}
+
+fn around(rng: &mut Rng, (middle, factor): (u64, f64)) -> u64 {
+    spread(rng, middle, factor)
+}
+
+/// The largest that is within a factor.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss,
+    reason = "small numbers"
+)]
+fn furthest((middle, factor): (u64, f64)) -> u64 {
+    (middle as f64 * factor) as u64
 }
 
 /// Around this, mostly within a factor.
