@@ -5,6 +5,7 @@
 //! size and escapes of lone surrogates included), with these differences: the document must be UTF-8 throughout,
 //! nesting is bounded by [`MAX_DEPTH`] and the members of the top-level object by [`MAX_MEMBERS`].
 
+mod digest;
 mod lazy;
 mod scanner;
 #[cfg(test)]
@@ -13,6 +14,7 @@ mod tests;
 use std::borrow::Cow;
 use std::ops::Range;
 
+pub use digest::{Digest, Digester};
 pub use lazy::{Element, Elements, Field, Members, elements_of, members_of};
 use scanner::Scanner;
 
