@@ -2,10 +2,12 @@
 //! Pure: bytes in, bytes out. Nothing here knows a provider, a clock or a socket.
 
 mod addition;
+mod assembly;
 mod choices;
 mod compose;
 mod content;
 mod continuation;
+mod ending;
 mod error_body;
 mod needs;
 mod plain;
@@ -25,8 +27,10 @@ pub use crate::wire::json::Member;
 use crate::wire::splice::{Edits, ObjectEdit};
 pub use crate::wire::usage::Usage;
 pub use compose::{Bill, Composer, usage_object};
+pub use assembly::assembled;
 pub use content::{events_say_or_finish, events_say_something, says_something};
 pub use continuation::{Continuation, can_be_continued, plain_text};
+pub use ending::Ending;
 pub use error_body::{error_event, openai_error, upstream_message};
 pub use needs::Needs;
 pub use plain::{Plain, rewrite_plain};
