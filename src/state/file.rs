@@ -49,20 +49,6 @@ impl FileShelf {
         PathBuf::from(name)
     }
 
-    fn make_directory(&self) -> Result<(), StoreError> {
-        let Some(directory) = self.path.parent().filter(|parent| !parent.as_os_str().is_empty()) else {
-            return Ok(());
-        };
-        let mut builder = DirBuilder::new();
-        builder.recursive(true);
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::DirBuilderExt;
-            builder.mode(0o700);
-        }
-        builder.create(directory).map_err(|error| failed("make the directory", directory, &error))
-    }
-
     /// Makes this process the one that works on the file.
     fn hold(&self) -> Result<(), StoreError> {
         let path = self.beside(".lock");
@@ -92,20 +78,7 @@ impl FileShelf {
 
     /// The file, readable by its owner alone. What SQLite puts beside it gets the same rights.
     fn make_private(&self) -> Result<(), StoreError> {
-        if !self.path.exists() {
-            // Left over from a file that somebody deleted. A thread that hangs may still have them open: a fresh file
-            // gets fresh ones.
-            for ending in BESIDE {
-                let _ = fs::remove_file(self.beside(ending));
-            }
-        }
-        match private().open(&self.path) {
-            Ok(file) => close_to_others(&file),
-            // SQLite can still read it, and says the rest.
-            Err(error) if error.kind() == ErrorKind::PermissionDenied => {}
-            Err(error) => return Err(failed("open", &self.path, &error)),
-        }
-        Ok(())
+        make_private(&self.path).map_err(|error| failed("open", &self.path, &error))
     }
 
     /// A name that is free.
@@ -119,7 +92,48 @@ impl FileShelf {
     }
 }
 
-fn private() -> OpenOptions {
+/// Makes the directory of a file, for its owner alone, if it is not there.
+///
+/// # Errors
+/// When it cannot be made.
+pub fn make_directory(file: &Path) -> io::Result<()> {
+    let Some(directory) = file.parent().filter(|parent| !parent.as_os_str().is_empty()) else {
+        return Ok(());
+    };
+    let mut builder = DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::DirBuilderExt;
+        builder.mode(0o700);
+    }
+    builder.create(directory)
+}
+
+/// Makes a database's file, readable by its owner alone; of one that is there, others lose the right.
+pub(super) fn make_private(path: &Path) -> io::Result<()> {
+    if !path.exists() {
+        // Left over from a file that somebody deleted. A thread that hangs may still have them open: a fresh file
+        // gets fresh ones.
+        for ending in BESIDE {
+            let mut name = OsString::from(path.as_os_str());
+            name.push(ending);
+            let _ = fs::remove_file(PathBuf::from(name));
+        }
+    }
+    match private().open(path) {
+        Ok(file) => {
+            close_to_others(&file);
+            Ok(())
+        }
+        // SQLite can still read it, and says the rest.
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// How a file is opened that is its owner's alone.
+pub fn private() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
     #[cfg(unix)]
@@ -130,8 +144,9 @@ fn private() -> OpenOptions {
     options
 }
 
+/// Takes the rights to a file from all but its owner.
 #[cfg(unix)]
-fn close_to_others(file: &File) {
+pub fn close_to_others(file: &File) {
     use std::os::unix::fs::PermissionsExt;
     let open = file.metadata().is_ok_and(|metadata| metadata.permissions().mode() & 0o077 != 0);
     if open {
@@ -140,8 +155,9 @@ fn close_to_others(file: &File) {
     }
 }
 
+/// Takes the rights to a file from all but its owner.
 #[cfg(not(unix))]
-fn close_to_others(_file: &File) {}
+pub fn close_to_others(_file: &File) {}
 
 fn in_use(path: &Path, holder: &str) -> StoreError {
     let process = if holder.chars().all(|c| c.is_ascii_digit()) && !holder.is_empty() {
@@ -173,7 +189,7 @@ fn failed(what: &str, path: &Path, error: &io::Error) -> StoreError {
 
 impl Shelf for FileShelf {
     fn open(&self) -> Result<Box<dyn Store>, StoreError> {
-        self.make_directory()?;
+        make_directory(&self.path).map_err(|error| failed("make the directory of", &self.path, &error))?;
         self.hold()?;
         self.make_private()?;
         let store = match SqliteStore::open(&self.path) {

@@ -20,8 +20,10 @@ use crate::metrics::Metrics;
 use crate::metrics::state::StateHomeless;
 use crate::quota::Moment;
 use file::FileShelf;
+pub(crate) use file::{close_to_others, make_directory, private};
 use journal::Journal;
 use keeper::{Keeper, Pace, Unopened};
+pub use sqlite::Answers;
 pub use store::{
     Asked, Batch, Change, Fault, Kept, RowId, Saved, SavedRow, Shelf, Spent, Store, StoreError, UsageId,
     UsageRow, Written, hour_of,
@@ -261,7 +263,7 @@ fn open_to_write(shelf: &dyn Shelf) -> Result<(Box<dyn Store>, Saved), StoreErro
 }
 
 /// The time by the clock on the wall: what is kept outlives the process.
-fn now() -> Moment {
+pub(crate) fn now() -> Moment {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     Moment(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }

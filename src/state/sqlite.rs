@@ -1,6 +1,7 @@
 //! The store in one SQLite file. The only place that names rusqlite. It opens what is there; which file that is, who
 //! may work on it and what becomes of a corrupt one is the affair of `file`.
 
+mod answers;
 mod migrations;
 
 use std::path::{Path, PathBuf};
@@ -17,6 +18,7 @@ use super::store::{
     StoreError, UsageId, UsageRow, Written, hour_of,
 };
 use crate::quota::Moment;
+pub use answers::Answers;
 
 /// Says that a database is ours: "dmux".
 const APPLICATION: i64 = 0x646d_7578;
