@@ -19,6 +19,7 @@ use crate::metrics::Metrics;
 use crate::provider::about::About;
 use crate::provider::handle::Provider;
 use crate::provider::registry::Registry;
+use crate::provider::scrub::Scrub;
 use crate::provider::supervisor::{Intensity, Observer, supervise};
 use crate::router::graph::Graph;
 use crate::router::table::Table;
@@ -141,8 +142,10 @@ impl Plan {
         let (state, saved) = State::open(&self.config.state, &self.metrics);
         let providers: Vec<Arc<Provider>> =
             self.abouts.into_iter().map(|about| Provider::start(about, &state, &saved)).collect();
-        let graph = Graph::build(&self.config.groups, &self.config.routers, &providers, &self.metrics)
-            .map_err(BuildError::Internal)?;
+        let secrets = Arc::new(Scrub::of_all(&self.config));
+        let graph =
+            Graph::build(&self.config.groups, &self.config.routers, &providers, &self.metrics, &secrets)
+                .map_err(BuildError::Internal)?;
         let routes = Arc::new(Routes::default());
         let table = Table::new(providers, graph.into_virtuals()).with_aliases(self.config.aliases);
         let router = start_router(Arc::clone(&routes), table, state.clone());
@@ -279,6 +282,10 @@ impl AppHandle {
 
     /// Writes to disk what is not there yet, within bounds; nothing is kept afterwards.
     pub async fn keep_state(&self) {
+        let table = self.routes.table();
+        let settling = join_all(table.virtuals().map(|found| found.settle()));
+        // A disk that hangs keeps nobody here.
+        let _ = tokio::time::timeout(STATE_DRAIN, settling).await;
         self.state.drain(STATE_DRAIN).await;
     }
 

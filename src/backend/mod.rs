@@ -35,6 +35,7 @@ use http::header::{HeaderName, HeaderValue};
 
 use crate::dialect::{Request, Usage};
 use crate::error::{Attempt, ProxyError};
+use crate::metrics::caching::{CacheUse, Share};
 use crate::metrics::{EndReason, ModelMeters};
 use arrival::Arrival;
 use gate::Gate;
@@ -197,6 +198,7 @@ pub struct Reply {
 }
 
 /// Who answered, and how the request was changed on the way. Ids and labels only.
+#[derive(Clone)]
 pub struct Served {
     /// The provider's id.
     pub provider: Arc<str>,
@@ -208,6 +210,17 @@ pub struct Served {
     pub attempts: Vec<Attempt>,
     /// The metric handles of this provider and model.
     pub meters: Arc<ModelMeters>,
+    /// What modifiers on the way have to say of it.
+    pub marks: Marks,
+}
+
+/// What modifiers on the way of an answer have to say of it. `None`: there was no such modifier.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Marks {
+    /// How a cache dealt with the request.
+    pub cache: Option<CacheUse>,
+    /// Whether its call was shared.
+    pub share: Option<Share>,
 }
 
 /// The body of a reply.

@@ -137,6 +137,10 @@ impl VirtualModel for SplitBackend {
         &self.split.about
     }
 
+    fn reads_arrival(&self) -> bool {
+        true
+    }
+
     fn below(&self, asked: &str) -> Vec<Below<'_>> {
         self.split.below(asked)
     }

@@ -50,6 +50,11 @@ pub trait Frames: Send {
 
     /// demuxai ends before the stream does. What holds another stream hands this on to it.
     fn shut_down(&mut self) {}
+
+    /// Whether another backend may go on with it, within what is held here.
+    fn may_be_continued(&self) -> bool {
+        false
+    }
 }
 
 /// The part of a stream that one upstream sends.
@@ -191,7 +196,9 @@ impl ReplyStream {
 
     /// Another backend goes on when it breaks off. The first one to say so, the innermost group, counts.
     pub(super) fn resumed_by(&mut self, resume: Resume) {
-        self.resume.get_or_insert_with(|| Box::new(resume));
+        if !self.may_be_continued() {
+            self.resume = Some(Box::new(resume));
+        }
     }
 
     /// The short way that its events may take when they were waited for in vain; none where they are looked at here.
@@ -211,7 +218,7 @@ impl ReplyStream {
 
     /// Whether another backend may go on with it.
     pub fn may_be_continued(&self) -> bool {
-        self.resume.is_some()
+        self.resume.is_some() || matches!(&self.source, Source::Made(frames) if frames.may_be_continued())
     }
 }
 
@@ -233,6 +240,10 @@ impl Frames for ReplyStream {
 
     fn shut_down(&mut self) {
         ReplyStream::shut_down(self);
+    }
+
+    fn may_be_continued(&self) -> bool {
+        ReplyStream::may_be_continued(self)
     }
 }
 

@@ -3,6 +3,9 @@
 
 use std::sync::Arc;
 
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, ready};
+
 use super::Backend;
 use crate::dialect::Request;
 use crate::provider::{Capabilities, Model};
@@ -23,6 +26,16 @@ pub trait VirtualModel: Backend {
 
     /// Takes out of what one below it can do what it never asks it for.
     fn narrow(&self, _capabilities: &mut Capabilities) {}
+
+    /// Whether it looks at how requests came in ([`super::Call::arrival`]), which is noted only for those who do.
+    fn reads_arrival(&self) -> bool {
+        false
+    }
+
+    /// Ready when what it keeps beyond requests is written, as far as it can be.
+    fn settle(&self) -> BoxFuture<'static, ()> {
+        ready(()).boxed()
+    }
 }
 
 /// What a virtual model is called.

@@ -97,6 +97,13 @@ pub(crate) fn size(written: &Size) -> Result<u64, String> {
     bytes.ok_or_else(|| "is too large".to_owned())
 }
 
+/// A number of bytes as people write it: in the largest unit that goes in evenly.
+pub(crate) fn shown_size(bytes: u64) -> String {
+    let units = [("GB", 1024 * 1024 * 1024), ("MB", 1024 * 1024), ("KB", 1024)];
+    let even = units.iter().find(|(_, factor)| bytes >= *factor && bytes.is_multiple_of(*factor));
+    even.map_or_else(|| format!("{bytes} bytes"), |(unit, factor)| format!("{} {unit}", bytes / factor))
+}
+
 /// Whether a text names the window of a limit: a word, or a length of 1 second to 366 days.
 pub(crate) fn is_window(text: &str) -> bool {
     matches!(Period::read(text), Some(Period::Millis(_) | Period::Month))

@@ -48,7 +48,7 @@ pub(crate) struct Spec {
 #[schemars(extend("required" = ["type"]))]
 pub(crate) struct GroupSpec {
     /// What it does with its members: failover, rotate, round-robin, random, least-latency, most-quota, soonest-reset,
-    /// race, consensus; or with the one backend under `to`: static (none at all). Required.
+    /// race, consensus; or with the one backend under `to`: cache, dedupe, tee, static (none at all). Required.
     #[serde(rename = "type")]
     pub(crate) kind: Option<String>,
     /// A name for people. Default: none.

@@ -11,6 +11,7 @@ macro_rules! assert_reads {
     };
 }
 
+mod caching;
 mod discovery;
 mod examples;
 mod layers;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tracing::{debug, info, warn};
 
+use super::caching::{CacheUse, Share};
 use super::{EndReason, Metrics, ModelMeters};
 use crate::dialect::{Task, Usage};
 
@@ -41,6 +42,10 @@ pub struct RequestEnded<'a> {
     pub time_to_first_token: Option<Duration>,
     /// Tokens as reported.
     pub usage: Usage,
+    /// How a cache dealt with it.
+    pub cache: Option<CacheUse>,
+    /// Whether its call was shared.
+    pub share: Option<Share>,
     /// The error's text, if there was one.
     pub error: Option<&'a str>,
 }
@@ -75,6 +80,8 @@ impl RequestEnded<'_> {
             ttft_ms = self.time_to_first_token.map(milliseconds),
             input_tokens = self.usage.input,
             output_tokens = self.usage.output,
+            cache = self.cache.map(CacheUse::label),
+            dedupe = self.share.map(Share::label),
             error = self.error,
             "request"
         );

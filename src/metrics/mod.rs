@@ -2,6 +2,7 @@
 //! Label values come from the configuration and the listed models; never a key, a path or a user.
 
 pub mod consensus;
+pub mod caching;
 pub mod events;
 pub mod quota;
 pub mod state;
@@ -72,6 +73,7 @@ pub struct Metrics {
     up: IntGaugeVec,
     restarts: IntCounterVec,
     state: state::StateFamilies,
+    caching: caching::CachingFamilies,
     meters: Mutex<HashMap<String, HashMap<String, Arc<ModelMeters>>>>,
 }
 
@@ -220,6 +222,7 @@ impl Metrics {
                 &["provider"],
             )?,
             state: state::StateFamilies::new(&registry)?,
+            caching: caching::CachingFamilies::new(&registry)?,
             meters: Mutex::new(HashMap::new()),
             registry,
         };

@@ -19,7 +19,7 @@ use super::pump::{Ended, Pump};
 use super::vitals::{Health, Vitals};
 use crate::backend::frames::Sent;
 use crate::backend::lease::Lease;
-use crate::backend::{Call, Reply, ReplyBody, ReplyStream, Served};
+use crate::backend::{Call, Marks, Reply, ReplyBody, ReplyStream, Served};
 use crate::dialect::{Plain, rewrite_plain};
 use crate::dialect::{Rewrite, Shape};
 use crate::error::{ErrorKind, ProxyError};
@@ -123,6 +123,7 @@ pub(super) async fn carry(job: Job, mut reply: ReplySender) {
             edits: job.call.edits.iter().cloned().chain(committed.edits).collect(),
             attempts: Vec::new(),
             meters: job.meters,
+            marks: Marks::default(),
         },
         waited: committed.waited,
         lease: job.lease,

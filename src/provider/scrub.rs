@@ -5,13 +5,13 @@ use bytes::Bytes;
 use http::header::{HeaderName, HeaderValue};
 use memchr::memmem::Finder;
 
-use crate::config::settings::ProviderConfig;
+use crate::config::settings::{Config, ProviderConfig};
 use crate::error::ProxyError;
 
 /// Shorter values are words that people write where no key is needed (`ollama`, `none`), not secrets.
 const SHORTEST: usize = 12;
 /// What stands in a secret's place.
-const STANDS_IN: &str = "(secret)";
+pub const STANDS_IN: &str = "(secret)";
 
 /// The secrets of one provider, ready to be looked for.
 pub struct Scrub {
@@ -27,7 +27,17 @@ impl Scrub {
         Self::of(config.api_key.iter().chain(headers).map(|secret| secret.expose()))
     }
 
-    fn of<'s>(secrets: impl Iterator<Item = &'s str>) -> Self {
+    /// All secrets of a configuration.
+    pub fn of_all(config: &Config) -> Self {
+        let providers = config.providers.iter().flat_map(|provider| {
+            provider.api_key.iter().chain(provider.headers.iter().map(|(_, secret)| secret))
+        });
+        let ours = config.keys.iter().map(|client| &client.key).chain(&config.admin_key);
+        Self::of(providers.chain(ours).map(|secret| secret.expose()))
+    }
+
+    /// These secrets.
+    pub(crate) fn of<'s>(secrets: impl Iterator<Item = &'s str>) -> Self {
         // `Bearer KEY` in a header is said as `KEY`, too.
         let bare = |secret: &'s str| secret.rsplit(' ').next().unwrap_or(secret);
         let long = secrets.map(|secret| bare(secret.trim())).filter(|secret| secret.len() >= SHORTEST);
@@ -61,6 +71,11 @@ impl Scrub {
     pub fn headers(&self, headers: &mut Vec<(HeaderName, HeaderValue)>) {
         headers
             .retain(|(_, value)| self.finders.iter().all(|finder| finder.find(value.as_bytes()).is_none()));
+    }
+
+    /// The text without secrets, if there was one.
+    pub fn plain(&self, text: &str) -> Option<String> {
+        self.clean(text.as_bytes()).map(|clean| String::from_utf8_lossy(&clean).into_owned())
     }
 
     fn text(&self, text: &mut String) {

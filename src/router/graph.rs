@@ -13,6 +13,7 @@ use crate::backend::virtual_model::{About, Section, VirtualModel};
 use crate::config::settings::{GroupConfig, MemberConfig, RouteConfig, RouterConfig};
 use crate::metrics::Metrics;
 use crate::provider::handle::Provider;
+use crate::provider::scrub::Scrub;
 
 /// What was built, and over what.
 pub struct Graph {
@@ -20,6 +21,8 @@ pub struct Graph {
     groups: Vec<Arc<dyn VirtualModel>>,
     routers: Vec<Arc<dyn VirtualModel>>,
     metrics: Arc<Metrics>,
+    /// What no backend may write down.
+    secrets: Arc<Scrub>,
 }
 
 // === impl Graph ===
@@ -35,12 +38,14 @@ impl Graph {
         routers: &[RouterConfig],
         providers: &[Arc<Provider>],
         metrics: &Arc<Metrics>,
+        secrets: &Arc<Scrub>,
     ) -> Result<Graph, String> {
         let mut graph = Graph {
             providers: providers.to_vec(),
             groups: Vec::new(),
             routers: Vec::new(),
             metrics: Arc::clone(metrics),
+            secrets: Arc::clone(secrets),
         };
         let (mut groups, mut routers) = (groups.iter().peekable(), routers.iter().peekable());
         while groups.peek().is_some() || routers.peek().is_some() {
@@ -134,6 +139,7 @@ impl Graph {
             },
             members: members.collect::<Result<_, String>>()?,
             metrics: Arc::clone(&self.metrics),
+            secrets: Arc::clone(&self.secrets),
         })
     }
 }

@@ -89,9 +89,9 @@ impl Table {
         self.virtuals.iter().find(|known| known.id() == id)
     }
 
-    /// Whether there are routers at all.
-    pub fn has_routers(&self) -> bool {
-        self.virtuals.iter().any(|known| known.about().section == Section::Router)
+    /// Whether anybody looks at how requests came in.
+    pub fn reads_arrivals(&self) -> bool {
+        self.virtuals.iter().any(|known| known.reads_arrival())
     }
 
     fn is_backend(&self, id: &str) -> bool {

@@ -21,10 +21,11 @@ use super::relay::{StreamBody, WholeBody};
 use super::respond::{error_response, status};
 use crate::backend::arrival::Arrival;
 use crate::backend::condition::is_secret;
-use crate::backend::{Call, Reply, ReplyBody, Served};
+use crate::backend::{Call, Marks, Reply, ReplyBody, Served};
 use crate::config::settings::ClientKey;
 use crate::dialect::{self, Endpoint};
 use crate::error::{ErrorKind, ProxyError};
+use crate::metrics::caching::{CacheUse, Share};
 use crate::provider::headers::goes_up;
 
 /// A client that sends nothing of its body for this long is given up.
@@ -114,8 +115,8 @@ async fn answer(
     record.group = target.group.clone();
     record.router = target.router.clone();
     let stream = request.stream;
-    // Only routers look at it.
-    record.arrival = table.has_routers().then(|| Arc::new(arrival(http, edge)));
+    // Only routers and caches look at it.
+    record.arrival = table.reads_arrivals().then(|| Arc::new(arrival(http, edge)));
     let call = Call {
         request: Arc::new(request),
         model: target.model,
@@ -240,6 +241,7 @@ fn respond(reply: Reply, mut record: Record, edge: &Edge) -> HttpResponse {
     record.answering(status);
     record.overhead = Some(record.received.elapsed().saturating_sub(waited + record.resolving));
     record.meters = Some(served.meters);
+    record.marks = served.marks;
     match body {
         ReplyBody::Whole { bytes, usage } => {
             // The upstream is done with it; only the client still reads.
@@ -300,6 +302,14 @@ fn name_server(response: &mut HttpResponseBuilder, served: &Served) {
     }
     if !served.edits.is_empty() {
         insert(response, "x-demuxai-edits", &edits_in_brief(&served.edits));
+    }
+    let Marks { cache, share } = served.marks;
+    for (name, word) in
+        [("x-demuxai-cache", cache.map(CacheUse::label)), ("x-demuxai-dedupe", share.map(Share::label))]
+    {
+        if let Some(word) = word {
+            insert(response, name, word);
+        }
     }
 }
 

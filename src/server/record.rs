@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::backend::Marks;
 use crate::backend::arrival::Arrival;
 use crate::dialect::{Task, Usage};
 use crate::error::ProxyError;
@@ -40,6 +41,8 @@ pub struct Record {
     pub time_to_first_token: Option<Duration>,
     /// Tokens as reported.
     pub usage: Usage,
+    /// What modifiers on the way had to say.
+    pub marks: Marks,
     status: u16,
     outcome: &'static str,
     error: Option<String>,
@@ -66,6 +69,7 @@ impl Record {
             overhead: None,
             time_to_first_token: None,
             usage: Usage::default(),
+            marks: Marks::default(),
             status: 0,
             outcome: "cancelled",
             error: None,
@@ -118,6 +122,8 @@ impl Drop for Record {
             overhead: self.overhead,
             time_to_first_token: self.time_to_first_token,
             usage: self.usage,
+            cache: self.marks.cache,
+            share: self.marks.share,
             error: self.error.as_deref(),
         }
         .emit(&self.metrics);

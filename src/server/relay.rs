@@ -154,6 +154,7 @@ impl StreamBody {
         self.record.overhead =
             Some(self.record.received.elapsed().saturating_sub(waited + self.record.resolving));
         self.record.meters = Some(served.meters);
+        self.record.marks = served.marks;
         match body {
             ReplyBody::Stream(stream) => {
                 self.record.time_to_first_token = Some(stream.time_to_first_token);

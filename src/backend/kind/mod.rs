@@ -1,9 +1,12 @@
 //! The types of groups: one row each. A type says which options it has, reads them, and builds the backend.
 //! A new type is a file here and a row in [`KINDS`].
 
+pub(crate) mod cache;
 pub(crate) mod choosing;
 pub(crate) mod consensus;
+pub(crate) mod dedupe;
 pub(crate) mod fixed;
+pub(crate) mod tee;
 
 use std::any::Any;
 use std::fmt;
@@ -15,6 +18,7 @@ use super::group::Member;
 use super::virtual_model::{About, VirtualModel};
 use crate::config::Reading;
 use crate::metrics::Metrics;
+use crate::provider::scrub::Scrub;
 
 /// A type of group.
 pub(crate) struct Kind {
@@ -51,6 +55,8 @@ pub struct Site {
     pub members: Vec<Member>,
     /// Where is recorded.
     pub metrics: Arc<Metrics>,
+    /// What must not be written down.
+    pub secrets: Arc<Scrub>,
 }
 
 /// All types, in the order of messages.
@@ -65,6 +71,9 @@ pub(crate) const KINDS: &[Kind] = &[
     choosing::RACE,
     consensus::CONSENSUS,
     fixed::STATIC,
+    cache::CACHE,
+    dedupe::DEDUPE,
+    tee::TEE,
 ];
 
 /// The words for all types.

@@ -14,7 +14,9 @@ use jiff::Timestamp;
 use super::super::lease::Lease;
 use super::super::strategy::Availability;
 use super::super::virtual_model::{About, Below, VirtualModel};
-use super::super::{Backend, Call, Frame, Frames, Outlook, Reply, ReplyBody, ReplyStream, Served, StreamEnd};
+use super::super::{
+    Backend, Call, Frame, Frames, Marks, Outlook, Reply, ReplyBody, ReplyStream, Served, StreamEnd,
+};
 use crate::dialect::{Task, Usage, Written};
 use crate::error::{ErrorKind, Fault, ProxyError, UpstreamAnswer};
 use crate::metrics::events::ModifierActed;
@@ -102,6 +104,7 @@ impl Fixed {
                 edits: call.edits.to_vec(),
                 attempts: Vec::new(),
                 meters: self.meters(&call.model),
+                marks: Marks::default(),
             },
             waited: Duration::ZERO,
             lease: Lease::nothing(),

@@ -1,7 +1,16 @@
 //! Modifiers: backends over one other, that change a request, count it, or answer in its place. What all of them pass on
 //! is here; what one does is its own file. It knows the backend below only by the seam.
 
+pub mod cache;
+pub mod dedupe;
 pub mod fixed;
+mod identity;
+mod recording;
+#[cfg(test)]
+mod scene;
+pub mod tee;
+
+pub use identity::Among;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,6 +61,16 @@ pub trait Modifier: Send + Sync + 'static {
     fn below(&self, asked: &str) -> Vec<Below<'_>> {
         vec![self.wrapped().inner.below(asked)]
     }
+
+    /// Whether it looks at how requests came in.
+    fn reads_arrival(&self) -> bool {
+        false
+    }
+
+    /// Ready when what it keeps beyond requests is written.
+    fn settle(&self) -> BoxFuture<'static, ()> {
+        ready(()).boxed()
+    }
 }
 
 /// A modifier as a backend.
@@ -74,7 +93,7 @@ impl Wrapped {
     /// # Errors
     /// When there is none, which the check of the configuration rules out.
     pub fn with_others(site: Site) -> Result<(Wrapped, Vec<Member>), String> {
-        let Site { about, members, metrics } = site;
+        let Site { about, members, metrics, .. } = site;
         let mut members = members.into_iter();
         let inner = members.next().ok_or_else(|| format!("group `{}`: nothing to wrap", about.id))?;
         Ok((Wrapped { about, inner, metrics }, members.collect()))
@@ -132,6 +151,14 @@ impl<M: Modifier> VirtualModel for Modified<M> {
 
     fn below(&self, asked: &str) -> Vec<Below<'_>> {
         self.0.below(asked)
+    }
+
+    fn reads_arrival(&self) -> bool {
+        self.0.reads_arrival()
+    }
+
+    fn settle(&self) -> BoxFuture<'static, ()> {
+        self.0.settle()
     }
 }
 

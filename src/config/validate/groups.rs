@@ -2,17 +2,20 @@
 //! hang together is `nesting.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use schemars::generate::SchemaSettings;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use super::super::place::index_step;
+use super::super::place::{index_step, spot_of};
 use super::super::quantity;
+use super::super::reference::{Surroundings, located};
 use super::super::report::did_you_mean;
 use super::super::settings::{GroupConfig, MemberConfig};
-use super::super::spec::{DescribedMember, GroupSpec, MemberSpec, Span, Spec};
+use super::super::spec::{DescribedMember, GroupSpec, MemberSpec, Size, Span, Spec};
 use super::{Check, target};
 use crate::backend::kind::{KINDS, Kind, words};
 
@@ -176,6 +179,45 @@ impl Reading<'_, '_> {
     /// A text as a length of time.
     pub(crate) fn parsed_span(&self, text: &str) -> Option<Duration> {
         quantity::span(&Span::Text(text.to_owned())).ok()
+    }
+
+    /// A number of bytes within bounds, or its default.
+    pub(crate) fn size(
+        &mut self,
+        path: &[&str],
+        written: Option<&Size>,
+        default: u64,
+        bounds: RangeInclusive<u64>,
+    ) -> u64 {
+        let Some(written) = written else { return default };
+        match quantity::size(written) {
+            Ok(size) if bounds.contains(&size) => return size,
+            Ok(_) => {
+                let (least, most) =
+                    (quantity::shown_size(*bounds.start()), quantity::shown_size(*bounds.end()));
+                self.problem(path, format!("must be at least {least} and at most {most}"));
+            }
+            Err(why) => self.problem(path, why),
+        }
+        default
+    }
+
+    /// Where a file is that is named under this key; relative to the file that names it.
+    pub(crate) fn file(&mut self, key: &'static str, written: &str) -> Option<PathBuf> {
+        let at = within(self.id, &[key]);
+        let directory = spot_of(self.check.layers, &at).and_then(|spot| self.check.places.directory(spot));
+        match located(written, &Surroundings::new(self.check.env, directory)) {
+            Ok(file) if written.ends_with(['/', '\\']) || file.is_dir() => {
+                let quoted = self.check.quote(&at, written);
+                self.problem(&[key], format!("{quoted} is a directory; name a file in it"));
+                None
+            }
+            Ok(file) => Some(file),
+            Err(why) => {
+                self.problem(&[key], why);
+                None
+            }
+        }
     }
 
     /// A list of 1 to 100 members under this key.

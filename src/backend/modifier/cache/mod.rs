@@ -1,0 +1,323 @@
+//! `cache`: an answer that was given is given again to whoever asks exactly the same. What may be answered so is
+//! `policy.rs`, which requests are the same `identity.rs`; where answers are kept `memory.rs`, and beyond it `disk.rs`.
+//!
+//! An answer is given as it was, byte for byte: its id and `created` say truly whence and when it is, and a later call
+//! with that id goes where it came from. The upstream's headers are not: what they say of limits is long untrue.
+//! Nothing is kept but answers that are whole and ended well (`dialect/ending.rs`), of one upstream, and not too large.
+
+mod disk;
+mod entry;
+mod memory;
+mod policy;
+mod replay;
+#[cfg(test)]
+mod tests;
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use http::header::{AGE, HeaderValue};
+use memchr::memmem;
+
+use super::identity::{Among, identity};
+use super::recording::Recorder;
+use super::{Modifier, Wrapped};
+use crate::backend::lease::Lease;
+use crate::backend::strategy::Availability;
+use crate::backend::{Call, Frame, Frames, Marks, Outlook, Reply, ReplyBody, ReplyStream, Served};
+use crate::dialect::{Ending, Usage};
+use crate::error::ProxyError;
+use crate::metrics::EndReason;
+use crate::metrics::caching::{CacheMeters, CacheUse};
+use crate::quota::Moment;
+use crate::wire::json::Digest;
+pub use disk::Disk;
+use entry::Entry;
+use memory::Memory;
+pub(super) use policy::wants_fresh;
+use policy::{Verdict, verdict};
+pub use replay::Pace;
+use replay::Replay;
+
+/// What an answer has in it that one upstream began and another one went on with: two models' words.
+const STITCHED: &[u8] = b"\"x_demuxai\":";
+
+/// How a cache is configured.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// How long an answer is good.
+    pub ttl: Duration,
+    /// The most bytes in memory.
+    pub memory: usize,
+    /// The most bytes of one answer.
+    pub max_entry: usize,
+    /// Keeps answers that would be others the next time, too.
+    pub all: bool,
+    /// Whose answers are given to whom.
+    pub among: Among,
+    /// How streams are given again.
+    pub pace: Pace,
+}
+
+/// A backend that answers from what it was answered.
+pub struct Cache {
+    wrapped: Wrapped,
+    options: Options,
+    memory: Mutex<Memory>,
+    disk: Option<Disk>,
+    clock: fn() -> Moment,
+    meters: CacheMeters,
+}
+
+/// A stream on its way to the client that may be kept when it is whole.
+struct Keeping {
+    stream: ReplyStream,
+    recorder: Recorder,
+    ending: Ending,
+    /// Who keeps it, under which key, and what of it is known already.
+    keeper: Option<(Arc<Cache>, Digest, Entry)>,
+}
+
+// === impl Cache ===
+
+impl Cache {
+    /// Over this backend; `clock` tells the time by the wall, since answers on disk outlive the process.
+    pub fn new(wrapped: Wrapped, options: Options, disk: Option<Disk>, clock: fn() -> Moment) -> Self {
+        let meters = wrapped.metrics.cache(&wrapped.about.id);
+        let memory = Mutex::new(Memory::new(options.memory));
+        Cache { wrapped, options, memory, disk, clock, meters }
+    }
+
+    fn verdict(&self, call: &Call) -> Verdict {
+        // Who goes on with another's answer does not begin anew.
+        if call.so_far.is_some() {
+            return Verdict::Bypass;
+        }
+        let headers = call.arrival.as_ref().map_or(&[][..], |arrival| &arrival.headers);
+        verdict(&call.request, headers, self.options.all)
+    }
+
+    fn key(&self, call: &Call) -> Digest {
+        let below = self.wrapped.inner.call(call, None);
+        identity(&[&self.wrapped.about.id, &self.wrapped.inner.label], &below, self.options.among)
+    }
+
+    /// Whether an answer may still be given.
+    fn is_good(&self, entry: &Entry, max_age: Option<Duration>) -> bool {
+        let most = max_age.map_or(self.options.ttl, |limit| limit.min(self.options.ttl));
+        entry.age((self.clock)()).is_some_and(|age| age < most)
+    }
+
+    fn in_memory(&self) -> std::sync::MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn find(&self, key: &Digest, max_age: Option<Duration>) -> Option<Arc<Entry>> {
+        if max_age.is_some_and(|limit| limit.is_zero()) {
+            return None;
+        }
+        // One that is too old for this client is not for the next one.
+        let found = self.in_memory().find(key, |entry| self.is_good(entry, None));
+        if let Some(found) = found {
+            return self.is_good(&found, max_age).then_some(found);
+        }
+        let found = Arc::new(self.disk.as_ref()?.find(key).await?);
+        if !self.is_good(&found, max_age) {
+            return None;
+        }
+        self.put(*key, Arc::clone(&found));
+        Some(found)
+    }
+
+    fn put(&self, key: Digest, entry: Arc<Entry>) {
+        let mut memory = self.in_memory();
+        memory.put(key, entry);
+        self.meters.holds(memory.len(), memory.bytes());
+    }
+
+    /// Keeps an answer, here and on disk.
+    fn keep(&self, key: Digest, entry: Entry) {
+        let entry = Arc::new(entry);
+        if let Some(disk) = &self.disk {
+            disk.keep(key, Arc::clone(&entry), self.options.ttl);
+        }
+        self.put(key, entry);
+    }
+
+    fn counted(&self, how: CacheUse, call: &Call) {
+        how.emit(&self.wrapped.metrics, &self.wrapped.about.id, &call.request_id);
+    }
+
+    /// A kept answer as a reply.
+    fn replay(&self, entry: Arc<Entry>, call: &Call) -> Reply {
+        self.meters.saved(entry.usage);
+        let age = entry.age((self.clock)()).unwrap_or_default();
+        let (model, edits, usage) = (Arc::from(entry.model.as_str()), entry.edits.clone(), entry.usage);
+        let body = match entry.pieces {
+            None => ReplyBody::Whole { bytes: entry.bytes.clone(), usage },
+            Some(_) => {
+                let frames = Replay::new(entry, self.options.pace);
+                ReplyBody::Stream(ReplyStream::made(frames, call.received.elapsed()))
+            }
+        };
+        let id = &self.wrapped.about.id;
+        let served = Served {
+            provider: Arc::clone(id),
+            model,
+            edits,
+            attempts: Vec::new(),
+            meters: self.wrapped.metrics.meters(id, id),
+            marks: Marks { cache: Some(CacheUse::Hit), share: None },
+        };
+        Reply {
+            status: 200,
+            headers: vec![(AGE, HeaderValue::from(age.as_secs()))],
+            body,
+            served,
+            waited: Duration::ZERO,
+            lease: Lease::nothing(),
+        }
+    }
+
+    /// The reply on its way, kept when it is whole if it can be.
+    fn keeping(self: Arc<Self>, key: Digest, reply: Reply) -> Reply {
+        let mut reply = reply;
+        if reply.status != 200 {
+            return reply;
+        }
+        let served = &reply.served;
+        let entry = |bytes: Bytes, usage: Usage| Entry {
+            made: (self.clock)(),
+            bytes,
+            pieces: None,
+            model: served.model.to_string(),
+            edits: served.edits.clone(),
+            usage,
+        };
+        reply.body = match reply.body {
+            ReplyBody::Whole { bytes, usage } => {
+                if bytes.len() <= self.options.max_entry && Ending::of(&bytes).is_good() {
+                    // The answer's own buffer may be a part of a larger one.
+                    self.keep(key, entry(Bytes::copy_from_slice(&bytes), usage));
+                }
+                ReplyBody::Whole { bytes, usage }
+            }
+            ReplyBody::Stream(stream) => {
+                let time_to_first_token = stream.time_to_first_token;
+                let entry = entry(Bytes::new(), Usage::default());
+                let keeping = Keeping {
+                    stream,
+                    recorder: Recorder::new(self.options.max_entry, Instant::now()),
+                    ending: Ending::default(),
+                    keeper: Some((self, key, entry)),
+                };
+                ReplyBody::Stream(ReplyStream::made(keeping, time_to_first_token))
+            }
+        };
+        reply
+    }
+}
+
+impl Modifier for Cache {
+    fn wrapped(&self) -> &Wrapped {
+        &self.wrapped
+    }
+
+    fn forward(self: Arc<Self>, call: Call) -> BoxFuture<'static, Result<Reply, ProxyError>> {
+        async move {
+            let Verdict::Keep { max_age } = self.verdict(&call) else {
+                self.counted(CacheUse::Bypass, &call);
+                let mut reply = self.wrapped.inner.ask(&call).await?;
+                reply.served.marks.cache.get_or_insert(CacheUse::Bypass);
+                return Ok(reply);
+            };
+            let key = self.key(&call);
+            if let Some(entry) = self.find(&key, max_age).await {
+                self.counted(CacheUse::Hit, &call);
+                return Ok(self.replay(entry, &call));
+            }
+            self.counted(CacheUse::Miss, &call);
+            let mut reply = self.wrapped.inner.ask(&call).await?;
+            // One below that has it counts for all.
+            if reply.served.marks.cache != Some(CacheUse::Hit) {
+                reply.served.marks.cache = Some(CacheUse::Miss);
+            }
+            Ok(self.keeping(key, reply))
+        }
+        .boxed()
+    }
+
+    /// What is in memory can be had whatever the backend below can do.
+    fn outlook(&self, call: &Call) -> Result<Outlook, String> {
+        let outlook = self.wrapped.inner.outlook(call);
+        if outlook.as_ref().is_ok_and(|outlook| outlook.availability == Availability::Now) {
+            return outlook;
+        }
+        let Verdict::Keep { max_age } = self.verdict(call) else { return outlook };
+        let has = self.in_memory().has(&self.key(call), |entry| self.is_good(entry, max_age));
+        if !has {
+            return outlook;
+        }
+        Ok(Outlook {
+            model: Arc::clone(&call.model),
+            availability: Availability::Now,
+            share_left: 1.0,
+            next_reset: None,
+            in_flight: 0,
+        })
+    }
+
+    fn reads_arrival(&self) -> bool {
+        true
+    }
+
+    fn settle(&self) -> BoxFuture<'static, ()> {
+        match &self.disk {
+            Some(disk) => disk.settle(),
+            None => std::future::ready(()).boxed(),
+        }
+    }
+}
+
+// === impl Keeping ===
+
+impl Frames for Keeping {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Frame> {
+        let Poll::Ready(frame) = self.stream.poll_frame(cx) else { return Poll::Pending };
+        match &frame {
+            _ if self.keeper.is_none() => {}
+            Frame::Data(bytes) => {
+                self.recorder.note(bytes, Instant::now());
+                self.ending.note_events(bytes);
+                if self.recorder.overflowed() {
+                    self.recorder.take();
+                    self.keeper = None;
+                }
+            }
+            Frame::End(end) => {
+                let good = end.error.is_none() && end.reason == EndReason::Done && self.ending.is_good();
+                let (bytes, pieces) = self.recorder.take();
+                let stitched = memmem::find(&bytes, STITCHED).is_some();
+                if let Some((cache, key, entry)) = self.keeper.take()
+                    && good
+                    && !stitched
+                {
+                    cache.keep(key, Entry { bytes, pieces: Some(pieces), usage: end.usage, ..entry });
+                }
+            }
+        }
+        Poll::Ready(frame)
+    }
+
+    fn shut_down(&mut self) {
+        self.stream.shut_down();
+    }
+
+    fn may_be_continued(&self) -> bool {
+        self.stream.may_be_continued()
+    }
+}

@@ -1,0 +1,110 @@
+//! `dedupe`: requests that ask the same while one of them is in flight share its call to the upstream. Each client gets
+//! its own stream of the whole answer, at its own pace; what they share is `flight.rs`, which requests are the same
+//! `identity.rs`. The call is over when nobody is left that it is for.
+//!
+//! An error before the commit point is everybody's. What the upstream counts, it counts once, and so do its ledger and
+//! its metrics; each request has its own line and its own place in the counts of requests.
+
+mod flight;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+
+use super::identity::{Among, identity};
+use super::{Modifier, Wrapped};
+use crate::backend::{Call, Reply};
+use crate::error::ProxyError;
+use crate::metrics::caching::{Share, SharedMeters};
+use crate::wire::json::Digest;
+use flight::{Flight, Seat};
+
+/// How a dedupe is configured.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// Whose requests share a call.
+    pub among: Among,
+    /// The most bytes of an answer that are kept for those that join, or that lag behind.
+    pub max_buffer: usize,
+}
+
+/// A backend that is asked once by those that ask the same.
+pub struct Dedupe {
+    wrapped: Wrapped,
+    options: Options,
+    flights: Flights,
+    meters: SharedMeters,
+}
+
+/// The calls in flight by what they ask; they are held by the requests that they are for.
+type Flights = Arc<Mutex<HashMap<Digest, Weak<Flight>>>>;
+
+// === impl Dedupe ===
+
+impl Dedupe {
+    /// Over this backend.
+    pub fn new(wrapped: Wrapped, options: Options) -> Self {
+        let meters = wrapped.metrics.dedupe(&wrapped.about.id);
+        Dedupe { wrapped, options, flights: Flights::default(), meters }
+    }
+
+    fn key(&self, call: &Call) -> Digest {
+        let below = self.wrapped.inner.call(call, None);
+        // Calls that go different lengths to find capacity end differently where there is none.
+        let round = call.round.as_ref().map(|round| (round.guesses, round.waiter.is_some()));
+        identity(&[&self.wrapped.inner.label, &format!("{round:?}")], &below, self.options.among)
+    }
+
+    /// A place in the call that is in flight for what this one asks, or in a new one.
+    fn join(self: &Arc<Self>, call: &Call) -> (Seat, Share) {
+        let key = self.key(call);
+        // Let go after the lock: the last one to hold a flight takes it.
+        let known;
+        let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
+        known = flights.get(&key).and_then(Weak::upgrade);
+        if let Some(seat) = known.as_ref().and_then(Flight::join) {
+            return (seat, Share::Follower);
+        }
+        let (this, call) = (Arc::clone(self), call.clone());
+        let asking = async move { this.wrapped.inner.ask(&call).await }.boxed();
+        let (flight, seat) = Flight::begin(
+            asking,
+            self.options.max_buffer,
+            self.meters.clone(),
+            (key, Arc::downgrade(&self.flights)),
+        );
+        flights.insert(key, Arc::downgrade(&flight));
+        (seat, Share::Leader)
+    }
+}
+
+/// Whether a call is for its own request alone: one that goes on with another's answer, or whose client wants a fresh one.
+fn is_alone(call: &Call) -> bool {
+    let headers = call.arrival.as_ref().map_or(&[][..], |arrival| &arrival.headers);
+    call.so_far.is_some() || super::cache::wants_fresh(headers)
+}
+
+impl Modifier for Dedupe {
+    fn wrapped(&self) -> &Wrapped {
+        &self.wrapped
+    }
+
+    fn reads_arrival(&self) -> bool {
+        true
+    }
+
+    fn forward(self: Arc<Self>, call: Call) -> BoxFuture<'static, Result<Reply, ProxyError>> {
+        let (metrics, id) = (&self.wrapped.metrics, &self.wrapped.about.id);
+        if is_alone(&call) {
+            Share::Alone.emit(metrics, id, &call.request_id);
+            return self.wrapped.inner.ask(&call);
+        }
+        let (seat, share) = self.join(&call);
+        share.emit(metrics, id, &call.request_id);
+        async move { seat.reply(&self.wrapped, &call, share).await }.boxed()
+    }
+}

@@ -1,0 +1,215 @@
+//! `tee`: passes requests and answers on as they are, and writes a copy of both to a file, one line of JSON each, for
+//! one's own evaluation. What is written is `record.rs`, without what `redact.rs` takes out; headers are not part of it.
+//! Writing is `writer.rs`' affair and never that of a request: it is not waited for, and its failures are not told here.
+
+mod file;
+mod record;
+mod redact;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use jiff::Timestamp;
+
+use super::recording::Recorder;
+use super::{Modifier, Wrapped};
+use crate::backend::{Call, Frame, Frames, Reply, ReplyBody, ReplyStream};
+use crate::dialect::Usage;
+use crate::error::ProxyError;
+use crate::provider::scrub::Scrub;
+use file::Lines;
+use record::{Answer, Record};
+pub use redact::Media;
+use redact::Redact;
+use writer::Writer;
+
+/// The events of a stream take several times the room of what they say.
+const EVENTS_TO_TEXT: usize = 4;
+
+/// How a tee is configured.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// The file.
+    pub path: PathBuf,
+    /// A file of so many bytes is put aside.
+    pub max_file: u64,
+    /// So many that were put aside are kept.
+    pub keep_files: usize,
+    /// The most bytes of a request and of an answer that are written.
+    pub max_record: usize,
+    /// What becomes of the bytes of images and the like.
+    pub media: Media,
+}
+
+/// A backend whose requests and answers are written down.
+pub struct Tee {
+    wrapped: Wrapped,
+    max_record: usize,
+    writer: Writer,
+    clock: fn() -> Timestamp,
+}
+
+/// A record that is written when it goes, whatever way.
+struct Pending {
+    tee: Arc<Tee>,
+    received: Instant,
+    record: Option<Record>,
+}
+
+/// A stream on its way to the client, noted as it goes.
+struct Noting {
+    stream: ReplyStream,
+    recorder: Recorder,
+    pending: Pending,
+}
+
+// === impl Tee ===
+
+impl Tee {
+    /// Over this backend; `secrets` are in no record.
+    ///
+    /// # Errors
+    /// When the system has no thread to write.
+    pub fn new(
+        wrapped: Wrapped,
+        options: Options,
+        secrets: Arc<Scrub>,
+        clock: fn() -> Timestamp,
+    ) -> Result<Self, String> {
+        let Options { path, max_file, keep_files, max_record, media } = options;
+        let redact = Redact::new(secrets, media)?;
+        let lines = Lines::new(path.clone(), max_file, keep_files);
+        let meters = wrapped.metrics.tee(&wrapped.about.id);
+        let writer = Writer::new(path, lines, redact, max_record, meters)?;
+        Ok(Tee { wrapped, max_record, writer, clock })
+    }
+
+    fn pending(self: &Arc<Self>, call: &Call) -> Pending {
+        let record = Record {
+            time: (self.clock)(),
+            request_id: Arc::clone(&call.request_id),
+            client: call.client.clone(),
+            request: Arc::clone(&call.request),
+            served: None,
+            edits: Vec::new(),
+            answer: Answer::Nothing,
+            usage: Usage::default(),
+            outcome: "cancelled",
+            error: None,
+            latency: Duration::ZERO,
+            time_to_first_token: None,
+        };
+        Pending { tee: Arc::clone(self), received: call.received, record: Some(record) }
+    }
+}
+
+impl Modifier for Tee {
+    fn wrapped(&self) -> &Wrapped {
+        &self.wrapped
+    }
+
+    fn forward(self: Arc<Self>, call: Call) -> BoxFuture<'static, Result<Reply, ProxyError>> {
+        async move {
+            let mut pending = self.pending(&call);
+            let mut reply = self.wrapped.inner.ask(&call).await.inspect_err(|error| pending.failed(error))?;
+            let Some(record) = &mut pending.record else { return Ok(reply) };
+            record.served = Some((Arc::clone(&reply.served.provider), Arc::clone(&reply.served.model)));
+            record.edits = reply.served.edits.clone();
+            reply.body = match reply.body {
+                ReplyBody::Whole { bytes, usage } => {
+                    record.answer = Answer::Whole(bytes.clone());
+                    pending.ended(usage, None);
+                    ReplyBody::Whole { bytes, usage }
+                }
+                ReplyBody::Stream(stream) => {
+                    let time_to_first_token = stream.time_to_first_token;
+                    record.time_to_first_token = Some(time_to_first_token);
+                    let most = self.max_record.saturating_mul(EVENTS_TO_TEXT);
+                    let recorder = Recorder::new(most, Instant::now());
+                    ReplyBody::Stream(ReplyStream::made(
+                        Noting { stream, recorder, pending },
+                        time_to_first_token,
+                    ))
+                }
+            };
+            Ok(reply)
+        }
+        .boxed()
+    }
+
+    fn settle(&self) -> BoxFuture<'static, ()> {
+        self.writer.settle()
+    }
+}
+
+// === impl Pending ===
+
+impl Pending {
+    fn ended(&mut self, usage: Usage, error: Option<&ProxyError>) {
+        if let Some(record) = &mut self.record {
+            record.usage = usage;
+            record.outcome = "ok";
+        }
+        if let Some(error) = error {
+            self.failed(error);
+        }
+    }
+
+    fn failed(&mut self, error: &ProxyError) {
+        if let Some(record) = &mut self.record {
+            record.outcome = error.kind.label();
+            record.error = Some(error.message.clone());
+            if let (None, Some(provider)) = (&record.served, &error.provider) {
+                record.served = Some((Arc::from(provider.as_str()), Arc::from("")));
+            }
+        }
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        if let Some(mut record) = self.record.take() {
+            record.latency = self.received.elapsed();
+            self.tee.writer.write(record);
+        }
+    }
+}
+
+// === impl Noting ===
+
+impl Frames for Noting {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Frame> {
+        let Poll::Ready(frame) = self.stream.poll_frame(cx) else { return Poll::Pending };
+        match &frame {
+            Frame::Data(bytes) => self.recorder.note(bytes, Instant::now()),
+            Frame::End(end) => self.pending.ended(end.usage, end.error.as_ref()),
+        }
+        Poll::Ready(frame)
+    }
+
+    fn shut_down(&mut self) {
+        self.stream.shut_down();
+    }
+
+    fn may_be_continued(&self) -> bool {
+        self.stream.may_be_continued()
+    }
+}
+
+impl Drop for Noting {
+    fn drop(&mut self) {
+        // The record goes with this.
+        let cut = self.recorder.overflowed();
+        let (events, _) = self.recorder.take();
+        if let Some(record) = &mut self.pending.record {
+            record.answer = Answer::Events { events, cut };
+        }
+    }
+}

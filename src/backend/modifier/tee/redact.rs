@@ -1,0 +1,276 @@
+//! Takes out of a record what is nobody's business: the configuration's own secrets, what looks like a key of a service
+//! that is known, values under names that are those of secrets; and the bytes of images. Pure. It works on values and not
+//! on their writing, so that no escape hides anything.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use regex::{Captures, Regex};
+use serde_json::Value;
+
+use crate::provider::scrub::{STANDS_IN, Scrub};
+
+/// A text of base64 from this length on is media, wherever it stands.
+const LONG: usize = 1024;
+/// A value in a text under a secret's name is one from this length on, if it has a digit in it: `password: String` is code.
+const SHORTEST: usize = 12;
+
+/// Names of secrets, without `-` and `_`, in lower case. Not `token`: that is what log probabilities are told of.
+const NAMES: [&str; 22] = [
+    "apikey",
+    "xapikey",
+    "authorization",
+    "proxyauthorization",
+    "cookie",
+    "setcookie",
+    "password",
+    "passwd",
+    "passphrase",
+    "secret",
+    "clientsecret",
+    "secretkey",
+    "secretaccesskey",
+    "awssecretaccesskey",
+    "privatekey",
+    "accesskey",
+    "accesstoken",
+    "authtoken",
+    "bearertoken",
+    "idtoken",
+    "refreshtoken",
+    "sessiontoken",
+];
+
+/// Keys as services make them: OpenAI and those like it, Groq, Cerebras, Fireworks, Hugging Face, GitHub, GitLab, Slack,
+/// AWS, Google, NVIDIA, Perplexity, xAI, JSON web tokens; private keys; what follows `Bearer`; passwords in URLs.
+const PATTERN: &str = concat!(
+    r"(?-u:\b)(?:sk-[\w-]{16,}|[gc]sk[_-]\w{20,}|fw_\w{16,}|hf_\w{20,}|gh[pousr]_\w{20,}|github_pat_\w{20,}",
+    r"|glpat-[\w-]{16,}|xox[abprs]-[\w-]{10,}|AKIA[0-9A-Z]{16}|AIza[\w-]{35}|nvapi-[\w-]{20,}|pplx-\w{20,}|xai-\w{20,}",
+    r"|eyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]{8,})",
+    r"|-----BEGIN [A-Z ]*PRIVATE KEY-----(?s:.*?)(?:-----END [A-Z ]*PRIVATE KEY-----|\z)",
+    r"|(?i:bearer)\s+(?P<bearer>[\w.~+/=-]{16,})",
+    r"|[a-z]{2,12}://[^\s/:@]+:(?P<password>[^\s/@]{1,200})@",
+    r#"|(?i:(?:api|access|secret|private)[_-]?(?:access[_-]?)?key|passw(?:or)?d|passphrase|client[_-]?secret|(?:auth|access|refresh|session)[_-]?token)\\?["']?\s*[:=]\s*\\?["']?(?P<named>[\w.+/=~-]{12,})"#,
+);
+
+/// What becomes of the bytes of images and the like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Media {
+    /// Only how many there were is told.
+    Cut,
+    /// They stay.
+    Keep,
+}
+
+/// What is taken out.
+pub struct Redact {
+    secrets: Arc<Scrub>,
+    pattern: Regex,
+    media: Media,
+}
+
+// === impl Redact ===
+
+impl Redact {
+    /// These secrets, what looks like others, and media or not.
+    ///
+    /// # Errors
+    /// When the pattern is none, which a test rules out.
+    pub fn new(secrets: Arc<Scrub>, media: Media) -> Result<Self, String> {
+        let pattern = Regex::new(PATTERN).map_err(|error| error.to_string())?;
+        Ok(Redact { secrets, pattern, media })
+    }
+
+    /// Cleans all that is in a value.
+    pub(super) fn value(&self, value: &mut Value) {
+        match value {
+            Value::String(text) => self.string(text, ""),
+            Value::Array(items) => items.iter_mut().for_each(|item| self.value(item)),
+            Value::Object(members) => {
+                for (name, value) in members.iter_mut() {
+                    match value {
+                        Value::String(_) | Value::Number(_) if is_secret(name) => {
+                            *value = Value::from(STANDS_IN);
+                        }
+                        Value::String(text) => self.string(text, name),
+                        value => self.value(value),
+                    }
+                }
+                // Names are texts, too, though hardly ever ones with a secret.
+                if members.keys().any(|name| matches!(self.clean(name), Cow::Owned(_))) {
+                    let cleaned = std::mem::take(members).into_iter();
+                    *members = cleaned.map(|(name, value)| (self.clean(&name).into_owned(), value)).collect();
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn string(&self, text: &mut String, name: &str) {
+        if self.media == Media::Cut
+            && name != "embedding"
+            && let Some(cut) = without_media(text)
+        {
+            *text = cut;
+            return;
+        }
+        if let Cow::Owned(clean) = self.clean(text) {
+            *text = clean;
+        }
+    }
+
+    /// A text without secrets.
+    pub(super) fn clean<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        match self.secrets.plain(text) {
+            None => self.without_keys(text),
+            Some(scrubbed) => Cow::Owned(self.without_keys(&scrubbed).into_owned()),
+        }
+    }
+
+    fn without_keys<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        self.pattern.replace_all(text, |found: &Captures<'_>| {
+            let whole = found.get(0).map_or("", |all| all.as_str());
+            let part = ["bearer", "password", "named"].iter().find_map(|name| found.name(name));
+            let Some(part) = part else { return STANDS_IN.to_owned() };
+            let named = found.name("named").map_or("", |value| value.as_str());
+            let is_code = !named.is_empty()
+                && (named.len() < SHORTEST || !named.bytes().any(|byte| byte.is_ascii_digit()));
+            if is_code {
+                return whole.to_owned();
+            }
+            whole.replace(part.as_str(), STANDS_IN)
+        })
+    }
+}
+
+/// Whether a name is that of a secret.
+fn is_secret(name: &str) -> bool {
+    let plain: String =
+        name.chars().filter(|c| !matches!(c, '-' | '_')).map(|c| c.to_ascii_lowercase()).collect();
+    NAMES.contains(&plain.as_str())
+}
+
+/// What is said in the place of media; `None` if it is none.
+fn without_media(text: &str) -> Option<String> {
+    let (head, data) = match text.split_once(";base64,") {
+        Some((kind, data)) if kind.starts_with("data:") && kind.len() < 200 => (kind, data),
+        _ if text.len() >= LONG => ("", text),
+        _ => return None,
+    };
+    let base64 = |byte: u8| byte.is_ascii_alphanumeric() || b"+/=-_\r\n".contains(&byte);
+    if !data.bytes().all(base64) {
+        return None;
+    }
+    let separator = if head.is_empty() { "" } else { ";base64," };
+    Some(format!("{head}{separator}({} bytes of base64)", data.len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn redact(media: Media) -> Redact {
+        let secrets = ["own-secret-0123456789", "quote\"backslash\\secret"];
+        Redact::new(Arc::new(Scrub::of(secrets.into_iter())), media).unwrap()
+    }
+
+    fn cleaned(mut value: Value) -> Value {
+        redact(Media::Cut).value(&mut value);
+        value
+    }
+
+    #[test]
+    fn our_own_secrets_are_found_wherever_they_stand_and_however_they_are_written() {
+        let dirty = json!({"a own-secret-0123456789": ["x own-secret-0123456789!", {"b": "quote\"backslash\\secret"}]});
+        assert_eq!(cleaned(dirty), json!({"a (secret)": ["x (secret)!", {"b": "(secret)"}]}));
+    }
+
+    #[test]
+    fn keys_of_known_services_are_found() {
+        let long = "A1b2C3d4E5f6G7h8I9j0K1l2M3n4O5p6Q7r8";
+        for key in [
+            format!("sk-proj-{long}"),
+            format!("sk-ant-api03-{long}"),
+            format!("gsk_{long}"),
+            format!("csk-{long}"),
+            format!("fw_{long}"),
+            format!("hf_{long}"),
+            format!("ghp_{long}"),
+            format!("github_pat_{long}"),
+            format!("glpat-{long}"),
+            format!("xoxb-{long}"),
+            "AKIAIOSFODNN7EXAMPLE".to_owned(),
+            format!("AIza{}", &long[..35]),
+            format!("nvapi-{long}"),
+            format!("eyJ{long}.eyJ{long}.{long}"),
+            format!("-----BEGIN RSA PRIVATE KEY-----\n{long}\n-----END RSA PRIVATE KEY-----"),
+        ] {
+            assert_eq!(cleaned(json!(format!("use {key} now"))), json!("use (secret) now"), "{key}");
+        }
+        let cut_off = format!("-----BEGIN PRIVATE KEY-----\n{long}\n{long}");
+        assert_eq!(cleaned(json!(cut_off)), json!("(secret)"));
+    }
+
+    #[test]
+    fn of_what_names_a_secret_only_its_value_goes() {
+        for (dirty, clean) in [
+            ("Authorization: Bearer abcdefghijklmnop.q", "Authorization: Bearer (secret)"),
+            ("postgres://me:hunter2@host/db", "postgres://me:(secret)@host/db"),
+            ("MISTRAL_API_KEY=abcdef1234567890", "MISTRAL_API_KEY=(secret)"),
+            (r#"{"api_key": "abcdef1234567890"}"#, r#"{"api_key": "(secret)"}"#),
+            (r#"{\"password\":\"abcdef1234567890\"}"#, r#"{\"password\":\"(secret)\"}"#),
+        ] {
+            assert_eq!(cleaned(json!(dirty)), json!(clean));
+        }
+        let named = json!({"api_key": "x", "X-Api-Key": "y", "password": 123, "Authorization": "Basic z", "user": "u"});
+        let clean = json!({"api_key": "(secret)", "X-Api-Key": "(secret)", "password": "(secret)", "Authorization": "(secret)", "user": "u"});
+        assert_eq!(cleaned(named), clean);
+    }
+
+    #[test]
+    fn code_prompts_and_schemas_stay_as_they_are() {
+        for text in [
+            "fn login(password: String, api_key: &str) -> AccessToken",
+            "let access_token = client.fetch_the_token();",
+            "the sky-high task-list of risk-averse people",
+            "see http://localhost:6041/v1 and mailto:me@example.com",
+            "data: the base64, of things",
+        ] {
+            assert_eq!(cleaned(json!(text)), json!(text));
+        }
+        let schema = json!({"properties": {"password": {"type": "string"}, "token": {"type": "string"}}});
+        assert_eq!(cleaned(schema.clone()), schema);
+        let logprobs = json!({"logprobs": {"content": [{"token": "Hello", "logprob": -0.1}]}});
+        assert_eq!(cleaned(logprobs.clone()), logprobs);
+    }
+
+    #[test]
+    fn media_are_cut_unless_they_are_to_be_kept() {
+        let image = format!("data:image/png;base64,{}", "iVBORw0KGgo=".repeat(3));
+        let request = json!([{"image_url": {"url": image}}, {"input_audio": {"data": "QUJD".repeat(500)}}]);
+        let cut = json!([
+            {"image_url": {"url": "data:image/png;base64,(36 bytes of base64)"}},
+            {"input_audio": {"data": "(2000 bytes of base64)"}},
+        ]);
+        assert_eq!(cleaned(request.clone()), cut);
+        let mut kept = request.clone();
+        redact(Media::Keep).value(&mut kept);
+        assert_eq!(kept, request);
+        let embedding = json!({"embedding": "QUJD".repeat(500)});
+        assert_eq!(cleaned(embedding.clone()), embedding);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn no_own_secret_is_left_in_any_text(before in "\\PC{0,20}", after in "\\PC{0,20}") {
+            let dirty = format!("{before}own-secret-0123456789{after}");
+            let clean = cleaned(json!({ (dirty.clone()): [dirty] })).to_string();
+            prop_assert!(!clean.contains("own-secret-0123456789"), "{}", clean);
+        }
+    }
+}
