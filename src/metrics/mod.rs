@@ -1,8 +1,8 @@
 //! What is measured: the registry, the families and the handles. The only place that names `prometheus`.
 //! Label values come from the configuration and the listed models; never a key, a path or a user.
 
-pub mod consensus;
 pub mod caching;
+pub mod consensus;
 pub mod events;
 pub mod quota;
 pub mod state;

@@ -30,7 +30,7 @@ use super::group::Member;
 use super::lease::Lease;
 use super::strategy::Availability;
 use super::virtual_model::{About, Below, VirtualModel, most_input_tokens};
-use super::{Backend, Call, Frame, Frames, Outlook, Reply, ReplyBody, ReplyStream, Served};
+use super::{Backend, Call, Frame, Frames, Marks, Outlook, Reply, ReplyBody, ReplyStream, Served};
 use crate::dialect::{Composer, Request, Task};
 use crate::error::{ErrorKind, ProxyError};
 use crate::metrics::consensus::PanelEnded;
@@ -402,6 +402,7 @@ impl Session {
             edits: self.call.edits.to_vec(),
             attempts: Vec::new(),
             meters: panel.metrics.meters("none", "none"),
+            marks: Marks::default(),
         });
         let mut hops = self.lock().trail.hops().to_vec();
         hops.append(&mut served.attempts);

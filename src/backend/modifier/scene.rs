@@ -56,6 +56,7 @@ pub(super) fn call_at(endpoint: &Endpoint, fields: &str) -> Call {
         edits: Arc::default(),
         so_far: None,
         round: None,
+        gate: None,
     }
 }
 

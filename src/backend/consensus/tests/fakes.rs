@@ -258,7 +258,7 @@ impl Backend for Fake {
                     "usage": {"prompt_tokens": 10, "completion_tokens": 2, "total_tokens": 12}});
                 ReplyBody::Whole { bytes: Bytes::from(body.to_string()), usage }
             };
-            let served = Served { provider: id.into(), model: "m".into(), edits: Vec::new(), attempts: Vec::new(), meters };
+            let served = Served { provider: id.into(), model: "m".into(), edits: Vec::new(), attempts: Vec::new(), meters, marks: Marks::default() };
             Ok(Reply { status: 200, headers: Vec::new(), body, served, waited: Duration::ZERO, lease })
         }
         .boxed()

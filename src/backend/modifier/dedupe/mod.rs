@@ -82,10 +82,11 @@ impl Dedupe {
     }
 }
 
-/// Whether a call is for its own request alone: one that goes on with another's answer, or whose client wants a fresh one.
+/// Whether a call is for its own request alone: one that goes on with another's answer, that waits for those of a panel to
+/// be admitted, or whose client wants a fresh one.
 fn is_alone(call: &Call) -> bool {
     let headers = call.arrival.as_ref().map_or(&[][..], |arrival| &arrival.headers);
-    call.so_far.is_some() || super::cache::wants_fresh(headers)
+    call.so_far.is_some() || call.gate.is_some() || super::cache::wants_fresh(headers)
 }
 
 impl Modifier for Dedupe {
