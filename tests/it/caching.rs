@@ -357,7 +357,14 @@ fn the_line_of_a_request_tells_of_cache_and_dedupe_and_the_last_records_are_writ
 /// Drives the groups of an example file in front of a fake Mistral and Ollama.
 fn example(name: &str) -> (Program, Fake, Home) {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/examples").join(name);
-    let fake = upstream(plays);
+    const LIST: &str =
+        r#"{"object":"list","data":[{"id":"mistral-small-latest"},{"id":"nomic-embed-text"}]}"#;
+    let listed = |path: &str| path.ends_with("/models") || path == "/api/tags";
+    let fake = Fake::start(move |received| match listed(received.path()) {
+        true => Answer::json(200).body(LIST),
+        false => plays(received),
+    })
+    .expect("fake upstream starts");
     let home = Home::new()
         .with("MISTRAL_API_KEY", "value-of-MISTRAL_API_KEY")
         .with("DEMUXAI__PROVIDERS__MISTRAL__URL", &fake.url())
@@ -382,7 +389,10 @@ fn the_examples_do_what_they_say() {
     let embed = || client::post(program.address(), "/v1/embeddings", r#"{"model":"vectors","input":"x"}"#);
     assert_eq!(cache_of(&embed()), (200, Some("miss")));
     assert_eq!(cache_of(&embed()), (200, Some("hit")));
-    assert_eq!(asked(&fake), 3);
+    let inference = |received: &Received| {
+        received.path().ends_with("/completions") || received.path().ends_with("/embeddings")
+    };
+    assert_eq!(fake.received().iter().filter(|received| inference(received)).count(), 3);
     assert!(home.path().join("demuxai/vectors.db").exists());
 
     let (program, fake, _home) = example("dedupe.toml");

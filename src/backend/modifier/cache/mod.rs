@@ -15,13 +15,14 @@ mod tests;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use http::header::{AGE, HeaderValue};
 use memchr::memmem;
+use tokio::time::Instant;
 
 use super::identity::{Among, identity};
 use super::recording::Recorder;
@@ -211,7 +212,7 @@ impl Cache {
                 let entry = entry(Bytes::new(), Usage::default());
                 let keeping = Keeping {
                     stream,
-                    recorder: Recorder::new(self.options.max_entry, Instant::now()),
+                    recorder: Recorder::new(self.options.max_entry, Instant::now().into_std()),
                     ending: Ending::default(),
                     keeper: Some((self, key, entry)),
                 };
@@ -291,7 +292,7 @@ impl Frames for Keeping {
         match &frame {
             _ if self.keeper.is_none() => {}
             Frame::Data(bytes) => {
-                self.recorder.note(bytes, Instant::now());
+                self.recorder.note(bytes, Instant::now().into_std());
                 self.ending.note_events(bytes);
                 if self.recorder.overflowed() {
                     self.recorder.take();

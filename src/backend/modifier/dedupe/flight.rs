@@ -10,6 +10,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
@@ -66,7 +67,7 @@ enum State {
     Streaming(Head, ReplyStream, Lease),
     /// A stream that is over.
     Over(Head, StreamEnd),
-    /// It is being looked at; if it stays so, that fell.
+    /// It is being looked at.
     Looked,
 }
 
@@ -250,12 +251,16 @@ impl Seat {
         match shared.look() {
             State::Asking(mut asking) => {
                 let waker = self.wait(cx);
-                match asking.as_mut().poll(&mut Context::from_waker(&waker)) {
-                    Poll::Pending => {
+                match guarded(|| asking.as_mut().poll(&mut Context::from_waker(&waker))) {
+                    Err(fell) => {
+                        shared.answered(Err(fell));
+                        self.flight.wakers.wake_all();
+                    }
+                    Ok(Poll::Pending) => {
                         shared.state = State::Asking(asking);
                         return Poll::Pending;
                     }
-                    Poll::Ready(answered) => {
+                    Ok(Poll::Ready(answered)) => {
                         shared.answered(answered);
                         self.flight.wakers.wake_all();
                     }
@@ -287,16 +292,20 @@ impl Seat {
             match shared.look() {
                 State::Streaming(head, mut stream, lease) => {
                     let waker = self.wait(cx);
-                    match stream.poll_frame(&mut Context::from_waker(&waker)) {
-                        Poll::Pending => {
+                    match guarded(|| stream.poll_frame(&mut Context::from_waker(&waker))) {
+                        Err(fell) => {
+                            shared.state = State::Over(head, end_with(EndReason::UpstreamError, fell));
+                            shared.open = false;
+                        }
+                        Ok(Poll::Pending) => {
                             shared.state = State::Streaming(head, stream, lease);
                             return Poll::Pending;
                         }
-                        Poll::Ready(Frame::Data(bytes)) => {
+                        Ok(Poll::Ready(Frame::Data(bytes))) => {
                             shared.state = State::Streaming(head, stream, lease);
                             flight.keep(shared, bytes);
                         }
-                        Poll::Ready(Frame::End(end)) => {
+                        Ok(Poll::Ready(Frame::End(end))) => {
                             shared.state = State::Over(head, *end);
                             shared.open = false;
                         }
@@ -329,15 +338,13 @@ impl Drop for Seat {
         self.flight.tidy(&mut shared);
         drop(shared);
         self.flight.wakers.lock().remove(&self.reader);
-        // Should this one have fallen while it looked, the others must know.
-        self.flight.wakers.wake_all();
     }
 }
 
 // === impl Shared ===
 
 impl Shared {
-    /// Takes the state out while it is polled: what falls then is not polled again.
+    /// Takes the state out while it is polled; what falls then is not put back.
     fn look(&mut self) -> State {
         std::mem::replace(&mut self.state, State::Looked)
     }
@@ -401,7 +408,16 @@ fn end_with(reason: EndReason, error: ProxyError) -> StreamEnd {
     StreamEnd { reason, error: Some(error), usage: Usage::default() }
 }
 
-/// The error of those whose call fell while another one of them looked at it.
+/// Polls what all share. It runs on the thread of whoever polls, and may hold a timer of another one, whose end is a panic
+/// where the timer is polled: that is the call's fault, and not that of the request which happened to look.
+///
+/// # Errors
+/// When it fell.
+fn guarded<T>(poll: impl FnOnce() -> Poll<T>) -> Result<Poll<T>, ProxyError> {
+    catch_unwind(AssertUnwindSafe(poll)).map_err(|_panic| fell())
+}
+
+/// The error of those whose call fell while one of them looked at it.
 fn fell() -> ProxyError {
     ProxyError::new(ErrorKind::Internal, "a call that several requests shared fell over itself; try again")
 }

@@ -67,6 +67,7 @@ async fn who_joins_a_stream_late_gets_all_of_it_from_its_begin() {
     let mut leader = begin(&dedupe, stream()).await;
     assert_eq!(read_piece(&mut leader).await, chunk("hel"));
     advance(SECOND / 2).await;
+    assert_eq!(upstream.metric("demuxai_dedupe_bytes{backend=\"g\"}"), chunk("hel").len() as u64);
     let follower = begin(&dedupe, stream()).await;
     let (leader, follower) = join(read_all(leader), read_all(follower)).await;
     let whole = [chunk("hel"), chunk("lo"), finish()].concat();
@@ -74,9 +75,7 @@ async fn who_joins_a_stream_late_gets_all_of_it_from_its_begin() {
     assert_eq!(leader.text, whole[chunk("hel").len()..]);
     assert_eq!((leader.usage, follower.usage), (USAGE, USAGE));
     assert_eq!((upstream.count(), upstream.held(), upstream.cancelled()), (1, 0, 0));
-    assert_eq!(upstream.metric("demuxai_dedupe_bytes{backend=\"g\"}"), whole.len() as u64);
-    drop((leader, follower));
-    assert_eq!(upstream.metric("demuxai_dedupe_bytes{backend=\"g\"}"), 0);
+    assert_eq!(upstream.metric("demuxai_dedupe_bytes{backend=\"g\"}"), 0, "what all have read is let go");
 }
 
 #[tokio::test(start_paused = true)]
@@ -248,6 +247,47 @@ async fn the_daemons_end_is_told_to_the_stream_that_is_shared() {
     assert_eq!(upstream.tally.shut_down.load(std::sync::atomic::Ordering::Relaxed), 1);
 }
 
+/// A call that holds a timer of a thread that has ended.
+#[test]
+fn a_call_that_falls_over_itself_is_an_error_for_all_and_no_panic() {
+    let upstream = Upstream::new([hello()]);
+    let dedupe = dedupe(&upstream, options());
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let first = runtime();
+    let mut leader = first.block_on(begin(&dedupe, stream()));
+    let follower = first.block_on(begin(&dedupe, stream()));
+    first.block_on(async {
+        read_piece(&mut leader).await;
+        let waits = timeout(Duration::from_millis(1), read_piece(&mut leader)).await;
+        assert!(waits.is_err(), "the next one comes a second later");
+    });
+    drop(first);
+    let got = runtime().block_on(read_all(follower));
+    assert_eq!((got.text, got.error), (chunk("hel"), Some(ErrorKind::Internal)));
+    let last = runtime().block_on(read_all(leader));
+    assert_eq!((last.text.as_str(), last.error), ("", Some(ErrorKind::Internal)));
+    drop((got, last));
+    assert_eq!((upstream.held(), in_flight(&dedupe)), (0, 0));
+}
+
+/// Runs a future on this thread, without timers of its own.
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    struct Unpark(std::thread::Thread);
+    impl std::task::Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Arc::new(Unpark(std::thread::current())).into();
+    let (mut future, mut context) = (std::pin::pin!(future), std::task::Context::from_waker(&waker));
+    loop {
+        if let std::task::Poll::Ready(done) = future.as_mut().poll(&mut context) {
+            return done;
+        }
+        std::thread::park();
+    }
+}
+
 /// Many readers on several threads, some of which leave: everybody who stays gets all of it.
 #[test]
 fn readers_on_many_threads_each_get_all_of_it() {
@@ -257,13 +297,16 @@ fn readers_on_many_threads_each_get_all_of_it() {
     let script = Script::Stream([pieces, vec![(Duration::ZERO, finish())]].concat(), None);
     let upstream = Upstream::new([script]);
     let dedupe = dedupe(&upstream, Options { max_buffer: 1 << 20, ..options() });
-    // The first one asks on a thread that lives as long as the call.
-    let runtime = || tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    // Its timers are those of a thread that stays as long as the readers.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let (handle, (over, wait)) = (runtime.handle().clone(), tokio::sync::oneshot::channel::<()>());
+    let timers = std::thread::spawn(move || runtime.block_on(wait));
     let readers: Vec<_> = (0..8)
         .map(|number| {
-            let (dedupe, whole) = (Arc::clone(&dedupe), whole.clone());
+            let (dedupe, whole, handle) = (Arc::clone(&dedupe), whole.clone(), handle.clone());
             std::thread::spawn(move || {
-                runtime().block_on(async {
+                let _timers = handle.enter();
+                block_on(async {
                     let mut reply = begin(&dedupe, stream()).await;
                     if number % 4 == 3 {
                         read_piece(&mut reply).await;
@@ -278,4 +321,6 @@ fn readers_on_many_threads_each_get_all_of_it() {
         .collect();
     let stayed: usize = readers.into_iter().map(|reader| reader.join().unwrap()).sum();
     assert_eq!((stayed, upstream.held(), in_flight(&dedupe)), (6, 0, 0));
+    over.send(()).unwrap();
+    timers.join().unwrap().unwrap();
 }

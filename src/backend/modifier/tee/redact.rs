@@ -44,13 +44,15 @@ const NAMES: [&str; 22] = [
 /// Keys as services make them: OpenAI and those like it, Groq, Cerebras, Fireworks, Hugging Face, GitHub, GitLab, Slack,
 /// AWS, Google, NVIDIA, Perplexity, xAI, JSON web tokens; private keys; what follows `Bearer`; passwords in URLs.
 const PATTERN: &str = concat!(
-    r"(?-u:\b)(?:sk-[\w-]{16,}|[gc]sk[_-]\w{20,}|fw_\w{16,}|hf_\w{20,}|gh[pousr]_\w{20,}|github_pat_\w{20,}",
-    r"|glpat-[\w-]{16,}|xox[abprs]-[\w-]{10,}|AKIA[0-9A-Z]{16}|AIza[\w-]{35}|nvapi-[\w-]{20,}|pplx-\w{20,}|xai-\w{20,}",
-    r"|eyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]{8,})",
+    r"(?-u:\b)(?:sk-[0-9A-Za-z_-]{16,}|[gc]sk[_-][0-9A-Za-z]{20,}|fw_[0-9A-Za-z]{16,}|hf_[0-9A-Za-z]{20,}",
+    r"|gh[pousr]_[0-9A-Za-z]{20,}|github_pat_[0-9A-Za-z_]{20,}|glpat-[0-9A-Za-z_-]{16,}|xox[abprs]-[0-9A-Za-z-]{10,}",
+    r"|AKIA[0-9A-Z]{16}|AIza[0-9A-Za-z_-]{35}|nvapi-[0-9A-Za-z_-]{20,}|pplx-[0-9A-Za-z]{20,}|xai-[0-9A-Za-z]{20,}",
+    r"|eyJ[0-9A-Za-z_-]{8,}\.eyJ[0-9A-Za-z_-]{8,}\.[0-9A-Za-z_-]{8,})",
     r"|-----BEGIN [A-Z ]*PRIVATE KEY-----(?s:.*?)(?:-----END [A-Z ]*PRIVATE KEY-----|\z)",
-    r"|(?i:bearer)\s+(?P<bearer>[\w.~+/=-]{16,})",
-    r"|[a-z]{2,12}://[^\s/:@]+:(?P<password>[^\s/@]{1,200})@",
-    r#"|(?i:(?:api|access|secret|private)[_-]?(?:access[_-]?)?key|passw(?:or)?d|passphrase|client[_-]?secret|(?:auth|access|refresh|session)[_-]?token)\\?["']?\s*[:=]\s*\\?["']?(?P<named>[\w.+/=~-]{12,})"#,
+    r"|(?i:bearer)[ \t]+(?P<bearer>[0-9A-Za-z_.~+/=-]{16,})",
+    r#"|[a-z]{2,12}://[^ \t\r\n"/:@]+:(?P<password>[^ \t\r\n"/@]+)@"#,
+    r#"|(?i:(?:api|access|secret|private)[_-]?(?:access[_-]?)?key|passw(?:or)?d|passphrase|client[_-]?secret"#,
+    r#"|(?:auth|access|refresh|session)[_-]?token)\\?["']?[ \t]*[:=][ \t]*\\?["']?(?P<named>[0-9A-Za-z_.+/=~-]{12,})"#,
 );
 
 /// What becomes of the bytes of images and the like.
