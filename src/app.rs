@@ -132,6 +132,23 @@ impl Plan {
         self.abouts.into_iter().map(|about| Provider::start(about, &state, &saved)).collect()
     }
 
+    /// The routing table with providers at rest, for questions of what would happen: no thread is started, and of the
+    /// state it is only read. Says whether there was a state to read.
+    ///
+    /// # Errors
+    /// What the configuration's own check rules out.
+    pub fn at_rest(self) -> Result<(Table, bool), BuildError> {
+        let read = State::peek(&self.config.state);
+        let (state, known) = (State::nowhere(), read.is_some());
+        let saved = read.unwrap_or_default();
+        let at_rest = |about| Provider::at_rest(about, &state, &saved);
+        let providers: Vec<Arc<Provider>> = self.abouts.into_iter().map(at_rest).collect();
+        providers.iter().for_each(|provider| provider.list_static());
+        let graph = Graph::build(&self.config.groups, &self.config.routers, &providers, &self.metrics)
+            .map_err(BuildError::Internal)?;
+        Ok((Table::new(providers, graph.into_virtuals()), known))
+    }
+
     /// Binds all listeners, then starts everything. Must be called inside an actix system.
     ///
     /// # Errors

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use http::header::{HeaderName, HeaderValue};
+use jiff::Timestamp;
 
 /// No more routes are told: a request that many routers passed on is told by its first ones.
 const MOST_TOLD: usize = 8;
@@ -17,7 +18,19 @@ pub struct Arrival {
     pub path: String,
     /// The client's headers but those that hold secrets. Not for upstreams: what decides here is nobody else's affair.
     pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// The moment that is asked about, of a request that is only explained. `None`: now.
+    pub at: Option<Timestamp>,
     taken: Mutex<Vec<Taken>>,
+}
+
+/// What agents send to say which conversation a request belongs to (clients.md §3), the first that is there.
+const SESSION_HEADERS: [&str; 5] =
+    ["x-demuxai-session", "x-session-id", "session-id", "x-claude-code-session-id", "thread-id"];
+
+/// Which conversation a request belongs to, as its headers say.
+pub fn session<'h>(header: impl Fn(&str) -> Option<&'h str>) -> Option<Arc<str>> {
+    let told = |name: &&str| header(name).filter(|text| !text.is_empty());
+    SESSION_HEADERS.iter().find_map(told).map(Arc::from)
 }
 
 /// A router, and which of its routes, counted from 1; `None`: none of them.
@@ -33,7 +46,7 @@ impl Arrival {
             plain.push('/');
             plain.push_str(segment);
         }
-        Arrival { listener, path: plain, headers, taken: Mutex::default() }
+        Arrival { listener, path: plain, headers, at: None, taken: Mutex::default() }
     }
 
     /// Notes that a router sent the request this way.

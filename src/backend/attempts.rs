@@ -341,7 +341,7 @@ fn is_unsent(label: &str) -> bool {
 
 impl Member {
     /// How a strategy sees it. `None`: it is not asked.
-    fn view(&self, outlook: Option<&Outlook>) -> MemberView {
+    pub(super) fn view(&self, outlook: Option<&Outlook>) -> MemberView {
         let weight = self.weight;
         match outlook {
             Some(outlook) => MemberView {

@@ -1,6 +1,8 @@
 //! A group: a backend over members. It knows its members only by the seam, so that they can be providers or groups.
 //! Which member is next is the strategy's affair, the loop over them that of `attempts.rs`.
 
+mod explain;
+
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -9,6 +11,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
 use super::attempts;
+use super::explain::Decision;
 use super::sticky::{self, Conversations};
 use super::strategy::{Availability, MemberView, Strategy, StrategyState};
 use super::virtual_model::{About, Below, VirtualModel, most_input_tokens};
@@ -154,6 +157,10 @@ impl VirtualModel for GroupBackend {
 
     fn below(&self, asked: &str) -> Vec<Below<'_>> {
         self.group.members.iter().map(|member| member.below(asked)).collect()
+    }
+
+    fn decide(&self, call: &Call) -> Decision<'_> {
+        self.group.decide(call)
     }
 }
 

@@ -6,6 +6,7 @@ pub mod attempts;
 pub mod condition;
 pub mod consensus;
 mod emptiness;
+pub mod explain;
 pub mod fail_on;
 pub mod frames;
 pub mod gate;
@@ -38,6 +39,7 @@ use crate::error::{Attempt, ProxyError};
 use crate::metrics::caching::{CacheUse, Share};
 use crate::metrics::{EndReason, ModelMeters};
 use arrival::Arrival;
+use explain::Account;
 use gate::Gate;
 use lease::Lease;
 use strategy::Availability;
@@ -144,6 +146,11 @@ pub trait Backend: Send + Sync {
     /// # Errors
     /// Why it cannot serve it at all, whatever its capacity: for people, `no tools`.
     fn outlook(&self, call: &Call) -> Result<Outlook, String>;
+
+    /// What it would do with this call now, for explanations; nothing is admitted or sent.
+    fn account(&self, call: &Call) -> Account {
+        Account::of(self.outlook(call), call)
+    }
 
     /// How its capacity stands, whatever the request needs; without a model, that of the whole account. `None`: it
     /// cannot be said.

@@ -3,6 +3,8 @@
 //! failing over is a group's affair. It knows its targets only by the seam, so that they can be providers, groups or
 //! splits again. The decision is [`Conditions`]', pure; here is only what it needs to know.
 
+mod explain;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +14,7 @@ use futures_util::future::{BoxFuture, ready};
 use jiff::Timestamp;
 
 use super::condition::{Conditions, Content, Facts, Standing};
+use super::explain::Decision;
 use super::strategy::Availability;
 use super::virtual_model::{About, Below, VirtualModel, most_input_tokens};
 use super::{Backend, Call, Outlook, Reply};
@@ -144,6 +147,10 @@ impl VirtualModel for SplitBackend {
     fn below(&self, asked: &str) -> Vec<Below<'_>> {
         self.split.below(asked)
     }
+
+    fn decide(&self, call: &Call) -> Decision<'_> {
+        self.split.decide(call)
+    }
 }
 
 /// Why a request goes nowhere, and which route it was that it took, if one.
@@ -168,19 +175,8 @@ impl Split {
     /// The first route that matches, which one that is, and the model that the call means there.
     fn choose(&self, call: &Call) -> Result<(usize, &Route, Arc<str>), Box<Refused>> {
         let standing = |of: &str| self.standing(of, call);
-        // The most that any of its targets would count: one number for all routes, so that neighbouring ranges leave no
-        // gap; and the most, because a prompt that is too long is refused, and one that only seems so costs more.
-        let learned = || most_input_tokens(&self.below(&call.model), &call.model, &call.request);
-        let facts = Facts {
-            request: &call.request,
-            model: &call.model,
-            client: call.client.as_deref(),
-            arrival: call.arrival.as_deref(),
-            now: (self.clock)(),
-            standing: &standing,
-            input_tokens: &learned,
-            content: Content::default(),
-        };
+        let learned = || self.learned(call);
+        let facts = self.facts(call, &standing, &learned);
         let mut routes = self.routes.iter().enumerate();
         let Some((index, route)) = routes.find(|(_, route)| route.conditions.hold(&facts)) else {
             return Err(Box::new(Refused { route: None, error: self.no_route(call) }));
@@ -192,6 +188,31 @@ impl Split {
                 let error = ProxyError::new(ErrorKind::Unsupported, text).with_param("model");
                 Err(Box::new(Refused { route: Some(index), error }))
             }
+        }
+    }
+
+    /// The most that any of its targets would count: one number for all routes, so that neighbouring ranges leave no
+    /// gap; and the most, because a prompt that is too long is refused, and one that only seems so costs more.
+    fn learned(&self, call: &Call) -> Option<u64> {
+        most_input_tokens(&self.below(&call.model), &call.model, &call.request)
+    }
+
+    /// What conditions look at.
+    fn facts<'f>(
+        &self,
+        call: &'f Call,
+        standing: &'f dyn Fn(&str) -> Option<Standing>,
+        input_tokens: &'f dyn Fn() -> Option<u64>,
+    ) -> Facts<'f> {
+        Facts {
+            request: &call.request,
+            model: &call.model,
+            client: call.client.as_deref(),
+            arrival: call.arrival.as_deref(),
+            now: call.at().unwrap_or_else(self.clock),
+            standing,
+            input_tokens,
+            content: Content::default(),
         }
     }
 

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
 
-use super::Backend;
+use super::explain::Decision;
+use super::{Backend, Call};
 use crate::dialect::Request;
 use crate::provider::{Capabilities, Model};
 
@@ -35,6 +36,12 @@ pub trait VirtualModel: Backend {
     /// Ready when what it keeps beyond requests is written, as far as it can be.
     fn settle(&self) -> BoxFuture<'static, ()> {
         ready(()).boxed()
+    }
+
+    /// What it would do with this call now, for explanations: no turn is spent, nothing is reserved or sent. A type that
+    /// does not say is told by those below it alone.
+    fn decide(&self, call: &Call) -> Decision<'_> {
+        Decision::of(self.below(&call.model), call)
     }
 }
 

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use http::Uri;
 
-use super::{ConfigArgs, Exit, InitArgs, answer, complain, say};
+use super::{CheckArgs, ConfigArgs, Exit, InitArgs, answer, complain, say};
 use crate::app::Plan;
-use crate::config::settings::{Config, MemberConfig, RouteConfig};
+use crate::config::settings::{Config, MemberConfig, RouteConfig, StaticModel};
 use crate::config::{self, Kind, Report, Sources};
 use crate::dialect::Task;
 use crate::provider::registry::Registry;
@@ -65,12 +65,28 @@ fn with_kinds<T>(registry: &Registry, then: impl FnOnce(&[Kind<'_>]) -> T) -> T 
         .collect();
     let variables: Vec<Vec<&str>> =
         known.iter().map(|kind| kind.facts.api_key_env.iter().map(String::as_str).collect()).collect();
+    let models: Vec<Vec<StaticModel>> = known
+        .iter()
+        .map(|kind| {
+            let facts = kind.facts.models.iter();
+            let model = facts.map(|model| StaticModel {
+                id: model.id.clone(),
+                capabilities: model.capabilities.clone(),
+                context_length: model.context_length,
+            });
+            model.collect()
+        })
+        .collect();
     let kinds: Vec<Kind<'_>> = known
         .iter()
         .zip(&variables)
         .zip(&lacks)
-        .map(|((kind, variables), lacks)| Kind {
+        .zip(&models)
+        .map(|(((kind, variables), lacks), models)| Kind {
             lacks,
+            lists: kind.facts.models_path(kind.adapter).is_some(),
+            open_list: kind.facts.open_list,
+            models,
             name: &kind.name,
             aliases: registry.aliases(&kind.name),
             url: kind.facts.url.as_deref(),
@@ -107,8 +123,8 @@ fn speaks_http(mut stream: TcpStream, host: &str) -> bool {
 }
 
 /// `demuxai check`: all of the start-up but the sockets.
-pub fn check(args: &ConfigArgs) -> Exit {
-    let config = match load(args, None) {
+pub fn check(args: &CheckArgs) -> Exit {
+    let config = match load(&args.files, None) {
         Ok(config) => config,
         Err(exit) => return exit,
     };
@@ -119,12 +135,24 @@ pub fn check(args: &ConfigArgs) -> Exit {
             return Exit::of(&error);
         }
     };
-    answer(&summary(plan.config()))
+    let warnings = &plan.config().warnings;
+    if !warnings.is_empty() {
+        complain(&config::warned(warnings));
+    }
+    match answer(&summary(plan.config())) {
+        Exit::Success if args.strict && !warnings.is_empty() => Exit::Configuration,
+        exit => exit,
+    }
 }
 
 /// What would be started, for people.
 fn summary(config: &Config) -> String {
-    let mut lines = vec!["configuration is good".to_owned()];
+    let good = match config.warnings.len() {
+        0 => "configuration is good".to_owned(),
+        1 => "configuration is good, with one warning".to_owned(),
+        count => format!("configuration is good, with {count} warnings"),
+    };
+    let mut lines = vec![good];
     for listener in &config.listeners {
         let mut serves = Vec::new();
         for (on, name) in [(listener.api, "api"), (listener.metrics, "metrics"), (listener.admin, "admin")] {

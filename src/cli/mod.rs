@@ -1,8 +1,11 @@
 //! The command line: what can be asked of the program, and which exit code means what.
 
 pub mod demo;
+pub mod explain;
+pub mod graph;
 pub mod load;
 pub mod models;
+pub mod schema;
 pub mod serve;
 pub mod status;
 
@@ -76,7 +79,13 @@ pub enum Command {
     /// Serve the API (the default command).
     Serve(ServeArgs),
     /// Check the configuration exactly as `serve` would, without listening.
-    Check(ConfigArgs),
+    Check(CheckArgs),
+    /// Show how providers, groups and routers hang together.
+    Graph(GraphArgs),
+    /// Explain what would become of a request: which way it goes, who would answer, and why. Nothing is sent.
+    Explain(ExplainArgs),
+    /// Print the JSON Schema of the configuration, by which editors complete and check it.
+    Schema(SchemaArgs),
     /// Ask all providers for their models and print them.
     Models(ConfigArgs),
     /// Show what a running demuxai says of its providers: health, what is left of each limit, until when.
@@ -101,6 +110,82 @@ pub struct ConfigArgs {
     /// platform's directory).
     #[arg(long, short, value_name = "FILE")]
     pub config: Vec<PathBuf>,
+}
+
+/// Options of `check`.
+#[derive(Debug, Args, Default)]
+pub struct CheckArgs {
+    /// Where the configuration comes from.
+    #[command(flatten)]
+    pub files: ConfigArgs,
+    /// Warnings fail, too, with exit code 2.
+    #[arg(long)]
+    pub strict: bool,
+}
+
+/// Options of `graph`.
+#[derive(Debug, Args, Default)]
+pub struct GraphArgs {
+    /// Only what is below this provider, group or router.
+    pub id: Option<String>,
+    /// Where the configuration comes from.
+    #[command(flatten)]
+    pub files: ConfigArgs,
+    /// For Graphviz: `demuxai graph --dot | dot -Tsvg`.
+    #[arg(long, group = "form")]
+    pub dot: bool,
+    /// For Mermaid, as Markdown renderers draw it.
+    #[arg(long, group = "form")]
+    pub mermaid: bool,
+    /// As JSON: nodes and edges.
+    #[arg(long, group = "form")]
+    pub json: bool,
+}
+
+/// Options of `explain`.
+#[derive(Debug, Args, Default)]
+pub struct ExplainArgs {
+    /// The model that is asked for; instead of that in the body, if there is one.
+    #[arg(long, short, value_name = "MODEL", required_unless_present = "body")]
+    pub model: Option<String>,
+    /// A file with the request's body; `-` reads it from stdin. Without it, a short request is made up.
+    #[arg(long, short, value_name = "FILE")]
+    pub body: Option<PathBuf>,
+    /// chat, completion, fim or embedding (default: what the body looks like, else chat).
+    #[arg(long, value_name = "ENDPOINT", value_parser = ["chat", "completion", "fim", "embedding"])]
+    pub endpoint: Option<String>,
+    /// A header of the request; may be given several times.
+    #[arg(long, value_name = "NAME:VALUE")]
+    pub header: Vec<String>,
+    /// The client that asks: the id of a key.
+    #[arg(long, value_name = "ID")]
+    pub client: Option<String>,
+    /// The listener at which it asks.
+    #[arg(long, value_name = "ID")]
+    pub listener: Option<String>,
+    /// The moment in question, such as 2026-12-24T18:00:00Z (default: now).
+    #[arg(long, value_name = "TIME")]
+    pub at: Option<jiff::Timestamp>,
+    /// Print the explanation as JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// By the files alone, whether a daemon runs or not.
+    #[arg(long, conflicts_with = "url")]
+    pub offline: bool,
+    /// Where demuxai is, instead of what the configuration says; if it does not answer, that is an error.
+    #[arg(long, value_name = "URL")]
+    pub url: Option<String>,
+    /// Where the configuration comes from.
+    #[command(flatten)]
+    pub files: ConfigArgs,
+}
+
+/// Options of `schema`.
+#[derive(Debug, Args, Default)]
+pub struct SchemaArgs {
+    /// Write to this file instead of printing it.
+    #[arg(long, short, value_name = "FILE")]
+    pub output: Option<PathBuf>,
 }
 
 /// Options of `serve`.
@@ -271,6 +356,9 @@ impl Command {
         match self {
             Command::Serve(_) => "serve",
             Command::Check(_) => "check",
+            Command::Graph(_) => "graph",
+            Command::Explain(_) => "explain",
+            Command::Schema(_) => "schema",
             Command::Models(_) => "models",
             Command::Status(_) => "status",
             Command::Quota(_) => "quota",
@@ -284,10 +372,13 @@ impl Command {
     fn files(&mut self) -> Option<&mut ConfigArgs> {
         match self {
             Command::Serve(args) => Some(&mut args.files),
-            Command::Check(files) | Command::Models(files) => Some(files),
+            Command::Check(args) => Some(&mut args.files),
+            Command::Graph(args) => Some(&mut args.files),
+            Command::Explain(args) => Some(&mut args.files),
+            Command::Models(files) => Some(files),
             Command::Status(args) => Some(&mut args.files),
             Command::Quota(args) => Some(&mut args.status.files),
-            Command::Demo(_) | Command::Init(_) | Command::Completions { .. } => None,
+            Command::Schema(_) | Command::Demo(_) | Command::Init(_) | Command::Completions { .. } => None,
         }
     }
 }
@@ -297,6 +388,9 @@ pub fn run(cli: Cli) -> Exit {
     match cli.command.unwrap_or(Command::Serve(cli.serve)) {
         Command::Serve(args) => serve::run(&args),
         Command::Check(args) => load::check(&args),
+        Command::Graph(args) => graph::run(&args),
+        Command::Explain(args) => explain::run(&args),
+        Command::Schema(args) => schema::run(&args),
         Command::Models(args) => models::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Quota(args) => status::quota(&args),

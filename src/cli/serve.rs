@@ -38,6 +38,9 @@ pub fn serve(config: Config, announce: impl FnOnce(&App)) -> Exit {
     for note in &config.notes {
         info!("{note}");
     }
+    for warning in &config.warnings {
+        warn!("{warning}");
+    }
     actix_rt::System::new().block_on(async move {
         match App::build(config, &registry()) {
             Ok(app) => {

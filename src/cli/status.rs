@@ -4,6 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
 use comfy_table::{ContentArrangement, Table, presets};
 use http::Method;
 use http::header::{AUTHORIZATION, HeaderValue};
@@ -31,7 +32,10 @@ pub fn run(args: &StatusArgs) -> Exit {
     actix_rt::System::new().block_on(async move {
         let mut watches = false;
         loop {
-            let text = match ask(&url, Method::GET, "/demuxai/status", None).await {
+            let text = match ask(&url, Method::GET, "/demuxai/status", None, String::new())
+                .await
+                .map_err(Failed::told)
+            {
                 Ok(status) if args.json => status.to_string(),
                 Ok(status) => told(&status, SystemTime::now()),
                 Err(problem) => match lost(&problem, watches) {
@@ -75,8 +79,8 @@ pub fn quota(args: &QuotaArgs) -> Exit {
             path.push_str(&format!("{name}={}&", utf8_percent_encode(value, NON_ALPHANUMERIC)));
         }
     }
-    let done = actix_rt::System::new().block_on(ask(&url, Method::POST, &path, key.as_deref()));
-    match done {
+    let asked = ask(&url, Method::POST, &path, key.as_deref(), String::new());
+    match actix_rt::System::new().block_on(asked).map_err(Failed::told) {
         Ok(said) => {
             let count = said.get("forgotten").and_then(Value::as_u64).unwrap_or(0);
             answer(&format!("forgotten: {count} learned limits and pauses"))
@@ -103,7 +107,8 @@ fn daemon(url: Option<&str>, files: &super::ConfigArgs) -> Result<(String, Optio
     Ok((found, key))
 }
 
-fn listener(config: &Config) -> Option<String> {
+/// The url of the first listener with `admin`.
+pub(super) fn listener(config: &Config) -> Option<String> {
     let mut address = config.listeners.iter().find(|listener| listener.admin)?.address;
     if address.ip().is_unspecified() {
         // Everywhere is here, too.
@@ -115,34 +120,63 @@ fn listener(config: &Config) -> Option<String> {
     Some(format!("http://{address}"))
 }
 
-async fn ask(url: &str, method: Method, path: &str, key: Option<&str>) -> Result<Value, String> {
+/// Why the daemon gives no answer that can be used.
+pub(super) enum Failed {
+    /// There is none, or what is there is none.
+    NotThere(String),
+    /// It refuses.
+    Refused(String),
+}
+
+// === impl Failed ===
+
+impl Failed {
+    /// In words.
+    pub(super) fn told(self) -> String {
+        match self {
+            Failed::NotThere(text) | Failed::Refused(text) => text,
+        }
+    }
+}
+
+/// Asks the daemon at this url.
+pub(super) async fn ask(
+    url: &str,
+    method: Method,
+    path: &str,
+    key: Option<&str>,
+    body: String,
+) -> Result<Value, Failed> {
     let client = Client::new(&ClientOptions {
         url: url.to_owned(),
         connect_timeout: PATIENCE,
         ca_file: None,
         user_agent: concat!("demuxai/", env!("CARGO_PKG_VERSION")).to_owned(),
     })
-    .map_err(|error| error.message)?;
+    .map_err(|error| Failed::NotThere(error.message))?;
     let mut headers = Vec::new();
     if let Some(value) = key.and_then(|key| HeaderValue::from_str(&format!("Bearer {key}")).ok()) {
         headers.push((AUTHORIZATION, value));
     }
-    let request = Outgoing { method, path: path.to_owned(), headers, body: Default::default() };
+    let request = Outgoing { method, path: path.to_owned(), headers, body: Bytes::from(body).into() };
     let exchange = async {
         let answered = client.send(request).await?;
         Ok::<_, crate::error::ProxyError>((answered.status, answered.body.collect(MOST).await?))
     };
     let (status, body) = tokio::time::timeout(PATIENCE, exchange)
         .await
-        .map_err(|_| format!("{url} did not answer within {PATIENCE:?}"))?
-        .map_err(|error| format!("no demuxai answers at {url}: {} (--url names another)", error.message))?;
-    let said: Value =
-        serde_json::from_slice(&body).map_err(|_| format!("{url} answers, but is no demuxai"))?;
+        .map_err(|_| Failed::NotThere(format!("{url} did not answer within {PATIENCE:?}")))?
+        .map_err(|error| {
+            let why = error.message;
+            Failed::NotThere(format!("no demuxai answers at {url}: {why} (--url names another)"))
+        })?;
+    let said: Value = serde_json::from_slice(&body)
+        .map_err(|_| Failed::NotThere(format!("{url} answers, but is no demuxai")))?;
     if status == 200 {
         return Ok(said);
     }
     let message = said.pointer("/error/message").and_then(Value::as_str).unwrap_or("no reason given");
-    Err(format!("{url} refuses ({status}): {message}"))
+    Err(Failed::Refused(format!("{url} refuses ({status}): {message}")))
 }
 
 /// The status for people: the table, what there is to say of providers, and where the state is.

@@ -213,6 +213,7 @@ impl Loading {
             filled: BTreeMap::new(),
             unset: BTreeMap::new(),
             findings: self.findings,
+            warnings: Findings::default(),
             notes: self.notes,
         };
         fill::fill(&mut check, &mut tree);
@@ -234,6 +235,9 @@ impl Loading {
         if config.providers.is_empty() && !self.discovered {
             config.notes.push("no providers are configured: add a [providers.NAME] table".to_owned());
         }
-        if check.findings.is_empty() { Ok(config) } else { Err(check.findings.into_report()) }
+        if check.findings.is_empty() {
+            return Ok(config);
+        }
+        Err(Report { warnings: config.warnings, ..check.findings.into_report() })
     }
 }

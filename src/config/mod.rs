@@ -33,8 +33,8 @@ use std::path::{Path, PathBuf};
 pub use discover::{Found, discover};
 pub use place::Origin;
 pub(crate) use report::did_you_mean;
-pub use report::{Problem, Report};
-pub use schema::schema;
+pub use report::{Problem, Report, warned};
+pub use schema::{published as published_schema, schema};
 pub use starting::starting_configuration;
 pub(crate) use validate::Reading;
 
@@ -85,6 +85,12 @@ pub struct Kind<'a> {
     pub retired: Option<&'a str>,
     /// The endpoints that it has not.
     pub lacks: &'a [Task],
+    /// It lists its models.
+    pub lists: bool,
+    /// It serves models that it does not list.
+    pub open_list: bool,
+    /// Models that it is known to serve.
+    pub models: &'a [settings::StaticModel],
 }
 
 /// The environment of this process; what is not UTF-8 is left out.

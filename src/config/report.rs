@@ -27,6 +27,8 @@ pub struct Report {
     pub problems: Vec<Problem>,
     /// How many more there were.
     pub more: usize,
+    /// What is probably not meant beside that.
+    pub warnings: Vec<Problem>,
 }
 
 /// Gathers problems in the order of their places.
@@ -61,7 +63,8 @@ impl Findings {
     /// The report.
     pub(crate) fn into_report(mut self) -> Report {
         self.found.sort_by_key(|(order, _)| *order);
-        Report { problems: self.found.into_iter().map(|(_, problem)| problem).collect(), more: self.more }
+        let problems = self.found.into_iter().map(|(_, problem)| problem).collect();
+        Report { problems, more: self.more, warnings: Vec::new() }
     }
 }
 
@@ -72,26 +75,50 @@ impl fmt::Display for Report {
         let count = self.problems.len() + self.more;
         let noun = if count == 1 { "problem" } else { "problems" };
         write!(f, "the configuration has {count} {noun}")?;
-        let mut heading = String::new();
-        for problem in &self.problems {
-            let (place, line) = heading_and_line(&problem.origin);
-            if place != heading {
-                write!(f, "\n{place}")?;
-                heading = place;
-            }
-            f.write_str("\n  ")?;
-            if let Some(line) = line {
-                write!(f, "{line}: ")?;
-            }
-            if !problem.key.is_empty() {
-                write!(f, "{}: ", problem.key)?;
-            }
-            f.write_str(&problem.message)?;
-        }
+        f.write_str(&listed(&self.problems))?;
         if self.more > 0 {
             write!(f, "\nand {} more", self.more)?;
         }
+        if !self.warnings.is_empty() {
+            write!(f, "\n{}", warned(&self.warnings))?;
+        }
         Ok(())
+    }
+}
+
+/// Warnings for people, under a heading of their own.
+pub fn warned(warnings: &[Problem]) -> String {
+    let noun = if warnings.len() == 1 { "warning" } else { "warnings" };
+    format!("{} {noun}{}", warnings.len(), listed(warnings))
+}
+
+/// Problems by file and line, each on a line of its own.
+fn listed(problems: &[Problem]) -> String {
+    let (mut text, mut heading) = (String::new(), String::new());
+    for problem in problems {
+        let (place, line) = heading_and_line(&problem.origin);
+        if place != heading {
+            text.push_str(&format!("\n{place}"));
+            heading = place;
+        }
+        text.push_str("\n  ");
+        if let Some(line) = line {
+            text.push_str(&format!("{line}: "));
+        }
+        if !problem.key.is_empty() {
+            text.push_str(&format!("{}: ", problem.key));
+        }
+        text.push_str(&problem.message);
+    }
+    text
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (place, line) = heading_and_line(&self.origin);
+        let line = line.map_or_else(String::new, |line| format!(":{line}"));
+        let key = if self.key.is_empty() { String::new() } else { format!("{}: ", self.key) };
+        write!(f, "{place}{line}: {key}{}", self.message)
     }
 }
 

@@ -1,10 +1,12 @@
 //! The JSON schema of the configuration, generated from `spec`, and the few questions that are asked of it.
 //! It knows nothing of values; `walk` compares a value with it.
 
+use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
-use super::spec::Spec;
+use super::spec::{GroupSpec, Spec};
+use crate::backend::kind::{KINDS, words};
 
 /// The JSON schema (draft 2020-12) of a configuration file.
 ///
@@ -18,6 +20,50 @@ pub fn schema() -> Value {
         table.insert("title".to_owned(), Value::from("demuxai configuration"));
     }
     generated
+}
+
+/// The same for editors: an option of a group is offered and accepted only with the types that have it.
+///
+/// It is not what files are checked against here: our own walk says more than a validator does, and reads no conditions.
+pub fn published() -> Value {
+    let mut whole = schema();
+    if let Some(table) = whole.as_object_mut() {
+        table.insert("$id".to_owned(), Value::from(ID));
+    }
+    let mut generator = SchemaSettings::draft2020_12().into_generator();
+    let mut by_type = Vec::new();
+    let common = GroupSpec::json_schema(&mut generator);
+    let common: Vec<String> = keys_of(common.get("properties"));
+    for kind in KINDS {
+        let mut known = Map::new();
+        for key in &common {
+            known.insert(key.clone(), Value::Bool(true));
+        }
+        for options in kind.options {
+            for key in keys_of(options(&mut generator).get("properties")) {
+                known.insert(key, Value::Bool(true));
+            }
+        }
+        by_type.push(json!({
+            "if": {"properties": {"type": {"const": kind.word}}, "required": ["type"]},
+            "then": {"properties": known, "additionalProperties": false},
+        }));
+    }
+    let words: Vec<&str> = words().collect();
+    if let Some(Value::Object(group)) = whole.pointer_mut("/$defs/GroupSpec") {
+        group.insert("allOf".to_owned(), Value::Array(by_type));
+        if let Some(Value::Object(kind)) = group.get_mut("properties").and_then(|all| all.get_mut("type")) {
+            kind.insert("enum".to_owned(), json!(words));
+        }
+    }
+    whole
+}
+
+/// What the published schema is called; nothing is fetched from there.
+const ID: &str = "https://demuxai.invalid/schema.json";
+
+fn keys_of(properties: Option<&Value>) -> Vec<String> {
+    properties.and_then(Value::as_object).into_iter().flat_map(|table| table.keys().cloned()).collect()
 }
 
 /// TOML has no null: an option that may be left out is simply not required.

@@ -10,6 +10,7 @@ use globset::GlobSet;
 use http::header::HeaderName;
 use serde_json::{Map, Value};
 
+use super::report::Problem;
 use super::secret::Secret;
 use crate::backend::condition::Conditions;
 use crate::backend::kind::Build;
@@ -36,6 +37,8 @@ pub struct Config {
     pub log: Log,
     /// Things worth a line at start that are no errors: discovery and why, what was ignored.
     pub notes: Vec<String>,
+    /// What is probably not meant, though it works.
+    pub warnings: Vec<Problem>,
 }
 
 /// Where clients connect.
@@ -204,6 +207,8 @@ pub struct MemberConfig {
     pub weight: u32,
     /// Request fields that it sets: name and JSON.
     pub set: Vec<(String, Bytes)>,
+    /// Where it is written inside the group: `members`, `[0]`.
+    pub place: Vec<String>,
 }
 
 /// What counts as failure in a group.

@@ -53,6 +53,9 @@ const fn kind(name: &'static str) -> Kind<'static> {
         discovered: false,
         retired: None,
         lacks: &[],
+        lists: true,
+        open_list: false,
+        models: &[],
     }
 }
 

@@ -3,6 +3,7 @@
 //! ledger's and the breaker's; here is the lock around them, the clock, and who is woken.
 
 mod denied;
+mod insight;
 mod queue;
 mod seat;
 
@@ -24,6 +25,7 @@ use crate::quota::{
 };
 use crate::state::{Row, Source as RowSource, Spent, State, UsageId, hour_of};
 use denied::{Patience, denied, shut};
+pub use insight::Insight;
 use queue::Queue;
 use seat::Seat;
 
@@ -227,7 +229,14 @@ impl Capacity {
     /// # Errors
     /// Why it never fits.
     pub fn outlook(&self, model: &str, size: Size) -> Result<View, String> {
-        let now = moment();
+        self.outlook_at(model, size, moment())
+    }
+
+    /// The same for another moment, as far as it can be foreseen.
+    ///
+    /// # Errors
+    /// As [`Capacity::outlook`].
+    pub fn outlook_at(&self, model: &str, size: Size, now: Moment) -> Result<View, String> {
         let inner = self.lock();
         let need = inner.need(model, size);
         let denial = inner.ledger.check(&need, now).err();

@@ -1,6 +1,8 @@
 //! A provider as a [`Backend`]: its replicas, each an arbiter with an actor and a client, over one lasting state.
 //! Starts them, sends calls to them, and replaces those that no longer answer.
 
+mod explain;
+
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -18,11 +20,12 @@ use super::about::About;
 use super::actor::{Forward, Ping, ProviderActor, RefreshModels};
 use super::capacity::{Capacity, Size, Waiting};
 use super::fitness::misfit;
-use super::models::{FRESH, Lookup};
+use super::models::{FRESH, Lookup, ModelList, with_static};
 use super::prefix::continued;
 use super::prepare::{Target, check_capability, missing_route};
 use super::supervisor::{Intensity, Observer, supervise};
 use super::vitals::{Health, Vitals};
+use crate::backend::explain::Account;
 use crate::backend::lease::Generation;
 use crate::backend::strategy::Availability;
 use crate::backend::waiter::Waiter;
@@ -32,7 +35,7 @@ use crate::error::{ErrorKind, ProxyError};
 use crate::metrics::ModelMeters;
 use crate::metrics::events::AttemptEnded;
 use crate::model_id::same_model;
-use crate::quota::Breaker;
+use crate::quota::{Breaker, Moment};
 use crate::state::{Saved, State};
 
 /// An arbiter that does not answer a [`Ping`] for this long is given up.
@@ -91,21 +94,39 @@ struct Pause {
 impl Provider {
     /// Starts the provider's replicas, each on a fresh arbiter. Must be called inside an actix system.
     pub fn start(about: About, state: &State, saved: &Saved) -> Arc<Self> {
+        let replicas = about.config.replicas.max(1);
+        let provider = Provider::at_rest(about, state, saved);
+        let started = (0..replicas).map(|_| provider.start_replica()).collect();
+        provider.replicas.store(Arc::new(started));
+        provider
+    }
+
+    /// The provider without anybody who could send: it answers questions of what it would do, and no requests.
+    pub fn at_rest(about: About, state: &State, saved: &Saved) -> Arc<Self> {
         let about = Arc::new(about);
         let capacity = capacity(&about, state, saved);
         about.metrics.announce(&about.id);
-        let replicas = about.config.replicas.max(1);
-        let provider = Arc::new_cyclic(|this| Provider {
+        Arc::new_cyclic(|this| Provider {
             this: Weak::clone(this),
             vitals: Arc::new(Vitals::new(about.up.clone(), capacity)),
             about,
             replicas: ArcSwap::from_pointee(Vec::new()),
             next: AtomicUsize::new(0),
             generations: AtomicU64::new(0),
-        });
-        let started = (0..replicas).map(|_| provider.start_replica()).collect();
-        provider.replicas.store(Arc::new(started));
-        provider
+        })
+    }
+
+    /// Puts out the models that are known without asking anybody.
+    pub fn list_static(&self) {
+        let config = &self.about.config;
+        let models = with_static(Vec::new(), &config.models, self.about.facts.static_models());
+        let (include, exclude) = (config.include_models.clone(), config.exclude_models.clone());
+        let list = ModelList::new(models, None, self.about.facts.open_list, include, exclude);
+        self.vitals.models.store(Arc::new(list));
+    }
+
+    fn is_at_rest(&self) -> bool {
+        self.replicas.load().is_empty()
     }
 
     fn start_replica(&self) -> Arc<Replica> {
@@ -222,7 +243,8 @@ impl Provider {
 
     /// Whether nothing is known that keeps it from answering.
     fn usable_or_unknown(&self) -> bool {
-        matches!(self.vitals.health(), Health::Up | Health::Unknown) && self.replica().is_some()
+        let reachable = matches!(self.vitals.health(), Health::Up | Health::Unknown);
+        reachable && (self.is_at_rest() || self.replica().is_some())
     }
 
     /// The model that a group's request means here: what is listed under that id, or under the one name that is the
@@ -259,8 +281,17 @@ impl Provider {
     }
 
     /// How much of it a request for this model would find.
-    fn capacity_for(&self, model: Arc<str>, request: &Request) -> Result<Outlook, String> {
-        let view = self.vitals.capacity.outlook(&model, Size::of(request))?;
+    fn capacity_for(
+        &self,
+        model: Arc<str>,
+        request: &Request,
+        at: Option<Moment>,
+    ) -> Result<Outlook, String> {
+        let size = Size::of(request);
+        let view = match at {
+            None => self.vitals.capacity.outlook(&model, size)?,
+            Some(at) => self.vitals.capacity.outlook_at(&model, size, at)?,
+        };
         let availability = match (view.free && self.usable_or_unknown(), view.until) {
             (true, _) => Availability::Now,
             (false, until) => Availability::At(until.map(|until| until.0)),
@@ -416,14 +447,14 @@ impl Backend for Provider {
         {
             return Err(reason);
         }
-        self.capacity_for(model, request)
+        self.capacity_for(model, request, call.moment())
     }
 
     fn standing(&self, call: &Call) -> Option<Outlook> {
         // Of an account all models together, of which none has this id.
         let model =
             if call.model.is_empty() { Arc::clone(&call.model) } else { self.offered(&call.model).ok()? };
-        self.capacity_for(model, &call.request).ok()
+        self.capacity_for(model, &call.request, call.moment()).ok()
     }
 
     fn input_tokens(&self, model: &str, request: &Request) -> Option<u64> {
@@ -461,6 +492,10 @@ impl Backend for Provider {
 
     fn blamed(&self) {
         self.vitals.capacity.blamed();
+    }
+
+    fn account(&self, call: &Call) -> Account {
+        self.explain(call)
     }
 }
 

@@ -81,7 +81,18 @@ impl Ledger {
     /// # Errors
     /// What is in the way.
     pub fn check(&self, need: &Need<'_>, now: Moment) -> Result<(), Denial> {
-        self.look(need, self.steady(now), Mode::Keep).0.map_or(Ok(()), |found| Err(found.denial))
+        self.would_admit(need, Mode::Keep, now)
+    }
+
+    /// Whether a request would be admitted in this mode. Changes nothing.
+    ///
+    /// # Errors
+    /// What is in the way.
+    pub fn would_admit(&self, need: &Need<'_>, mode: Mode, now: Moment) -> Result<(), Denial> {
+        match self.look(need, self.steady(now), mode).0 {
+            Some(found) if mode == Mode::Keep || !found.denial.probe => Err(found.denial),
+            _ => Ok(()),
+        }
     }
 
     /// Reserves what a request needs under all limits that apply, or nothing.

@@ -1,6 +1,7 @@
 //! RouterActor: owns the providers, publishes the routing table, and guards the providers' arbiters.
 //! Requests read the published table and never wait in its mailbox; no body passes through here.
 
+pub mod explain;
 pub mod graph;
 pub mod table;
 

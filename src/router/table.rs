@@ -15,6 +15,7 @@ use crate::model_id::{self, ModelId};
 use crate::provider::Model;
 use crate::provider::handle::Provider;
 use crate::provider::listing::nearest;
+use crate::provider::models::{FRESH, Lookup};
 use crate::provider::offer::offer;
 
 /// Where a request goes.
@@ -131,9 +132,38 @@ impl Table {
                 if let Some(found) = self.find_virtual(id) {
                     return Ok(to_virtual(found, ""));
                 }
-                let message = format!("`{id}` is a provider; name one of its models, as in `{id}/MODEL`");
-                Err(ProxyError::new(ErrorKind::InvalidRequest, message).with_param("model"))
+                Err(without_model(id))
             }
+            ModelId::Bare(name) => self.resolve_bare(name),
+        }
+    }
+
+    /// The same without fetching any list anew: where the request would go by what is known now.
+    ///
+    /// # Errors
+    /// As [`Table::resolve`], by the lists as they are.
+    pub fn resolve_known(&self, text: &str) -> Result<Target, ProxyError> {
+        match model_id::parse(text, |id| self.is_backend(id)) {
+            ModelId::Of { backend, model } => {
+                if let Some(found) = self.find_virtual(backend) {
+                    return match self.lacks(found, model) {
+                        true => Err(self.not_in(found, model, &self.passed_to(found))),
+                        false => Ok(to_virtual(found, model)),
+                    };
+                }
+                let provider = self.provider(backend).ok_or_else(|| self.unknown(text))?;
+                let models = provider.vitals().models.load();
+                match models.look_up(model, Instant::now(), FRESH) {
+                    _ if provider.retired() => Ok(to_provider(provider, Arc::from(model))),
+                    Lookup::Listed(listed) => Ok(to_provider(provider, Arc::from(listed.id.as_str()))),
+                    Lookup::Unlisted => Ok(to_provider(provider, Arc::from(model))),
+                    Lookup::Stale | Lookup::Absent | Lookup::Excluded => Err(self.unknown(text)),
+                }
+            }
+            ModelId::Backend(id) => match self.find_virtual(id) {
+                Some(found) => Ok(to_virtual(found, "")),
+                None => Err(without_model(id)),
+            },
             ModelId::Bare(name) => self.resolve_bare(name),
         }
     }
@@ -330,6 +360,11 @@ impl Table {
     pub fn list_age(provider: &Provider, now: Instant) -> Option<std::time::Duration> {
         provider.vitals().models.load().fetched().map(|at| now.saturating_duration_since(at))
     }
+}
+
+fn without_model(id: &str) -> ProxyError {
+    let message = format!("`{id}` is a provider; name one of its models, as in `{id}/MODEL`");
+    ProxyError::new(ErrorKind::InvalidRequest, message).with_param("model")
 }
 
 fn to_provider(provider: &Arc<Provider>, model: Arc<str>) -> Target {

@@ -19,7 +19,7 @@ use super::gate;
 use super::record::Record;
 use super::relay::{StreamBody, WholeBody};
 use super::respond::{error_response, status};
-use crate::backend::arrival::Arrival;
+use crate::backend::arrival::{Arrival, session};
 use crate::backend::condition::is_secret;
 use crate::backend::{Call, Marks, Reply, ReplyBody, Served};
 use crate::config::settings::ClientKey;
@@ -125,7 +125,7 @@ async fn answer(
         request_id: Arc::clone(&record.request_id),
         stalled_reader: edge.listener.stalled_reader,
         client: record.client.as_deref().map(Arc::from),
-        session: session(http),
+        session: session(|name| http.headers().get(name)?.to_str().ok()),
         arrival: record.arrival.clone(),
         edits: Arc::default(),
         so_far: None,
@@ -143,7 +143,11 @@ async fn answer(
 }
 
 /// Reads the body up to the limit.
-async fn read_body(http: &HttpRequest, mut payload: web::Payload, limit: usize) -> Result<Bytes, ProxyError> {
+pub(super) async fn read_body(
+    http: &HttpRequest,
+    mut payload: web::Payload,
+    limit: usize,
+) -> Result<Bytes, ProxyError> {
     let too_large = || {
         let text = format!("the request body is over {limit} bytes; raise `max_body` of the listener");
         ProxyError::new(ErrorKind::BodyTooLarge, text)
@@ -198,15 +202,6 @@ fn hops(http: &HttpRequest) -> Result<u64, ProxyError> {
     }
     let text = format!("the request went through demuxai {hops} times; a provider's url leads back here");
     Err(ProxyError::new(ErrorKind::Loop, text).with_code("loop_detected"))
-}
-
-/// What agents send to say which conversation a request belongs to (clients.md §3), the first that is there.
-const SESSION_HEADERS: [&str; 5] =
-    ["x-demuxai-session", "x-session-id", "session-id", "x-claude-code-session-id", "thread-id"];
-
-fn session(http: &HttpRequest) -> Option<Arc<str>> {
-    let text = |name: &&str| http.headers().get(*name)?.to_str().ok().filter(|text| !text.is_empty());
-    SESSION_HEADERS.iter().find_map(text).map(Arc::from)
 }
 
 /// How the request came in, for routers.

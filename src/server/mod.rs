@@ -7,6 +7,7 @@
 pub mod closing;
 pub mod connection;
 pub mod edge;
+pub mod explain;
 pub mod gate;
 pub mod handler;
 pub mod listener;
@@ -100,6 +101,7 @@ async fn dispatch(request: &HttpRequest, payload: web::Payload, edge: &Edge, id:
         Route::Ready => return status::ready(edge),
         Route::Status => return status(request, edge, &id),
         Route::ForgetLimits => return forget(request, payload, edge, &id).await,
+        Route::Explain => return explained(request, payload, edge, &id).await,
         Route::WrongMethod(allowed) => return allow(refuse(edge, &id, &wrong_method(allowed)), allowed),
         Route::Unknown => return refuse(edge, &id, &unknown(request)),
         // Prometheus on this machine needs no key; what is measured is not for everyone in the network.
@@ -124,7 +126,7 @@ fn served(route: &Route, edge: &Edge) -> bool {
     match route {
         Route::Models | Route::Model(_) | Route::Infer(_) => edge.listener.api,
         Route::Metrics => edge.listener.metrics,
-        Route::Status | Route::ForgetLimits => edge.listener.admin,
+        Route::Status | Route::ForgetLimits | Route::Explain => edge.listener.admin,
         _ => true,
     }
 }
@@ -166,6 +168,18 @@ fn status(request: &HttpRequest, edge: &Edge, id: &str) -> HttpResponse {
         return refuse(edge, id, &ProxyError::new(ErrorKind::Forbidden, text));
     }
     status::status(edge)
+}
+
+/// So is asking what would become of a request: nothing is changed by it, and nothing is sent.
+async fn explained(request: &HttpRequest, payload: web::Payload, edge: &Edge, id: &str) -> HttpResponse {
+    if !local(request) || request.headers().contains_key(ORIGIN) {
+        let text = "explanations are for local programs only";
+        return refuse(edge, id, &ProxyError::new(ErrorKind::Forbidden, text));
+    }
+    match explain::answer(request, payload, edge).await {
+        Ok(response) => response,
+        Err(error) => refuse(edge, id, &error),
+    }
 }
 
 /// Changing wants the key of `[admin]`, and is nothing for pages in a browser (design §11).

@@ -26,6 +26,8 @@ pub enum Route {
     Status,
     /// `POST /demuxai/quota/reset`.
     ForgetLimits,
+    /// `POST /demuxai/explain`.
+    Explain,
     /// The path is known, the method is not; with the methods that are.
     WrongMethod(&'static str),
     /// Nothing is there.
@@ -49,7 +51,8 @@ pub fn route(method: &str, path: &str) -> Route {
         ["metrics"] => read(Route::Metrics),
         ["demuxai", "status"] => read(Route::Status),
         ["demuxai", "quota", "reset"] if method == "POST" => Route::ForgetLimits,
-        ["demuxai", "quota", "reset"] => Route::WrongMethod("POST"),
+        ["demuxai", "explain"] if method == "POST" => Route::Explain,
+        ["demuxai", "quota", "reset"] | ["demuxai", "explain"] => Route::WrongMethod("POST"),
         rest => match endpoint(&rest.join("/")) {
             Some(endpoint) if method == "POST" => Route::Infer(endpoint),
             Some(_) => Route::WrongMethod("POST"),

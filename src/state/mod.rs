@@ -103,6 +103,11 @@ impl State {
         }
     }
 
+    /// What a file holds, without opening it to write and whoever works on it. `None`: there is none that can be read.
+    pub fn peek(config: &StateConfig) -> Option<Saved> {
+        FileShelf::new(config.file.clone()?).read(now())
+    }
+
     /// Keeps nothing.
     pub fn nowhere() -> State {
         State { keeper: None, homeless: false }

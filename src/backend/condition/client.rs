@@ -21,4 +21,12 @@ impl Condition for Client {
     fn holds(&self, facts: &Facts<'_>) -> bool {
         facts.client == Some(self.0.as_str())
     }
+
+    fn seen(&self, facts: &Facts<'_>) -> Option<String> {
+        Some(
+            facts
+                .client
+                .map_or_else(|| "no client is named".to_owned(), |id| format!("the client is `{id}`")),
+        )
+    }
 }

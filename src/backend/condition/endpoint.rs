@@ -29,4 +29,8 @@ impl Condition for Endpoint {
     fn certainly(&self, task: Task) -> Option<bool> {
         Some(task == self.0)
     }
+
+    fn seen(&self, facts: &Facts<'_>) -> Option<String> {
+        Some(format!("the endpoint is {}", facts.request.task.label()))
+    }
 }

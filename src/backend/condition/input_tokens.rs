@@ -41,4 +41,8 @@ impl Condition for InputTokens {
     fn holds(&self, facts: &Facts<'_>) -> bool {
         self.0.holds(facts.input_tokens())
     }
+
+    fn seen(&self, facts: &Facts<'_>) -> Option<String> {
+        Some(format!("its prompt is estimated at {} tokens", facts.input_tokens()))
+    }
 }

@@ -42,10 +42,32 @@ impl Condition for Programming {
     fn holds(&self, facts: &Facts<'_>) -> bool {
         facts.content.language(facts.request) == Some(self.0)
     }
+
+    fn seen(&self, facts: &Facts<'_>) -> Option<String> {
+        let Some(found) = facts.content.found(facts.request) else {
+            return Some("no programming language is found in it".to_owned());
+        };
+        let by = found.evidence.label();
+        Some(match found.probability < 1.0 {
+            true => format!(
+                "its language is {} (by its {by}, {:.0} %)",
+                found.language.name(),
+                found.probability * 100.0
+            ),
+            false => format!("its language is {} (by a {by})", found.language.name()),
+        })
+    }
 }
 
 impl Condition for Natural {
     fn holds(&self, facts: &Facts<'_>) -> bool {
         facts.content.natural_language(facts.request) == Some(self.0)
+    }
+
+    fn seen(&self, facts: &Facts<'_>) -> Option<String> {
+        Some(match facts.content.natural_language(facts.request) {
+            Some(code) => format!("its user writes in {code}"),
+            None => "it is not clear in which language its user writes".to_owned(),
+        })
     }
 }

@@ -20,4 +20,8 @@ impl Condition for Listener {
     fn holds(&self, facts: &Facts<'_>) -> bool {
         facts.arrival.is_some_and(|arrival| *arrival.listener == *self.0)
     }
+
+    fn seen(&self, facts: &Facts<'_>) -> Option<String> {
+        Some(format!("it came in at `{}`", facts.arrival?.listener))
+    }
 }

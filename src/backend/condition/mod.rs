@@ -16,6 +16,7 @@ mod model;
 mod path;
 mod quota;
 mod reading;
+mod tell;
 mod text;
 mod time;
 
@@ -27,7 +28,7 @@ use serde_json::{Map, Value};
 
 use super::arrival::Arrival;
 use crate::dialect::{Request, Task};
-use crate::language::{self as content, Language};
+use crate::language::{self as content, Found, Language};
 pub use header::is_secret;
 pub use reading::Fault;
 
@@ -54,7 +55,7 @@ pub struct Facts<'a> {
 /// What a request is about, found out when it is asked for, and once.
 #[derive(Default)]
 pub struct Content {
-    language: OnceCell<Option<Language>>,
+    language: OnceCell<Option<Found>>,
     natural: OnceCell<Option<&'static str>>,
     input_tokens: OnceCell<f64>,
     user: OnceCell<String>,
@@ -74,6 +75,11 @@ pub struct Standing {
 pub trait Condition: Send + Sync {
     /// Whether it holds.
     fn holds(&self, facts: &Facts<'_>) -> bool;
+
+    /// What of the request decides, in words for explanations; never words of the request itself.
+    fn seen(&self, _facts: &Facts<'_>) -> Option<String> {
+        None
+    }
 
     /// What is certain for every request to this endpoint, for those who look for routes that can never match.
     fn certainly(&self, _task: Task) -> Option<bool> {
@@ -132,9 +138,16 @@ const MOST_VALUES: usize = 1000;
 #[derive(Default)]
 pub struct Conditions {
     /// All of these hold: of each list one.
-    all: Vec<Vec<Box<dyn Condition>>>,
+    all: Vec<Asked>,
     /// None of these.
     none: Vec<Conditions>,
+}
+
+/// One condition of a route: one of its values has to hold.
+struct Asked {
+    /// As it is written, in words.
+    words: String,
+    any: Vec<Box<dyn Condition>>,
 }
 
 // === impl Content ===
@@ -142,7 +155,12 @@ pub struct Conditions {
 impl Content {
     /// The programming language of its content.
     fn language(&self, request: &Request) -> Option<Language> {
-        *self.language.get_or_init(|| content::of(request).map(|found| found.language))
+        self.found(request).map(|found| found.language)
+    }
+
+    /// The same, and why.
+    fn found(&self, request: &Request) -> Option<&Found> {
+        self.language.get_or_init(|| content::of(request)).as_ref()
     }
 
     /// The language its user writes in.
@@ -184,7 +202,7 @@ impl Conditions {
             let Some(value) = written.get(kind.name) else { continue };
             let (any, wrong) = reading::each(value, |one| (kind.read)(one, names));
             faults.extend(wrong.into_iter().map(|fault| fault.below(kind.name)));
-            conditions.all.push(any);
+            conditions.all.push(Asked { words: tell::in_words(kind.name, value), any });
         }
         if let Some(value) = written.get(NOT) {
             let (none, wrong) = reading::each_table(value, |table| Conditions::read(table, names));
@@ -196,13 +214,12 @@ impl Conditions {
 
     /// Whether they hold.
     pub fn hold(&self, facts: &Facts<'_>) -> bool {
-        self.all.iter().all(|any| any.iter().any(|one| one.holds(facts)))
-            && !self.none.iter().any(|other| other.hold(facts))
+        self.all.iter().all(|asked| asked.holds(facts)) && !self.none.iter().any(|other| other.hold(facts))
     }
 
     /// What is certain for every request to this endpoint.
     pub fn certainly(&self, task: Task) -> Option<bool> {
-        let any = |of: &Vec<Box<dyn Condition>>| one_of(of.iter().map(|one| one.certainly(task)));
+        let any = |of: &Asked| one_of(of.any.iter().map(|one| one.certainly(task)));
         let none = one_of(self.none.iter().map(|other| other.certainly(task)));
         // All hold unless one does not.
         let negated = self.all.iter().map(any).map(|certain| certain.map(|holds| !holds));
@@ -216,8 +233,16 @@ impl Conditions {
 
     /// The backends whose standing they ask for, as they are written.
     pub fn backends(&self) -> BTreeSet<&str> {
-        let own = self.all.iter().flatten().flat_map(|one| one.backends());
+        let own = self.all.iter().flat_map(|asked| &asked.any).flat_map(|one| one.backends());
         own.chain(self.none.iter().flat_map(Conditions::backends)).collect()
+    }
+}
+
+// === impl Asked ===
+
+impl Asked {
+    fn holds(&self, facts: &Facts<'_>) -> bool {
+        self.any.iter().any(|one| one.holds(facts))
     }
 }
 

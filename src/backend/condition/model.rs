@@ -18,4 +18,9 @@ impl Condition for Model {
     fn holds(&self, facts: &Facts<'_>) -> bool {
         self.0.is_match(&facts.request.model) || (!facts.model.is_empty() && self.0.is_match(facts.model))
     }
+
+    fn seen(&self, facts: &Facts<'_>) -> Option<String> {
+        let shown: String = facts.request.model.chars().take(200).collect();
+        Some(format!("`{shown}` is asked for"))
+    }
 }

@@ -42,4 +42,9 @@ impl Condition for Path {
         let mut paths = ENDPOINTS.iter().filter(|endpoint| comes_by(endpoint.task));
         paths.all(|endpoint| self.excludes(endpoint.path)).then_some(false)
     }
+
+    fn seen(&self, facts: &Facts<'_>) -> Option<String> {
+        let shown: String = facts.arrival?.path.chars().take(200).collect();
+        Some(format!("the path is {shown}"))
+    }
 }

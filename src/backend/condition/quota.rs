@@ -65,4 +65,12 @@ impl Condition for Quota {
     fn backends(&self) -> Vec<&str> {
         vec![&self.of]
     }
+
+    fn seen(&self, facts: &Facts<'_>) -> Option<String> {
+        let Some(standing) = (facts.standing)(&self.of) else {
+            return Some(format!("nothing can be said of `{}`", self.of));
+        };
+        let state = if standing.available { "available" } else { "exhausted" };
+        Some(format!("`{}` is {state}, {:.0} % left", self.of, standing.share_left * 100.0))
+    }
 }

@@ -123,4 +123,11 @@ impl Condition for Time {
         }
         (minute >= self.from && self.is_day(today)) || (minute < self.to && self.is_day(today.previous()))
     }
+
+    fn seen(&self, facts: &Facts<'_>) -> Option<String> {
+        let local = self.zone.to_datetime(facts.now);
+        let day = DAYS.iter().find(|(_, day)| *day == local.weekday()).map_or("", |(short, _)| short);
+        let zone = self.zone.iana_name().unwrap_or("UTC");
+        Some(format!("it is {day} {:02}:{:02} in {zone}", local.hour(), local.minute()))
+    }
 }

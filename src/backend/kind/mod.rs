@@ -45,6 +45,11 @@ pub trait Build: Any + fmt::Debug + Send + Sync {
     /// # Errors
     /// What is missing, which the check of the configuration rules out.
     fn build(&self, site: Site) -> Result<Arc<dyn VirtualModel>, String>;
+
+    /// One member may be in a list several times on purpose.
+    fn repeats(&self) -> bool {
+        false
+    }
 }
 
 /// What a backend is built of.

@@ -8,6 +8,10 @@ use super::{MemberView, Strategy, StrategyState};
 pub(super) struct Failover;
 
 impl Strategy for Failover {
+    fn says(&self) -> &'static str {
+        "in the configured order"
+    }
+
     fn order(
         &self,
         members: &[MemberView],

@@ -40,6 +40,10 @@ struct Measured {
 // === impl LeastLatency ===
 
 impl Strategy for LeastLatency {
+    fn says(&self) -> &'static str {
+        "by their average time to the first token, the fastest first"
+    }
+
     fn order(
         &self,
         members: &[MemberView],

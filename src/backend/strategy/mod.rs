@@ -41,7 +41,7 @@ pub struct MemberView {
 }
 
 /// What strategies remember, each what it needs; bounded by the number of members.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct StrategyState {
     /// Where `rotate` stays, and of how many.
     active: usize,
@@ -63,6 +63,11 @@ pub trait Strategy: Send + Sync {
         now: Instant,
         rng: &mut fastrand::Rng,
     ) -> Vec<usize>;
+
+    /// How it orders members, in words that follow "members are asked".
+    fn says(&self) -> &'static str {
+        "in the order of their strategy"
+    }
 
     /// A request goes to this member, which is available, because `order` and availability said so.
     fn took(&self, _members: &[MemberView], _state: &mut StrategyState, _index: usize, _now: Instant) {}

@@ -8,6 +8,10 @@ use super::{MemberView, Strategy, StrategyState};
 pub(super) struct MostQuota;
 
 impl Strategy for MostQuota {
+    fn says(&self) -> &'static str {
+        "by the share of their limits that is left, the fullest first"
+    }
+
     fn order(
         &self,
         members: &[MemberView],

@@ -8,6 +8,10 @@ use super::{MemberView, Strategy, StrategyState};
 pub(super) struct Random;
 
 impl Strategy for Random {
+    fn says(&self) -> &'static str {
+        "by lot, by weight"
+    }
+
     fn order(
         &self,
         members: &[MemberView],

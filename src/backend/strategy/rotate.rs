@@ -9,6 +9,10 @@ use super::{Availability, MemberView, Strategy, StrategyState};
 pub(super) struct Rotate;
 
 impl Strategy for Rotate {
+    fn says(&self) -> &'static str {
+        "from the one that worked last"
+    }
+
     fn order(
         &self,
         members: &[MemberView],

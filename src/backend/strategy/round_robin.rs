@@ -9,6 +9,10 @@ use super::{Availability, MemberView, Strategy, StrategyState};
 pub(super) struct RoundRobin;
 
 impl Strategy for RoundRobin {
+    fn says(&self) -> &'static str {
+        "by turns, by weight"
+    }
+
     fn order(
         &self,
         members: &[MemberView],

@@ -9,6 +9,10 @@ use super::{MemberView, Strategy, StrategyState};
 pub(super) struct SoonestReset;
 
 impl Strategy for SoonestReset {
+    fn says(&self) -> &'static str {
+        "by what is lost soonest, the first first"
+    }
+
     fn order(
         &self,
         members: &[MemberView],

@@ -160,7 +160,8 @@ fn aliases_of_types_and_retired_types_load_with_a_note() {
     assert_eq!(provider(&config, "gh").kind, "github");
     let notes = config.notes.join("\n");
     assert!(notes.contains("providers.gh: GitHub Models was shut down"), "{notes}");
-    assert!(notes.contains("variable GITHUB_TOKEN is not set: no key is sent"), "{notes}");
+    let warnings = crate::config::warned(&config.warnings);
+    assert!(warnings.contains("variable GITHUB_TOKEN is not set: no key is sent"), "{warnings}");
 }
 
 #[test]

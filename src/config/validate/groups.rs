@@ -253,7 +253,8 @@ impl Reading<'_, '_> {
         let (backend, model) = target::read(self.check, &path, to, self.known)?;
         let set = target::set(self.check, &within(self.id, &[at, &["set"]].concat()), &described.set);
         let weight = described.weight.and_then(|weight| u32::try_from(weight).ok()).unwrap_or(1);
-        Some(MemberConfig { backend, model, weight, set })
+        let place = at.iter().map(|step| (*step).to_owned()).collect();
+        Some(MemberConfig { backend, model, weight, set, place })
     }
 }
 

@@ -51,7 +51,9 @@ pub(super) fn all(check: &mut Check<'_>, spec: &Spec) -> Vec<Listener> {
         listeners.push(listener);
     }
     if !listeners.iter().any(|listener| listener.api) && check.findings.is_empty() {
-        check.notes.push("no listener serves the api: clients cannot connect".to_owned());
+        let text =
+            "no listener serves the api, so that clients cannot connect; add \"api\" to `serves` of one";
+        check.warn(&["listeners"], text);
     }
     listeners
 }

@@ -2,6 +2,7 @@
 //! The only I/O is what values ask for: secrets and certificate files.
 
 mod aliases;
+mod doubts;
 mod groups;
 mod ids;
 mod keys;
@@ -58,6 +59,8 @@ pub(crate) struct Check<'a> {
     pub(crate) unset: BTreeMap<KeyPath, Vec<String>>,
     /// What is wrong.
     pub(crate) findings: Findings,
+    /// What is probably not meant.
+    pub(crate) warnings: Findings,
     /// What is worth a line at start.
     pub(crate) notes: Vec<String>,
 }
@@ -80,7 +83,12 @@ pub(crate) fn configuration(check: &mut Check<'_>, spec: &Spec) -> Config {
     let admin_key = keys::admin(check, spec, &keys);
     let log = log(check, spec);
     let notes = std::mem::take(&mut check.notes);
-    Config { listeners, keys, providers, groups, routers, aliases, state, admin_key, log, notes }
+    let warnings = Vec::new();
+    let mut config =
+        Config { listeners, keys, providers, groups, routers, aliases, state, admin_key, log, notes, warnings };
+    doubts::all(check, spec, &config);
+    config.warnings = std::mem::take(&mut check.warnings).into_report().problems;
+    config
 }
 
 fn log(check: &mut Check<'_>, spec: &Spec) -> Log {
@@ -108,6 +116,13 @@ impl<'a> Check<'a> {
         let spot = spot_of(self.layers, path).unwrap_or((usize::MAX, 0));
         let origin = || self.places.name(spot);
         self.findings.add(spot, || Problem { origin: origin(), key: show(path), message: message.into() });
+    }
+
+    /// Reports what is probably not meant at a path, unless something was taken out there as wrong.
+    pub(crate) fn warn(&mut self, path: &[&str], message: impl Into<String>) {
+        let spot = spot_of(self.layers, path).unwrap_or((usize::MAX, 0));
+        let origin = || self.places.name(spot);
+        self.warnings.add(spot, || Problem { origin: origin(), key: show(path), message: message.into() });
     }
 
     /// Reports that a required value is missing, unless something was taken out there as wrong.

@@ -208,9 +208,10 @@ fn api_key(
     let unset = check.unset_variables(&path);
     let optional = !kind.requires_key || kind.retired.is_some();
     match unset {
-        Some(variables) if optional => {
-            check.note(&path, &format!("variable {variables} is not set: no key is sent"))
-        }
+        Some(variables) if optional => check.warn(
+            &path,
+            format!("variable {variables} is not set: no key is sent; set it, or take this out"),
+        ),
         Some(variables) => {
             check.problem(&path, format!("variable {variables} is not set or empty; set it to your key"))
         }

@@ -1,0 +1,60 @@
+//! The graph in Graphviz's language (graphviz.org/doc/info/lang.html, 2026-11).
+
+use super::Picture;
+
+/// Draws it.
+pub(super) fn drawn(picture: &Picture) -> String {
+    let mut text = "digraph demuxai {\n  rankdir=LR;\n  node [fontname=\"sans-serif\", shape=box];\n  edge [fontname=\"sans-serif\", fontsize=10];\n".to_owned();
+    for node in &picture.nodes {
+        let shape = match node.section {
+            "router" => "diamond",
+            "group" => "box",
+            _ => "cylinder",
+        };
+        let lines = [vec![format!("{} ({})", node.id, node.kind)], node.details.clone()].concat();
+        text.push_str(&format!(
+            "  {} [shape={shape}, label={}];\n",
+            quoted(&[node.id.clone()]),
+            quoted(&lines)
+        ));
+    }
+    for edge in &picture.edges {
+        let (style, mut lines) = match edge.order {
+            0 => ("dashed", Vec::new()),
+            order => (
+                "solid",
+                vec![match &edge.model {
+                    Some(model) => format!("{order}. {model}"),
+                    None => format!("{order}."),
+                }],
+            ),
+        };
+        lines.extend(edge.details.iter().cloned());
+        text.push_str(&format!(
+            "  {} -> {} [style={style}, label={}];\n",
+            quoted(&[edge.from.clone()]),
+            quoted(&[edge.to.clone()]),
+            quoted(&lines)
+        ));
+    }
+    text.push_str("}\n");
+    text
+}
+
+/// A text in quotes; the lines of it one below the other.
+fn quoted(lines: &[String]) -> String {
+    let escaped = |line: &String| -> String {
+        let mut text = String::with_capacity(line.len());
+        for c in line.chars() {
+            match c {
+                '"' => text.push_str("\\\""),
+                '\\' => text.push_str("\\\\"),
+                c if c.is_control() => text.push(' '),
+                c => text.push(c),
+            }
+        }
+        text
+    };
+    let lines: Vec<String> = lines.iter().map(escaped).collect();
+    format!("\"{}\"", lines.join("\\n"))
+}

@@ -1,0 +1,143 @@
+//! What a provider would do with a call now, and why: which model is meant, what is known of the upstream, which limit
+//! binds. Nothing is admitted or sent.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::super::capacity::{Insight, Size};
+use super::super::models::{FRESH, Lookup};
+use super::super::prepare::missing_route;
+use super::super::vitals::Health;
+use super::{Provider, Unoffered};
+use crate::backend::explain::{Account, Now, moment};
+use crate::backend::{Backend, Call};
+use crate::error::ErrorKind;
+
+impl Provider {
+    pub(super) fn explain(&self, call: &Call) -> Account {
+        let mut account = Account {
+            kind: self.about.config.kind.clone(),
+            model: Arc::clone(&call.model),
+            why: Vec::new(),
+            now: Now::Sends,
+            sure: true,
+        };
+        // Whoever is above asks somebody else; without anybody there it is tried in more cases.
+        let direct = call.round.is_none();
+        if let Err(now) = self.meant(call, direct, &mut account) {
+            account.now = now;
+            return account;
+        }
+        let there = Call { model: Arc::clone(&account.model), ..call.clone() };
+        if let Some(now) = self.inability(&there, direct) {
+            account.now = now;
+            return account;
+        }
+        let up = self.health(&mut account);
+        let model = Arc::clone(&account.model);
+        let insight = self.vitals.capacity.insight(&model, Size::of(&call.request), call.moment());
+        account.now = settled(&insight, direct, up, &mut account);
+        account
+    }
+
+    /// The model that is meant, in the account; or why none is.
+    fn meant(&self, call: &Call, direct: bool, account: &mut Account) -> Result<(), Now> {
+        let asked = &call.model;
+        let models = self.vitals.models.load();
+        match self.offered(asked) {
+            Ok(model) => {
+                account.why.push(match models.find(&model) {
+                    Some(_) if model == *asked => format!("`{asked}` is in its list"),
+                    Some(_) => format!("`{asked}` is `{model}` in its list"),
+                    None if models.fetched().is_none() => {
+                        format!("no list of its models is known: `{asked}` is sent as it is")
+                    }
+                    None => {
+                        format!("`{asked}` is not in its list, which is not complete: it is sent as it is")
+                    }
+                });
+                account.model = model;
+                Ok(())
+            }
+            Err(Unoffered { reason, .. }) if !direct => {
+                Err(Now::Cannot { label: ErrorKind::Unsupported.label(), reason })
+            }
+            Err(Unoffered { reason, absent }) => match models.look_up(asked, Instant::now(), FRESH) {
+                Lookup::Listed(_) | Lookup::Unlisted => Ok(()),
+                Lookup::Stale => {
+                    account.sure = false;
+                    let text = format!("{reason}; before it is denied, the list is fetched anew");
+                    Err(Now::Cannot { label: ErrorKind::ModelNotFound.label(), reason: text })
+                }
+                Lookup::Absent | Lookup::Excluded if absent => {
+                    Err(Now::Cannot { label: ErrorKind::ModelNotFound.label(), reason })
+                }
+                Lookup::Absent | Lookup::Excluded => {
+                    Err(Now::Cannot { label: ErrorKind::InvalidRequest.label(), reason })
+                }
+            },
+        }
+    }
+
+    /// Why it cannot serve the call at all, whatever its capacity.
+    fn inability(&self, call: &Call, direct: bool) -> Option<Now> {
+        let id = self.id();
+        if !direct {
+            let reason = self.outlook(call).err()?;
+            return Some(Now::Cannot { label: ErrorKind::Unsupported.label(), reason });
+        }
+        let error = self.objection(call);
+        let without_route = || {
+            let what = missing_route(&call.request, self.about.adapter, &self.about.facts)?;
+            Some((ErrorKind::Unsupported.label(), format!("`{id}` {what}")))
+        };
+        let found = error.map(|error| (error.kind.label(), error.message)).or_else(without_route);
+        found.map(|(label, reason)| Now::Cannot { label, reason })
+    }
+
+    /// What is known of the upstream. Whether a group would ask it before those that are down.
+    fn health(&self, account: &mut Account) -> bool {
+        let health = self.vitals.health();
+        let remark = self.vitals.remark().map_or_else(String::new, |remark| format!(": {remark}"));
+        match health {
+            Health::Up => account.why.push("it answers".to_owned()),
+            Health::Unknown if self.is_at_rest() => {}
+            Health::Unknown => account.why.push("nothing was heard of it yet".to_owned()),
+            other => {
+                account.why.push(format!("it is {}{remark}", other.label()));
+                account.sure = false;
+            }
+        }
+        self.usable_or_unknown()
+    }
+}
+
+/// What an account's standing comes to.
+fn settled(insight: &Insight, direct: bool, up: bool, account: &mut Account) -> Now {
+    let (prompt, answer) = insight.estimate;
+    account.why.push(format!("estimated at {prompt} tokens for the prompt and {answer} for the answer"));
+    if insight.in_flight > 0 || insight.waiting > 0 {
+        account.why.push(format!("{} in flight, {} wait for a place", insight.in_flight, insight.waiting));
+    }
+    let denial = if direct { insight.denied_alone.as_ref() } else { insight.denial.as_ref() };
+    if let Some(error) = denial {
+        let until = insight.until.map_or_else(String::new, |until| format!(", until {}", moment(until)));
+        account.why.push(format!("{}{until}", error.message));
+        // A place may be free before the wait is over; then it answers after all.
+        account.sure &= error.kind != ErrorKind::Overloaded;
+        let last_resort = insight.last_resort && !direct;
+        return Now::Later { label: error.kind.label(), until: insight.until, last_resort };
+    }
+    match &insight.tightest {
+        Some((limit, Some(at))) => account.why.push(format!("{limit}, whole again at {}", moment(at.0))),
+        Some((limit, None)) => account.why.push(limit.clone()),
+        None => account.why.push("no limit of it is known".to_owned()),
+    }
+    if let Some(error) = insight.denial.as_ref().filter(|_| direct) {
+        account.why.push(format!("{}, but there is nobody else: it is tried all the same", error.message));
+    }
+    if !up && !direct {
+        return Now::Later { label: ErrorKind::Connect.label(), until: None, last_resort: true };
+    }
+    Now::Sends
+}

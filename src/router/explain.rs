@@ -1,0 +1,280 @@
+//! Explains what would become of a request, by the routing table as it is: which backend its model means, and what each
+//! on the way would do. The same for a running daemon and for a table of providers at rest. Nothing is sent, no list is
+//! fetched, no turn is spent.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::header::{HeaderName, HeaderValue};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::table::Table;
+use crate::backend::Call;
+use crate::backend::arrival::{Arrival, session};
+use crate::backend::condition::is_secret;
+use crate::backend::explain::{End, Step, explain as walk};
+use crate::config::settings::ClientKey;
+use crate::dialect::{
+    self, CHAT_COMPLETIONS, COMPLETIONS, EMBEDDINGS, ENDPOINTS, Endpoint, FIM_COMPLETIONS, Request,
+};
+use crate::error::{ErrorKind, ProxyError};
+
+/// What is asked.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Question {
+    /// The model, instead of the one that the body names.
+    pub model: Option<String>,
+    /// `chat`, `completion`, `fim` or `embedding`. Default: what the body looks like, else chat.
+    pub endpoint: Option<String>,
+    /// The request's body. Default: a short one.
+    pub body: Option<String>,
+    /// The client's headers.
+    pub headers: Vec<(String, String)>,
+    /// The client: the id of a key.
+    pub client: Option<String>,
+    /// Where it comes in. Default: the listener that is asked, or the first one.
+    pub listener: Option<String>,
+    /// The moment in question, as in RFC 3339. Default: now.
+    pub at: Option<String>,
+}
+
+/// What it is asked of.
+pub struct Surroundings<'a> {
+    /// The backends.
+    pub table: &'a Table,
+    /// The clients' keys.
+    pub keys: &'a [ClientKey],
+    /// The listener that is meant where the question names none.
+    pub listener: &'a str,
+}
+
+/// The answer.
+#[derive(Debug, Serialize)]
+pub struct Explanation {
+    /// The model that was asked for.
+    pub model: String,
+    /// What is wanted of it.
+    pub endpoint: &'static str,
+    /// The moment in question.
+    pub at: String,
+    /// What there is to say beside the way.
+    pub notes: Vec<String>,
+    /// The way through the graph.
+    pub step: Option<Step>,
+    /// What becomes of the request if every upstream that is asked answers.
+    pub prediction: Prediction,
+}
+
+/// What becomes of the request.
+#[derive(Debug, Serialize)]
+pub struct Prediction {
+    /// Who answers, as `x-demuxai-provider` would have it; none: it fails.
+    pub provider: Option<String>,
+    /// The model there.
+    pub model: Option<String>,
+    /// As `x-demuxai-attempts` would have it.
+    pub attempts: Option<String>,
+    /// As `x-demuxai-route` would have it.
+    pub route: Option<String>,
+    /// The kind of failure, where it fails.
+    pub error: Option<&'static str>,
+    /// Why it fails.
+    pub why: Option<String>,
+    /// Nothing but the upstreams' own answers can make this untrue.
+    pub sure: bool,
+}
+
+/// Explains what would become of the request.
+///
+/// # Errors
+/// When the question itself makes no sense: a body that is no request, an unknown endpoint or client.
+pub fn explain(question: &Question, around: &Surroundings<'_>) -> Result<Explanation, ProxyError> {
+    let (endpoint, request) = request(question)?;
+    let client = client(question, around)?;
+    let asked_at = moment(question)?;
+    let at = asked_at.unwrap_or_else(Timestamp::now);
+    let mut explanation = Explanation {
+        model: request.model.clone(),
+        endpoint: request.task.label(),
+        at: at.round(jiff::Unit::Second).unwrap_or(at).to_string(),
+        notes: Vec::new(),
+        step: None,
+        prediction: Prediction::failed(None),
+    };
+    let target = match around.table.resolve_known(&request.model) {
+        Ok(target) => target,
+        Err(error) => {
+            explanation.prediction = Prediction::failed(Some(&error));
+            return Ok(explanation);
+        }
+    };
+    if let Some(text) = forbidden(client, target.backend.id(), &target.model) {
+        let error = ProxyError::new(ErrorKind::Forbidden, text);
+        explanation.prediction = Prediction::failed(Some(&error));
+        return Ok(explanation);
+    }
+    let headers = headers(question)?;
+    let listener = question.listener.as_deref().unwrap_or(around.listener);
+    let mut arrival = Arrival::new(Arc::from(listener), &format!("/v1/{}", endpoint.path), headers);
+    arrival.at = asked_at;
+    let told = |name: &str| arrival.headers.iter().find(|(known, _)| known == name)?.1.to_str().ok();
+    let session = session(told);
+    let call = Call {
+        request: Arc::new(request),
+        model: target.model,
+        headers: Arc::default(),
+        received: Instant::now(),
+        request_id: Arc::from("explained"),
+        stalled_reader: Duration::ZERO,
+        client: client.map(|key| Arc::from(key.id.as_str())),
+        session,
+        arrival: Some(Arc::new(arrival)),
+        edits: Arc::default(),
+        so_far: None,
+        round: None,
+    };
+    let find = |id: &str| around.table.find_virtual(id).cloned();
+    let (step, course) = walk(&*target.backend, &call, &find);
+    let (route, attempts, sure) = (course.routes(), course.attempts(), course.sure);
+    explanation.prediction = match course.end {
+        End::Answers { by, model } => Prediction {
+            provider: Some(by),
+            model: Some(model),
+            attempts,
+            route,
+            error: None,
+            why: None,
+            sure,
+        },
+        End::Fails { label, why, .. } => {
+            Prediction { route, error: Some(label), why: Some(why), sure, ..Prediction::failed(None) }
+        }
+    };
+    explanation.step = Some(step);
+    Ok(explanation)
+}
+
+/// The request that is asked about, and by which endpoint it comes.
+fn request(question: &Question) -> Result<(&'static Endpoint, Request), ProxyError> {
+    let given: Option<Value> = question.body.as_deref().and_then(|body| serde_json::from_str(body).ok());
+    let endpoint = endpoint(question.endpoint.as_deref(), given.as_ref())?;
+    let body = match &question.body {
+        None => default_body(endpoint, question.model.as_deref().unwrap_or_default()),
+        Some(body) => match (&question.model, given) {
+            // It names no model, or not as a text: the one that is asked about.
+            (Some(model), Some(Value::Object(mut table)))
+                if !table
+                    .get("model")
+                    .is_some_and(|named| named.as_str().is_some_and(|id| !id.is_empty())) =>
+            {
+                table.insert("model".to_owned(), Value::from(model.as_str()));
+                Value::Object(table).to_string()
+            }
+            _ => body.clone(),
+        },
+    };
+    let mut request = dialect::read(endpoint, Bytes::from(body))?;
+    if let Some(model) = &question.model {
+        request.model.clone_from(model);
+    }
+    Ok((endpoint, request))
+}
+
+fn endpoint(word: Option<&str>, body: Option<&Value>) -> Result<&'static Endpoint, ProxyError> {
+    let has = |key: &str| body.is_some_and(|body| body.get(key).is_some_and(|value| !value.is_null()));
+    let found = match word {
+        Some("fim") => &FIM_COMPLETIONS,
+        Some(word) => {
+            let known = ENDPOINTS.iter().find(|endpoint| endpoint.task.label() == word);
+            known.ok_or_else(|| {
+                let words: Vec<&str> = ENDPOINTS.iter().map(|endpoint| endpoint.task.label()).collect();
+                let shown: String = word.chars().take(64).collect();
+                let text = format!("`{shown}` is no endpoint (one of: {})", words.join(", "));
+                ProxyError::new(ErrorKind::InvalidRequest, text).with_param("endpoint")
+            })?
+        }
+        None if has("messages") => &CHAT_COMPLETIONS,
+        None if has("input") => &EMBEDDINGS,
+        None if has("prompt") => &COMPLETIONS,
+        None => &CHAT_COMPLETIONS,
+    };
+    Ok(found)
+}
+
+/// A short request.
+fn default_body(endpoint: &Endpoint, model: &str) -> String {
+    let body = match endpoint.task {
+        dialect::Task::Chat => json!({"model": model, "messages": [{"role": "user", "content": "Hello"}]}),
+        dialect::Task::Completion => json!({"model": model, "prompt": "Hello"}),
+        dialect::Task::Fim => json!({"model": model, "prompt": "a = ", "suffix": "print(a)"}),
+        dialect::Task::Embedding => json!({"model": model, "input": "Hello"}),
+    };
+    body.to_string()
+}
+
+fn client<'k>(question: &Question, around: &Surroundings<'k>) -> Result<Option<&'k ClientKey>, ProxyError> {
+    let Some(id) = &question.client else { return Ok(None) };
+    let found = around.keys.iter().find(|key| key.id == *id);
+    found.map(Some).ok_or_else(|| {
+        let known: Vec<&str> = around.keys.iter().map(|key| key.id.as_str()).collect();
+        let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+        let shown: String = id.chars().take(64).collect();
+        let text =
+            format!("there is no client `{shown}` (known: {known}); a client is named by its [keys.NAME]");
+        ProxyError::new(ErrorKind::InvalidRequest, text).with_param("client")
+    })
+}
+
+/// Why a client's key may not use the model.
+fn forbidden(client: Option<&ClientKey>, backend: &str, model: &str) -> Option<String> {
+    let ClientKey { id, models: Some(globs), .. } = client? else { return None };
+    let full = if model.is_empty() { backend.to_owned() } else { format!("{backend}/{model}") };
+    (!globs.is_match(&full))
+        .then(|| format!("key `{id}` may not use `{full}`; see `models` of `[keys.{id}]`"))
+}
+
+fn moment(question: &Question) -> Result<Option<Timestamp>, ProxyError> {
+    let Some(written) = &question.at else { return Ok(None) };
+    written.parse().map(Some).map_err(|_| {
+        let shown: String = written.chars().take(64).collect();
+        let text = format!("`{shown}` is no moment; write one such as 2026-12-24T18:00:00Z");
+        ProxyError::new(ErrorKind::InvalidRequest, text).with_param("at")
+    })
+}
+
+fn headers(question: &Question) -> Result<Vec<(HeaderName, HeaderValue)>, ProxyError> {
+    let mut headers = Vec::new();
+    for (name, value) in &question.headers {
+        let parsed = HeaderName::from_bytes(name.as_bytes()).ok().zip(HeaderValue::from_str(value).ok());
+        let Some((name, value)) = parsed else {
+            let shown: String = name.chars().take(64).collect();
+            let text = format!("`{shown}` and its value are no header; write NAME:VALUE");
+            return Err(ProxyError::new(ErrorKind::InvalidRequest, text).with_param("headers"));
+        };
+        // As with real requests, no condition sees what holds secrets.
+        if !is_secret(&name) {
+            headers.push((name, value));
+        }
+    }
+    Ok(headers)
+}
+
+// === impl Prediction ===
+
+impl Prediction {
+    fn failed(error: Option<&ProxyError>) -> Self {
+        Prediction {
+            provider: None,
+            model: None,
+            attempts: None,
+            route: None,
+            error: error.map(|error| error.kind.label()),
+            why: error.map(|error| error.message.clone()),
+            sure: true,
+        }
+    }
+}
