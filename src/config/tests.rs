@@ -16,7 +16,9 @@ mod discovery;
 mod examples;
 mod layers;
 mod problems;
+mod schema;
 mod values;
+mod warnings;
 
 use std::path::PathBuf;
 

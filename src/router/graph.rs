@@ -17,7 +17,7 @@ use crate::provider::scrub::Scrub;
 
 /// What was built, and over what.
 pub struct Graph {
-    providers: Vec<Arc<Provider>>,
+    leaves: Vec<Arc<dyn Backend>>,
     groups: Vec<Arc<dyn VirtualModel>>,
     routers: Vec<Arc<dyn VirtualModel>>,
     metrics: Arc<Metrics>,
@@ -40,8 +40,23 @@ impl Graph {
         metrics: &Arc<Metrics>,
         secrets: &Arc<Scrub>,
     ) -> Result<Graph, String> {
+        let leaves = providers.iter().map(|provider| Arc::clone(provider) as Arc<dyn Backend>).collect();
+        Graph::over(groups, routers, leaves, metrics, secrets)
+    }
+
+    /// The same over whatever answers at the ends.
+    ///
+    /// # Errors
+    /// As [`Graph::build`].
+    pub fn over(
+        groups: &[GroupConfig],
+        routers: &[RouterConfig],
+        leaves: Vec<Arc<dyn Backend>>,
+        metrics: &Arc<Metrics>,
+        secrets: &Arc<Scrub>,
+    ) -> Result<Graph, String> {
         let mut graph = Graph {
-            providers: providers.to_vec(),
+            leaves,
             groups: Vec::new(),
             routers: Vec::new(),
             metrics: Arc::clone(metrics),
@@ -75,9 +90,8 @@ impl Graph {
     }
 
     fn find(&self, id: &str) -> Option<Arc<dyn Backend>> {
-        let provider = self.providers.iter().find(|provider| provider.id() == id);
-        if let Some(provider) = provider {
-            return Some(Arc::clone(provider) as Arc<dyn Backend>);
+        if let Some(leaf) = self.leaves.iter().find(|leaf| leaf.id() == id) {
+            return Some(Arc::clone(leaf));
         }
         let found = self.groups.iter().chain(&self.routers).find(|found| found.id() == id)?;
         Some(Arc::clone(found) as Arc<dyn Backend>)
@@ -94,7 +108,7 @@ impl Graph {
                 renames: route.renames,
                 set: route.set.clone(),
                 needs_model: route.model.is_none()
-                    && self.providers.iter().any(|provider| provider.id() == route.backend),
+                    && self.leaves.iter().any(|leaf| leaf.id() == route.backend),
                 conditions: Arc::clone(&route.conditions),
             })
         };
@@ -153,3 +167,6 @@ fn as_member(config: &MemberConfig, backend: Arc<dyn Backend>) -> Member {
         set: config.set.clone(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -20,6 +20,7 @@ mod consensus;
 mod disconnect;
 mod embeddings;
 mod errors;
+mod explain;
 mod failover;
 mod fim;
 mod groups;

@@ -1,0 +1,392 @@
+//! Any valid graph serves: random graphs of every type of group and of routers, over backends that answer, fail, are full
+//! or cannot serve. Each request is answered or fails honestly, in bounded time; nothing that was admitted stays so; and
+//! what was explained before is what then happened.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use proptest::prelude::*;
+
+use super::*;
+use crate::backend::arrival::Arrival;
+use crate::backend::explain::{Course, End, explain};
+use crate::backend::kind::{KINDS, words};
+use crate::backend::lease::{Generation, Hold, Lease};
+use crate::backend::strategy::Availability;
+use crate::backend::{Call, Outlook, Reply, ReplyBody, Served};
+use crate::cli::load::read;
+use crate::config::Sources;
+use crate::config::settings::Config;
+use crate::dialect::{CHAT_COMPLETIONS, COMPLETIONS, EMBEDDINGS, Endpoint, Usage};
+use crate::error::{Denial, ErrorKind, ProxyError};
+use crate::metrics::ModelMeters;
+use crate::provider::registry::Registry;
+use crate::quota::{Refusal, Statement};
+
+/// The ends of every graph.
+const LEAVES: usize = 4;
+/// No request may take longer: nobody in these graphs waits for more than a second.
+const BOUND: Duration = Duration::from_secs(30);
+
+/// How a backend at the end of a graph is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mood {
+    Answers,
+    /// It is asked, and fails in a way that somebody else may do better.
+    Fails,
+    /// It has no capacity, and does not get any.
+    Full,
+    /// It cannot serve what is asked.
+    Cannot,
+}
+
+/// What is admitted everywhere, and how often.
+#[derive(Default)]
+struct Books {
+    held: AtomicUsize,
+    admitted: AtomicUsize,
+}
+
+struct Leaf {
+    id: String,
+    mood: Mood,
+    books: Arc<Books>,
+    metrics: Arc<Metrics>,
+}
+
+/// An admission that is in the books until it is released.
+struct Entry {
+    books: Arc<Books>,
+    open: std::sync::atomic::AtomicBool,
+}
+
+impl Hold for Entry {
+    fn assign(&self, _generation: Generation) {}
+    fn sent(&self) {}
+    fn stated(&self, _statements: &[Statement], _refused: bool) {}
+    fn succeeded(&self) {}
+    fn refused(&self, _refusal: &Refusal) {}
+    fn used(&self, _usage: Usage) {}
+    fn release(&self) {
+        if self.open.swap(false, Ordering::Relaxed) {
+            self.books.held.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Leaf {
+    fn admit(&self) -> Lease {
+        self.books.held.fetch_add(1, Ordering::Relaxed);
+        self.books.admitted.fetch_add(1, Ordering::Relaxed);
+        Lease::new(Arc::new(Entry { books: Arc::clone(&self.books), open: true.into() }))
+    }
+}
+
+impl Backend for Leaf {
+    fn id(&self) -> &str {
+        &self.id
+    }
+
+    fn outlook(&self, call: &Call) -> Result<Outlook, String> {
+        let availability = match self.mood {
+            Mood::Answers | Mood::Fails => Availability::Now,
+            Mood::Full => Availability::At(None),
+            Mood::Cannot => return Err("cannot".to_owned()),
+        };
+        let model = Arc::clone(&call.model);
+        Ok(Outlook { model, availability, share_left: 1.0, next_reset: None, in_flight: 0 })
+    }
+
+    fn meters(&self, model: &str) -> Arc<ModelMeters> {
+        self.metrics.meters(&self.id, model)
+    }
+
+    fn forward(&self, call: Call) -> BoxFuture<'static, Result<Reply, ProxyError>> {
+        let failed = |kind| ProxyError::new(kind, "no").at(&self.id);
+        let error = match self.mood {
+            Mood::Answers => None,
+            Mood::Fails => Some(failed(ErrorKind::UpstreamProtocol)),
+            Mood::Full => {
+                Some(ProxyError { denial: Some(Denial::default()), ..failed(ErrorKind::QuotaExhausted) })
+            }
+            Mood::Cannot => Some(failed(ErrorKind::Unsupported)),
+        };
+        let lease = matches!(self.mood, Mood::Answers | Mood::Fails).then(|| self.admit());
+        let served = Served {
+            provider: Arc::from(self.id.as_str()),
+            model: call.model.clone(),
+            edits: Vec::new(),
+            attempts: Vec::new(),
+            meters: self.meters(&call.model),
+        };
+        async move {
+            tokio::task::yield_now().await;
+            if let Some(error) = error {
+                return Err(error);
+            }
+            let answer = r#"{"id":"c","object":"chat.completion","model":"m","choices":[{"index":0,"message":{"role":"assistant","content":"yes"},"finish_reason":"stop"}]}"#;
+            Ok(Reply {
+                status: 200,
+                headers: Vec::new(),
+                body: ReplyBody::Whole { bytes: Bytes::from_static(answer.as_bytes()), usage: Usage::default() },
+                served,
+                waited: Duration::ZERO,
+                lease: lease.unwrap_or_else(Lease::nothing),
+            })
+        }
+        .boxed()
+    }
+}
+
+/// A group or router of a random graph: what it is, and whom it names, as numbers that are cut to those there are.
+#[derive(Debug, Clone)]
+struct Knot {
+    kind: usize,
+    names: Vec<usize>,
+    conditions: Vec<usize>,
+    with_model: Vec<bool>,
+}
+
+const CONDITIONS: [&str; 9] = [
+    "endpoint = \"chat\", ",
+    "endpoint = [\"fim\", \"embedding\"], ",
+    "has = \"tools\", ",
+    "input_tokens = \">20\", ",
+    "not = { endpoint = \"chat\" }, ",
+    "header = { x-team = \"ml-*\" }, ",
+    "time = { days = \"mon-fri\" }, ",
+    "language = [\"python\", \"rust\"], ",
+    "model = \"m*\", ",
+];
+
+fn knot() -> impl Strategy<Value = Knot> {
+    let names = prop::collection::vec(0..1000_usize, 1..5);
+    let conditions = prop::collection::vec(0..CONDITIONS.len(), 5);
+    (0..1000_usize, names, conditions, prop::collection::vec(any::<bool>(), 5))
+        .prop_map(|(kind, names, conditions, with_model)| Knot { kind, names, conditions, with_model })
+}
+
+/// The options without which a type is none, found by asking: its lists and single members are filled.
+fn group(word: &str, members: &[String]) -> Option<String> {
+    let kind = KINDS.iter().find(|kind| kind.word == word)?;
+    let mut generator = schemars::generate::SchemaSettings::draft2020_12().into_generator();
+    let mut text = format!("type = \"{word}\"\n");
+    let mut seen = BTreeSet::new();
+    for options in kind.options {
+        let schema = options(&mut generator);
+        for (key, option) in schema.get("properties")?.as_object()? {
+            let names_members = option.to_string().contains("MemberSpec");
+            if !names_members || !seen.insert(key.clone()) {
+                continue;
+            }
+            let is_list = option.to_string().contains("\"array\"");
+            let first = members.first()?;
+            match is_list {
+                true => text.push_str(&format!("{key} = {members:?}\n")),
+                // Beside a list of members a single one is as a rule required; where it is not, it is good as well.
+                false => text.push_str(&format!("{key} = {first:?}\n")),
+            }
+        }
+    }
+    Some(text)
+}
+
+/// The types that can be made of members alone.
+fn kinds_of_members() -> Vec<&'static str> {
+    let good = |word: &&str| {
+        let members = ["leaf0/m".to_owned(), "leaf1/m".to_owned()];
+        group(word, &members).is_some_and(|text| config(&format!("[groups.g]\n{text}")).is_some())
+    };
+    words().filter(good).collect()
+}
+
+fn config(text: &str) -> Option<Config> {
+    let leaves: String = (0..LEAVES)
+        .map(|number| {
+            format!(
+                "[providers.leaf{number}]\ntype = \"ollama\"\nurl = \"http://localhost:{}\"\n",
+                number + 1
+            )
+        })
+        .collect();
+    let texts = vec![("test".to_owned(), format!("{leaves}{text}\n[state]\npath = \"none\"\n"))];
+    read(&Sources { texts, ..Sources::default() }, &Registry::builtin()).ok()
+}
+
+/// A configuration of this shape: each knot names only leaves and those before it.
+fn written(knots: &[Knot], kinds: &[&str]) -> String {
+    let mut text = String::new();
+    for (index, knot) in knots.iter().enumerate() {
+        let target = |place: usize, number: usize| match number % (LEAVES + index) {
+            leaf if leaf < LEAVES => format!("leaf{leaf}/m"),
+            other => {
+                let id = format!("k{}", other - LEAVES);
+                if knot.with_model.get(place) == Some(&true) { format!("{id}/m") } else { id }
+            }
+        };
+        let targets: Vec<String> =
+            knot.names.iter().enumerate().map(|(place, number)| target(place, *number)).collect();
+        match knot.kind % (kinds.len() + 2) {
+            kind if kind < kinds.len() => {
+                let body = group(kinds[kind], &targets).unwrap();
+                text.push_str(&format!("[groups.k{index}]\n{body}"));
+            }
+            _ => {
+                text.push_str(&format!("[routers.k{index}]\nroutes = [\n"));
+                for (place, target) in targets.iter().enumerate() {
+                    let last = place + 1 == targets.len() && knot.with_model.first() == Some(&true);
+                    let condition =
+                        knot.conditions.get(place).filter(|_| !last).map_or("", |at| CONDITIONS[*at]);
+                    text.push_str(&format!("  {{ {condition}to = \"{target}\" }},\n"));
+                }
+                text.push_str("]\n");
+            }
+        }
+    }
+    text
+}
+
+fn call(model: &str, which: usize) -> Call {
+    let long = "x ".repeat(60);
+    let (endpoint, body): (&Endpoint, String) = match which % 5 {
+        0 => (&CHAT_COMPLETIONS, r#"{"model":"k","messages":[{"role":"user","content":"hi"}]}"#.to_owned()),
+        1 => (
+            &CHAT_COMPLETIONS,
+            format!(r#"{{"model":"k","tools":[{{}}],"messages":[{{"role":"user","content":"{long}"}}]}}"#),
+        ),
+        2 => (&COMPLETIONS, r#"{"model":"k","prompt":"def f():","suffix":"x"}"#.to_owned()),
+        3 => (&EMBEDDINGS, r#"{"model":"k","input":"x"}"#.to_owned()),
+        _ => (&COMPLETIONS, format!(r#"{{"model":"m","prompt":"{long}"}}"#)),
+    };
+    let request = crate::dialect::read(endpoint, Bytes::from(body)).unwrap();
+    let team =
+        (http::header::HeaderName::from_static("x-team"), http::header::HeaderValue::from_static("ml-1"));
+    let headers = if which % 2 == 0 { vec![team] } else { Vec::new() };
+    Call {
+        request: Arc::new(request),
+        model: Arc::from(model),
+        headers: Arc::default(),
+        received: Instant::now(),
+        request_id: Arc::from("r"),
+        stalled_reader: BOUND,
+        client: None,
+        session: None,
+        arrival: Some(Arc::new(Arrival::new(Arc::from("l"), endpoint.path, headers))),
+        edits: Arc::default(),
+        so_far: None,
+        round: None,
+    }
+}
+
+/// What is shown of how a request ended, in the words of the response's headers.
+fn headers(call: &Call, outcome: &Result<Reply, ProxyError>) -> (Option<String>, Option<String>) {
+    let attempts = outcome.as_ref().ok().map(|reply| {
+        let hops = reply.served.attempts.iter().map(|hop| format!("{} {}, ", hop.backend, hop.label));
+        hops.chain([format!("{} ok", reply.served.provider)]).collect()
+    });
+    (attempts, call.arrival.as_ref().and_then(|arrival| arrival.routes()))
+}
+
+/// What was foretold, as far as it was foretold for sure and nobody who was asked failed on the way.
+fn agrees(
+    course: &Course,
+    moods: &[Mood],
+    call: &Call,
+    outcome: &Result<Reply, ProxyError>,
+) -> Result<bool, String> {
+    let anybody_fails = moods.contains(&Mood::Fails);
+    if !course.sure || anybody_fails {
+        return Ok(false);
+    }
+    let (attempts, routes) = headers(call, outcome);
+    match &course.end {
+        End::Answers { .. } if course.attempts() != attempts => {
+            let error = outcome.as_ref().err().map(|error| error.message.clone());
+            Err(format!("foretold {:?}, was {attempts:?} ({error:?})", course.attempts()))
+        }
+        End::Fails { .. } if outcome.is_ok() => {
+            Err(format!("foretold to fail: {course:?}, was {attempts:?}"))
+        }
+        // Rounds of a request that fails may take a router's other routes as well.
+        End::Answers { .. } if course.routes() != routes => {
+            Err(format!("foretold routes {:?}, were {routes:?}", course.routes()))
+        }
+        _ => Ok(true),
+    }
+}
+
+fn moods() -> impl Strategy<Value = Vec<Mood>> {
+    let mood = prop_oneof![4 => Just(Mood::Answers), 1 => Just(Mood::Fails), 1 => Just(Mood::Full), 1 => Just(Mood::Cannot)];
+    prop::collection::vec(mood, LEAVES)
+}
+
+#[test]
+fn every_type_that_chooses_can_be_made_of_members_alone() {
+    let kinds = kinds_of_members();
+    for word in [
+        "failover",
+        "rotate",
+        "round-robin",
+        "random",
+        "least-latency",
+        "most-quota",
+        "soonest-reset",
+        "race",
+    ] {
+        assert!(kinds.contains(&word), "{word} is in the graphs: {kinds:?}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 150, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_valid_graph_answers_or_fails_in_bounded_time_settles_all_and_does_what_was_explained(
+        knots in prop::collection::vec(knot(), 1..6),
+        moods in moods(),
+        which in prop::collection::vec(0..1000_usize, 4),
+    ) {
+        let kinds = kinds_of_members();
+        let text = written(&knots, &kinds);
+        let Some(config) = config(&text) else {
+            // Routes that never match and the like: refused, as they are to be.
+            return Ok(());
+        };
+        let (metrics, books) = (Arc::new(Metrics::new().unwrap()), Arc::new(Books::default()));
+        let leaves = moods.iter().enumerate().map(|(number, mood)| {
+            let (books, metrics) = (Arc::clone(&books), Arc::clone(&metrics));
+            Arc::new(Leaf { id: format!("leaf{number}"), mood: *mood, books, metrics }) as Arc<dyn Backend>
+        });
+        let system = actix_rt::System::new();
+        let runs = system.block_on(async {
+            let graph = Graph::over(&config.groups, &config.routers, leaves.collect(), &metrics).unwrap();
+            let virtuals = graph.into_virtuals();
+            let find = |id: &str| virtuals.iter().find(|known| known.id() == id).cloned();
+            let mut runs = Vec::new();
+            for (turn, which) in which.iter().enumerate() {
+                let found = &virtuals[(which + turn) % virtuals.len()];
+                let call = call(if which % 3 == 0 { "m" } else { "" }, *which);
+                let (_, course) = explain(&**found, &call, &find);
+                let outcome = tokio::time::timeout(BOUND, found.forward(call.clone())).await;
+                runs.push((found.id().to_owned(), course, call, outcome));
+            }
+            runs
+        });
+        for (id, course, call, outcome) in runs {
+            let Ok(outcome) = outcome else {
+                return Err(TestCaseError::fail(format!("{id} took too long:\n{text}")));
+            };
+            if let Err(error) = &outcome {
+                prop_assert!(!error.message.is_empty(), "{id} says why:\n{text}");
+            }
+            if let Err(why) = agrees(&course, &moods, &call, &outcome) {
+                return Err(TestCaseError::fail(format!("{id}: {why}\n{moods:?}\n{text}")));
+            }
+        }
+        prop_assert_eq!(books.held.load(Ordering::Relaxed), 0, "all is settled:\n{}", text);
+    }
+}
