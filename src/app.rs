@@ -146,7 +146,8 @@ impl Plan {
         providers.iter().for_each(|provider| provider.list_static());
         let graph = Graph::build(&self.config.groups, &self.config.routers, &providers, &self.metrics)
             .map_err(BuildError::Internal)?;
-        Ok((Table::new(providers, graph.into_virtuals()), known))
+        let table = Table::new(providers, graph.into_virtuals());
+        Ok((table.with_aliases(self.config.aliases), known))
     }
 
     /// Binds all listeners, then starts everything. Must be called inside an actix system.

@@ -363,9 +363,11 @@ impl<'a> Decision<'a> {
     /// Of a virtual model of which nothing is known but whom it can hand a request to: in their order, as far as they
     /// can serve it.
     pub fn of(below: Vec<Below<'a>>, call: &Call) -> Decision<'a> {
-        let mut next = 0;
+        let (mut next, alone) = (0, below.len() == 1);
         let ways = below.into_iter().map(|below| {
-            let mut there = Call { round: Some(round_below(call)), ..call.clone() };
+            // Who wraps one backend passes the call on as it came.
+            let round = if alone { call.round.clone() } else { Some(round_below(call)) };
+            let mut there = Call { round, ..call.clone() };
             if let Some(model) = below.model {
                 there.model = Arc::from(model);
             }

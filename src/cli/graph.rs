@@ -27,7 +27,7 @@ struct Picture {
 #[derive(Debug, Serialize)]
 struct Node {
     id: String,
-    /// `provider`, `group` or `router`.
+    /// `provider`, `group`, `router` or `alias`.
     section: &'static str,
     #[serde(rename = "type")]
     kind: String,
@@ -91,6 +91,24 @@ impl Picture {
     /// Of everything that is configured.
     fn of(config: &Config) -> Picture {
         let mut picture = Picture { nodes: Vec::new(), edges: Vec::new() };
+        for alias in &config.aliases {
+            let (to, model) =
+                alias.to.split_once('/').map_or((&*alias.to, None), |(to, model)| (to, Some(model)));
+            let (id, kind) = (alias.id.clone(), "alias".to_owned());
+            picture.edges.push(Edge {
+                from: id.clone(),
+                to: to.to_owned(),
+                model: model.map(str::to_owned),
+                order: 1,
+                details: Vec::new(),
+            });
+            picture.nodes.push(Node {
+                id,
+                section: "alias",
+                kind,
+                details: alias.name.iter().cloned().collect(),
+            });
+        }
         // The configuration has members first.
         for router in config.routers.iter().rev() {
             picture.router(router);

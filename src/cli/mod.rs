@@ -69,8 +69,8 @@ pub struct Cli {
 }
 
 const AFTER_HELP: &str = "\
-Exit codes: 0 success, 1 failure while running, 2 unusable command line or configuration,
-3 an address cannot be listened on, 130 ended by a second signal.
+Exit codes: 0 success, 1 failure while running, 2 unusable command line or configuration (with
+`check --strict` also one with warnings), 3 an address cannot be listened on, 130 ended by a second signal.
 Logs go to stderr, answers to stdout.";
 
 /// The commands.
@@ -149,7 +149,7 @@ pub struct ExplainArgs {
     #[arg(long, short, value_name = "MODEL", required_unless_present = "body")]
     pub model: Option<String>,
     /// A file with the request's body; `-` reads it from stdin. Without it, a short request is made up.
-    #[arg(long, short, value_name = "FILE")]
+    #[arg(long, short, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     pub body: Option<PathBuf>,
     /// chat, completion, fim or embedding (default: what the body looks like, else chat).
     #[arg(long, value_name = "ENDPOINT", value_parser = ["chat", "completion", "fim", "embedding"])]

@@ -112,7 +112,11 @@ pub fn explain(question: &Question, around: &Surroundings<'_>) -> Result<Explana
             return Ok(explanation);
         }
     };
-    if let Some(text) = forbidden(client, target.backend.id(), &target.model) {
+    if let Some(alias) = target.alias.as_deref() {
+        let means = full_id(target.backend.id(), &target.model);
+        explanation.notes.push(format!("`{alias}` is another name for `{means}`"));
+    }
+    if let Some(text) = forbidden(client, target.alias.as_deref(), target.backend.id(), &target.model) {
         let error = ProxyError::new(ErrorKind::Forbidden, text);
         explanation.prediction = Prediction::failed(Some(&error));
         return Ok(explanation);
@@ -134,6 +138,7 @@ pub fn explain(question: &Question, around: &Surroundings<'_>) -> Result<Explana
         session,
         arrival: Some(Arc::new(arrival)),
         edits: Arc::default(),
+        gate: None,
         so_far: None,
         round: None,
     };
@@ -230,10 +235,10 @@ fn client<'k>(question: &Question, around: &Surroundings<'k>) -> Result<Option<&
 }
 
 /// Why a client's key may not use the model.
-fn forbidden(client: Option<&ClientKey>, backend: &str, model: &str) -> Option<String> {
+fn forbidden(client: Option<&ClientKey>, alias: Option<&str>, backend: &str, model: &str) -> Option<String> {
     let ClientKey { id, models: Some(globs), .. } = client? else { return None };
-    let full = if model.is_empty() { backend.to_owned() } else { format!("{backend}/{model}") };
-    (!globs.is_match(&full))
+    let full = full_id(backend, model);
+    (!globs.is_match(&full) && !alias.is_some_and(|alias| globs.is_match(alias)))
         .then(|| format!("key `{id}` may not use `{full}`; see `models` of `[keys.{id}]`"))
 }
 
@@ -244,6 +249,10 @@ fn moment(question: &Question) -> Result<Option<Timestamp>, ProxyError> {
         let text = format!("`{shown}` is no moment; write one such as 2026-12-24T18:00:00Z");
         ProxyError::new(ErrorKind::InvalidRequest, text).with_param("at")
     })
+}
+
+fn full_id(backend: &str, model: &str) -> String {
+    if model.is_empty() { backend.to_owned() } else { format!("{backend}/{model}") }
 }
 
 fn headers(question: &Question) -> Result<Vec<(HeaderName, HeaderValue)>, ProxyError> {

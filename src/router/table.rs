@@ -111,10 +111,7 @@ impl Table {
     /// name that several providers list.
     pub async fn resolve(&self, text: &str) -> Result<Target, ProxyError> {
         let Some((id, alias)) = self.aliases.get_key_value(text) else { return self.resolve_id(text).await };
-        let target = self.resolve_id(&alias.to).await.map_err(|error| {
-            let message = format!("`{id}` stands for `{}`: {}", alias.to, error.message);
-            ProxyError { message, ..error }
-        })?;
+        let target = self.resolve_id(&alias.to).await.map_err(|error| alias.failed(error))?;
         Ok(Target { alias: Some(Arc::clone(id)), ..target })
     }
 
@@ -143,6 +140,12 @@ impl Table {
     /// # Errors
     /// As [`Table::resolve`], by the lists as they are.
     pub fn resolve_known(&self, text: &str) -> Result<Target, ProxyError> {
+        let Some((id, alias)) = self.aliases.get_key_value(text) else { return self.known_id(text) };
+        let target = self.known_id(&alias.to).map_err(|error| alias.failed(error))?;
+        Ok(Target { alias: Some(Arc::clone(id)), ..target })
+    }
+
+    fn known_id(&self, text: &str) -> Result<Target, ProxyError> {
         match model_id::parse(text, |id| self.is_backend(id)) {
             ModelId::Of { backend, model } => {
                 if let Some(found) = self.find_virtual(backend) {
@@ -359,6 +362,16 @@ impl Table {
     /// Age of a provider's list, for people.
     pub fn list_age(provider: &Provider, now: Instant) -> Option<std::time::Duration> {
         provider.vitals().models.load().fetched().map(|at| now.saturating_duration_since(at))
+    }
+}
+
+// === impl AliasConfig ===
+
+impl AliasConfig {
+    /// What it stands for cannot be had.
+    fn failed(&self, error: ProxyError) -> ProxyError {
+        let message = format!("`{}` stands for `{}`: {}", self.id, self.to, error.message);
+        ProxyError { message, ..error }
     }
 }
 

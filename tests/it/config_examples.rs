@@ -88,6 +88,7 @@ fn fake_of(provider: &toml::Value) -> (Fake, &'static str) {
 
 #[test]
 fn every_file_is_served_and_all_its_providers_answer() {
+    let mut explained = 0;
     for file in examples() {
         let tables = table(&file);
         let mut home = furnished();
@@ -117,7 +118,37 @@ fn every_file_is_served_and_all_its_providers_answer() {
                 makes_one_answer(&program, &file, key.as_deref(), &id);
             }
         }
+        for section in ["groups", "routers"] {
+            for id in ids_of(&tables, section) {
+                explained += usize::from(does_what_was_explained(&program, &file, key.as_deref(), &id));
+            }
+        }
     }
+    assert!(explained > 8, "{explained} were foretold for sure");
+}
+
+/// What is explained of a group or router is what a request then does, unless that is not for sure. Whether it was.
+fn does_what_was_explained(program: &Program, file: &Path, key: Option<&str>, id: &str) -> bool {
+    let bearer = format!("Bearer {}", key.unwrap_or("any"));
+    let headers = [("authorization", bearer.as_str())];
+    let body = format!(r#"{{"model":"{id}","messages":[{{"role":"user","content":"explain yourself"}}]}}"#);
+    let client = key.and_then(|key| key.strip_prefix("value-of-DEMUXAI_")?.strip_suffix("_KEY"));
+    let question = serde_json::json!({"body": body, "client": client.map(str::to_lowercase)}).to_string();
+    let asked = client::post(program.address(), "/demuxai/explain", &question);
+    let foretold = asked.json()["prediction"].clone();
+    assert_eq!(asked.status, 200, "{id} of {}: {}", file.display(), asked.text());
+    let told =
+        client::open(program.address(), "POST", "/v1/chat/completions", &headers, body.as_bytes()).finish();
+    if foretold["sure"] != true {
+        return false;
+    }
+    let what = format!("{id} of {}: {}", file.display(), asked.text());
+    assert_eq!(foretold["provider"].is_null(), told.status != 200, "{what}: {}", told.text());
+    for key in ["provider", "attempts", "route"] {
+        let header = told.header(&format!("x-demuxai-{key}"));
+        assert!(told.status != 200 || foretold[key].as_str() == header, "{what}: {header:?}");
+    }
+    true
 }
 
 /// A router answers, and says which of its routes it took.

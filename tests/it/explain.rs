@@ -55,14 +55,15 @@ fn explained(proxy: &Proxy, question: Value) -> Value {
 fn agrees(foretold: &Value, told: &Got, what: &str) {
     let prediction = &foretold["prediction"];
     assert_eq!(prediction["sure"], true, "{what}: {foretold}");
+    assert_eq!(prediction["provider"].is_null(), told.status != 200, "{what}: {foretold}: {}", told.text());
+    if told.status != 200 {
+        assert!(!prediction["why"].as_str().unwrap().is_empty(), "{what}");
+        return;
+    }
     for (key, header) in
         [("provider", "x-demuxai-provider"), ("attempts", "x-demuxai-attempts"), ("route", "x-demuxai-route")]
     {
         assert_eq!(prediction[key].as_str(), told.header(header), "{what}, {header}: {foretold}");
-    }
-    assert_eq!(prediction["provider"].is_null(), told.status != 200, "{what}: {}", told.text());
-    if told.status != 200 && told.status != 404 {
-        assert!(!prediction["why"].as_str().unwrap().is_empty(), "{what}");
     }
 }
 
@@ -255,11 +256,8 @@ routes = [
     { client = "me", not = [{ listener = "test" }, { model = "x" }], to = "a/m" },
     { quota = { of = "a", left = "<5%" }, to = "a/m" },
     { to = "a/other" },
-    { endpoint = "chat", model = "never", to = "a/m" },
 ]
-"#
-        .replace("    { endpoint = \"chat\", model = \"never\", to = \"a/m\" },\n", "")
-        .as_str(),
+"#,
     );
     let body = json!({"model": "r", "messages": [{"role": "user", "content": "```python\nprint(1)\n```"}]});
     // A Saturday.
@@ -272,7 +270,9 @@ routes = [
     };
     assert_eq!(of(0, 0), ("endpoint: fim", Some(false), Some("the endpoint is chat")));
     assert_eq!(of(1, 0), ("language: rust or go", Some(false), Some("its language is python (by a fence)")));
-    assert_eq!(of(2, 0), ("input_tokens: >9000", Some(false), Some("its prompt is estimated at 7 tokens")));
+    let (condition, holds, seen) = of(2, 0);
+    assert_eq!((condition, holds), ("input_tokens: >9000", Some(false)));
+    assert!(seen.unwrap().starts_with("its prompt is estimated at "), "{seen:?}");
     assert_eq!(
         of(3, 0),
         (
@@ -403,5 +403,4 @@ fn without_a_daemon_what_the_last_run_counted_is_read_and_not_touched() {
     assert!(told.stdout.contains("=> fails: quota_exhausted"), "{}", told.stdout);
     assert!(told.stdout.contains("has used up its 1 requests per day"), "{}", told.stdout);
     assert_eq!(std::fs::read(&state).unwrap(), before, "it is only read");
-    assert!(!home.path().join("state.db-wal").exists());
 }

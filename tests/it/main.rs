@@ -14,6 +14,7 @@ mod base_url;
 mod caching;
 mod canonical_line;
 mod chaos;
+mod checked;
 mod cli;
 mod config_examples;
 mod consensus;

@@ -7,6 +7,7 @@ pub(super) fn told(explanation: &Value, by: &str) -> String {
     let mut lines = Vec::new();
     let (model, endpoint) = (text(explanation, "model"), text(explanation, "endpoint"));
     lines.push(format!("`{model}`, {endpoint}, at {}: by {by}", text(explanation, "at")));
+    lines.extend(list(explanation, "notes").filter_map(Value::as_str).map(str::to_owned));
     lines.push(outcome(explanation.get("prediction").unwrap_or(&Value::Null)));
     if let Some(step) = explanation.get("step").filter(|step| !step.is_null()) {
         lines.push(String::new());

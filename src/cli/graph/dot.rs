@@ -9,6 +9,7 @@ pub(super) fn drawn(picture: &Picture) -> String {
         let shape = match node.section {
             "router" => "diamond",
             "group" => "box",
+            "alias" => "plaintext",
             _ => "cylinder",
         };
         let lines = [vec![format!("{} ({})", node.id, node.kind)], node.details.clone()].concat();

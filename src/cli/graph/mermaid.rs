@@ -11,6 +11,7 @@ pub(super) fn drawn(picture: &Picture) -> String {
         let (open, close) = match node.section {
             "router" => ("{", "}"),
             "group" => ("[", "]"),
+            "alias" => ("([", "])"),
             _ => ("[(", ")]"),
         };
         let lines = [vec![format!("{} ({})", node.id, node.kind)], node.details.clone()].concat();

@@ -28,6 +28,8 @@ on_exhausted = "wait"
 type = "race"
 members = ["coder", "ollama"]
 delay = "500ms"
+[aliases]
+"gpt-4o" = "coder"
 [routers.auto]
 routes = [
     { endpoint = "fim", to = "coder" },
@@ -102,4 +104,5 @@ fn what_is_below_one_is_all_that_it_leads_to() {
     assert_eq!(ids("coder"), ["coder", "ollama", "mistral"]);
     assert_eq!(ids("alone"), ["alone"]);
     assert_eq!(ids("auto").len(), 5);
+    assert_eq!(ids("gpt-4o").len(), 4);
 }

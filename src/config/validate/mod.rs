@@ -84,8 +84,19 @@ pub(crate) fn configuration(check: &mut Check<'_>, spec: &Spec) -> Config {
     let log = log(check, spec);
     let notes = std::mem::take(&mut check.notes);
     let warnings = Vec::new();
-    let mut config =
-        Config { listeners, keys, providers, groups, routers, aliases, state, admin_key, log, notes, warnings };
+    let mut config = Config {
+        listeners,
+        keys,
+        providers,
+        groups,
+        routers,
+        aliases,
+        state,
+        admin_key,
+        log,
+        notes,
+        warnings,
+    };
     doubts::all(check, spec, &config);
     config.warnings = std::mem::take(&mut check.warnings).into_report().problems;
     config

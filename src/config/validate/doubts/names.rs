@@ -68,7 +68,8 @@ pub(super) fn keys(check: &mut Check<'_>, spec: &Spec, config: &Config) {
         for (index, pattern) in entry.models.iter().flatten().enumerate() {
             let Ok(glob) = super::super::glob(pattern) else { continue };
             let matcher = glob.compile_matcher();
-            let may = virtuals.iter().any(|virtual_id| matcher.is_match(virtual_id))
+            let may = config.aliases.iter().any(|alias| matcher.is_match(&alias.id))
+                || virtuals.iter().any(|virtual_id| matcher.is_match(virtual_id))
                 || virtuals.iter().chain(&providers).any(|backend| may_match(pattern, backend));
             if may {
                 continue;
@@ -112,6 +113,11 @@ pub(super) fn unreachable(check: &mut Check<'_>, spec: &Spec, config: &Config) {
         if (bare && !is_provider) || patterns.iter().any(|pattern| may_match(pattern, id)) {
             reached.insert(id);
         }
+    }
+    let asked =
+        |id: &str| config.keys.iter().filter_map(|key| key.models.as_ref()).any(|globs| globs.is_match(id));
+    for alias in config.aliases.iter().filter(|alias| asked(&alias.id)) {
+        reached.insert(alias.to.split_once('/').map_or(alias.to.as_str(), |(backend, _)| backend));
     }
     // What is reached leads to those that it names.
     loop {
