@@ -392,7 +392,11 @@ impl<'a> Decision<'a> {
             }
         });
         let ways: Vec<Way<'a>> = ways.collect();
-        let why = if ways.is_empty() { "answers by itself" } else { "hands the request on to those below" };
+        let why = if ways.is_empty() {
+            "answers by itself"
+        } else {
+            "hands the request on to one or more of those below, as its type does"
+        };
         Decision { why: vec![why.to_owned()], ways, route: None, fails: None, sure: false }
     }
 }

@@ -93,7 +93,9 @@ fn what_is_left_out_is_said_once_each() {
     assert!(!notes.contains("composites"), "{notes}");
     assert!(notes.contains("demuxai.providers.mistral.colour is not known: ignored"), "{notes}");
     assert!(notes.contains("`other` is not known: ignored"), "{notes}");
-    assert_eq!(config.notes.len(), 4, "{notes}");
+    assert_eq!(config.notes.len(), 3, "{notes}");
+    let warned = crate::config::warned(&config.warnings);
+    assert!(warned.contains("is not set: no key is sent"), "{warned}");
 }
 
 #[test]

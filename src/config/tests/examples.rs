@@ -96,6 +96,8 @@ fn every_condition_is_in_an_example_and_in_the_schema() {
 /// The reference with every option taken in.
 fn all_options() -> String {
     let taken_in = |line: &'static str| match line.strip_prefix('#') {
+        // The directive for editors.
+        Some(rest) if rest.starts_with(':') => line,
         Some(rest) if !rest.starts_with(' ') || rest.starts_with("  {") => rest,
         _ => line,
     };

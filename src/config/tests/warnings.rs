@@ -96,6 +96,7 @@ fn names_that_nobody_can_use() {
         r#"
 [listeners.local]
 serves = ["metrics"]
+listed_models = ["auto", "coderr", "mistral/*"]
 [keys.a]
 key = "1"
 models = ["coder", "mistral/*", "mistrall/*", "gpt-*", "coder/x"]

@@ -106,7 +106,7 @@ pub(super) fn twice(check: &mut Check<'_>, config: &Config) {
             };
             let Some(first) = group.members.iter().take(index).find(same) else { continue };
             let text = format!(
-                "is the same as {}: it would only be asked twice; take one out, or give one a weight or a `set`",
+                "is the same as {}: it would only be asked twice; take one out (`weight` gives one a larger share)",
                 first.place.concat()
             );
             check.warn(&steps(&path_of(group, member)), text);
@@ -135,8 +135,8 @@ pub(super) fn apart(check: &mut Check<'_>, config: &Config) {
                 (0..TASKS.len()).filter(|task| at(own, *task) == Some(true)).all(|task| !shares(task));
             if certain && lonely {
                 let text = format!(
-                    "has no endpoint in common with the other members ({}): its requests have nobody to go on to; put it \
-                     into a group of its own, or send to it by a router's `endpoint`",
+                    "serves nothing that the other members serve ({} alone), so that its requests have nobody to go on to; \
+                     put it into a group of its own, or send to it by a router's `endpoint`",
                     words(own)
                 );
                 check.warn(&steps(&path_of(group, member)), text);

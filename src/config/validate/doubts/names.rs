@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use super::super::super::place::index_step;
 use super::super::super::settings::Config;
-use super::super::super::spec::{KeySpec, Spec};
+use super::super::super::spec::{KeySpec, ListenerSpec, Spec};
 use super::super::Check;
 use super::allows;
 
@@ -59,28 +59,34 @@ pub(super) fn shadowed(check: &mut Check<'_>, config: &Config) {
     }
 }
 
-/// Globs of keys that no id of a model can match.
+/// Globs of keys and listeners that no id of a model can match.
 pub(super) fn keys(check: &mut Check<'_>, spec: &Spec, config: &Config) {
+    let mut lists: Vec<(&str, String, &str, Vec<String>)> = Vec::new();
+    for (id, entry) in check.entries::<KeySpec>("keys", &spec.keys) {
+        lists.push(("keys", id.clone(), "models", entry.models.unwrap_or_default()));
+        lists.push(("keys", id, "listed_models", entry.listed_models.unwrap_or_default()));
+    }
+    for (id, entry) in check.entries::<ListenerSpec>("listeners", &spec.listeners) {
+        lists.push(("listeners", id, "listed_models", entry.listed_models.unwrap_or_default()));
+    }
     let virtuals: Vec<&str> = virtuals(config).collect();
     let providers: Vec<&str> = config.providers.iter().map(|provider| provider.id.as_str()).collect();
-    let entries: Vec<(String, KeySpec)> = check.entries("keys", &spec.keys);
-    for (id, entry) in entries {
-        for (index, pattern) in entry.models.iter().flatten().enumerate() {
+    let backends: Vec<&str> = virtuals.iter().chain(&providers).copied().collect();
+    let known = if backends.is_empty() { "none".to_owned() } else { backends.join(", ") };
+    for (section, id, key, patterns) in lists {
+        for (index, pattern) in patterns.iter().enumerate() {
             let Ok(glob) = super::super::glob(pattern) else { continue };
             let matcher = glob.compile_matcher();
             let may = config.aliases.iter().any(|alias| matcher.is_match(&alias.id))
                 || virtuals.iter().any(|virtual_id| matcher.is_match(virtual_id))
-                || virtuals.iter().chain(&providers).any(|backend| may_match(pattern, backend));
-            if may {
-                continue;
+                || backends.iter().any(|backend| may_match(pattern, backend));
+            if !may {
+                let text = format!(
+                    "matches no model: ids begin with that of a provider, group or router (known: {known}), as in \
+                     \"mistral/*\"; mend it, or take it out"
+                );
+                check.warn(&[section, &id, key, &index_step(index)], text);
             }
-            let known: Vec<&str> = virtuals.iter().chain(&providers).copied().collect();
-            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-            let text = format!(
-                "matches no model: ids begin with that of a provider, group or router (known: {known}), as in \
-                 \"mistral/*\"; mend it, or take it out"
-            );
-            check.warn(&["keys", &id, "models", &index_step(index)], text);
         }
     }
 }
