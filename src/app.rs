@@ -144,8 +144,10 @@ impl Plan {
         let at_rest = |about| Provider::at_rest(about, &state, &saved);
         let providers: Vec<Arc<Provider>> = self.abouts.into_iter().map(at_rest).collect();
         providers.iter().for_each(|provider| provider.list_static());
-        let graph = Graph::build(&self.config.groups, &self.config.routers, &providers, &self.metrics)
-            .map_err(BuildError::Internal)?;
+        let secrets = Arc::new(Scrub::of_all(&self.config));
+        let graph =
+            Graph::build(&self.config.groups, &self.config.routers, &providers, &self.metrics, &secrets)
+                .map_err(BuildError::Internal)?;
         let table = Table::new(providers, graph.into_virtuals());
         Ok((table.with_aliases(self.config.aliases), known))
     }

@@ -17,7 +17,7 @@ use crate::backend::explain::{Course, End, explain};
 use crate::backend::kind::{KINDS, words};
 use crate::backend::lease::{Generation, Hold, Lease};
 use crate::backend::strategy::Availability;
-use crate::backend::{Call, Outlook, Reply, ReplyBody, Served};
+use crate::backend::{Call, Marks, Outlook, Reply, ReplyBody, Served};
 use crate::cli::load::read;
 use crate::config::Sources;
 use crate::config::settings::Config;
@@ -121,6 +121,7 @@ impl Backend for Leaf {
             model: call.model.clone(),
             edits: Vec::new(),
             attempts: Vec::new(),
+            marks: Marks::default(),
             meters: self.meters(&call.model),
         };
         async move {
@@ -359,13 +360,14 @@ proptest! {
         prop_assume!(config.is_some());
         let config = config.unwrap();
         let (metrics, books) = (Arc::new(Metrics::new().unwrap()), Arc::new(Books::default()));
+        let secrets = Arc::new(Scrub::of_all(&config));
         let leaves = moods.iter().enumerate().map(|(number, mood)| {
             let (books, metrics) = (Arc::clone(&books), Arc::clone(&metrics));
             Arc::new(Leaf { id: format!("leaf{number}"), mood: *mood, books, metrics }) as Arc<dyn Backend>
         });
         let system = actix_rt::System::new();
         let runs = system.block_on(async {
-            let graph = Graph::over(&config.groups, &config.routers, leaves.collect(), &metrics).unwrap();
+            let graph = Graph::over(&config.groups, &config.routers, leaves.collect(), &metrics, &secrets).unwrap();
             let virtuals = graph.into_virtuals();
             let find = |id: &str| virtuals.iter().find(|known| known.id() == id).cloned();
             let mut runs = Vec::new();

@@ -263,7 +263,7 @@ fn a_call_that_falls_over_itself_is_an_error_for_all_and_no_panic() {
     });
     drop(first);
     let got = runtime().block_on(read_all(follower));
-    assert_eq!((got.text, got.error), (chunk("hel"), Some(ErrorKind::Internal)));
+    assert_eq!((got.text.as_str(), got.error), (chunk("hel").as_str(), Some(ErrorKind::Internal)));
     let last = runtime().block_on(read_all(leader));
     assert_eq!((last.text.as_str(), last.error), ("", Some(ErrorKind::Internal)));
     drop((got, last));
