@@ -132,6 +132,20 @@ async fn what_the_socket_does_not_take_is_sent_before_what_follows_and_then_the_
 }
 
 #[actix_rt::test]
+async fn no_event_comes_between_what_the_connection_sends_itself() {
+    let mut stage = Stage::new(GET, true).await;
+    stage.until_open().await;
+    let comment = "x".repeat(1 << 20);
+    // Nobody on the other side knows of it.
+    stage.channel.as_ref().unwrap().send(Bytes::from(comment.clone())).await.unwrap();
+    for _ in 0..100 {
+        yield_now().await;
+    }
+    assert!(!stage.send("event").await);
+    stage.comes(&format!("100000\r\n{comment}\r\n5\r\nevent\r\n")).await;
+}
+
+#[actix_rt::test]
 async fn the_way_ends_with_the_answer() {
     let mut stage = Stage::new(GET, true).await;
     stage.until_open().await;
