@@ -7,6 +7,7 @@
 
 pub(crate) mod combine;
 mod consult;
+mod explain;
 pub(crate) mod frame;
 mod gathering;
 mod judging;
@@ -26,6 +27,7 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
 use jiff::Timestamp;
 
+use super::explain::Decision;
 use super::group::Member;
 use super::lease::Lease;
 use super::strategy::Availability;
@@ -147,6 +149,10 @@ impl VirtualModel for PanelBackend {
 
     fn below(&self, asked: &str) -> Vec<Below<'_>> {
         self.panel.members.iter().chain(&self.panel.judge).map(|member| member.below(asked)).collect()
+    }
+
+    fn decide(&self, call: &Call) -> Decision<'_> {
+        self.panel.decide(call)
     }
 
     fn narrow(&self, capabilities: &mut Capabilities) {

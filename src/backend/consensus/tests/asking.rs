@@ -356,3 +356,35 @@ fn a_panel_stands_as_the_scarcest_of_those_that_it_needs() {
     );
     assert_eq!(stands(panel(&[&a, &b], &unfit)).unwrap_err(), "its judge: takes no images");
 }
+
+#[test]
+fn an_explanation_says_who_would_be_asked_and_why_nobody() {
+    use crate::backend::explain::Turn;
+    let [a, empty, judge] = fakes([
+        Fake::says("a", "A"),
+        Fake::says("empty", "E").stands(Ok(Availability::At(None))),
+        Fake::says("judge", "J"),
+    ]);
+    let unfit = Arc::new(Fake::says("unfit", "U").stands(Err("takes no images")));
+    let turns = |panel: &PanelBackend, fields: &str| {
+        let decision = panel.decide(&call(fields));
+        let turns: Vec<(String, Turn)> =
+            decision.ways.iter().map(|way| (way.label.to_owned(), way.turn)).collect();
+        (turns, decision.fails)
+    };
+    let way = |label: &str, turn| (label.to_owned(), turn);
+    let some = PanelBackend::new(Panel { quorum: 1, ..panel(&[&empty, &a, &unfit], &judge) });
+    let expected = vec![
+        way("empty", Turn::Passed),
+        way("a", Turn::Asked(1)),
+        way("unfit", Turn::Skipped),
+        way("judge", Turn::Asked(2)),
+    ];
+    assert_eq!(turns(&some, ""), (expected, None));
+    let alone = turns(&some, r#","n":2"#).0;
+    assert_eq!((alone[1].1, alone[3].1), (Turn::Passed, Turn::Asked(1)));
+    let none = PanelBackend::new(panel(&[&empty, &a], &judge));
+    let (ways, fails) = turns(&none, "");
+    assert!(ways.iter().all(|(_, turn)| *turn == Turn::Passed), "{ways:?}");
+    assert_eq!(fails.as_deref(), Some("no quorum of its members has capacity; it waits for `empty`"));
+}
