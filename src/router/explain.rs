@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::header::{HeaderName, HeaderValue};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::table::Table;
 use crate::backend::Call;
@@ -171,11 +171,7 @@ fn request(question: &Question) -> Result<(&'static Endpoint, Request), ProxyErr
         None => default_body(endpoint, question.model.as_deref().unwrap_or_default()),
         Some(body) => match (&question.model, given) {
             // It names no model, or not as a text: the one that is asked about.
-            (Some(model), Some(Value::Object(mut table)))
-                if !table
-                    .get("model")
-                    .is_some_and(|named| named.as_str().is_some_and(|id| !id.is_empty())) =>
-            {
+            (Some(model), Some(Value::Object(mut table))) if !names_model(&table) => {
                 table.insert("model".to_owned(), Value::from(model.as_str()));
                 Value::Object(table).to_string()
             }
@@ -187,6 +183,10 @@ fn request(question: &Question) -> Result<(&'static Endpoint, Request), ProxyErr
         request.model.clone_from(model);
     }
     Ok((endpoint, request))
+}
+
+fn names_model(body: &Map<String, Value>) -> bool {
+    body.get("model").and_then(Value::as_str).is_some_and(|id| !id.is_empty())
 }
 
 fn endpoint(word: Option<&str>, body: Option<&Value>) -> Result<&'static Endpoint, ProxyError> {

@@ -27,7 +27,7 @@ impl Group {
         let order = plan.order(preference, &views, Duration::ZERO);
         let ways = self.members.iter().zip(calls).zip(&outlooks).enumerate();
         let ways = ways.map(|(index, ((member, its), outlook))| Way {
-            label: &*member.label,
+            label: &member.label,
             backend: &*member.backend,
             call: Call { round: Some(round_below(call)), ..its },
             turn: match order.iter().position(|known| *known == index) {

@@ -40,7 +40,7 @@ impl Split {
                 }
             };
             ways.push(Way {
-                label: &*route.label,
+                label: &route.label,
                 backend: &*route.backend,
                 call: there,
                 turn,

@@ -15,7 +15,7 @@ pub(super) fn drawn(picture: &Picture) -> String {
         let lines = [vec![format!("{} ({})", node.id, node.kind)], node.details.clone()].concat();
         text.push_str(&format!(
             "  {} [shape={shape}, label={}];\n",
-            quoted(&[node.id.clone()]),
+            quoted(std::slice::from_ref(&node.id)),
             quoted(&lines)
         ));
     }
@@ -33,8 +33,8 @@ pub(super) fn drawn(picture: &Picture) -> String {
         lines.extend(edge.details.iter().cloned());
         text.push_str(&format!(
             "  {} -> {} [style={style}, label={}];\n",
-            quoted(&[edge.from.clone()]),
-            quoted(&[edge.to.clone()]),
+            quoted(std::slice::from_ref(&edge.from)),
+            quoted(std::slice::from_ref(&edge.to)),
             quoted(&lines)
         ));
     }

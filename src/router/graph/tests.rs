@@ -267,7 +267,7 @@ fn call(model: &str, which: usize) -> Call {
     let request = crate::dialect::read(endpoint, Bytes::from(body)).unwrap();
     let team =
         (http::header::HeaderName::from_static("x-team"), http::header::HeaderValue::from_static("ml-1"));
-    let headers = if which % 2 == 0 { vec![team] } else { Vec::new() };
+    let headers = if which.is_multiple_of(2) { vec![team] } else { Vec::new() };
     Call {
         request: Arc::new(request),
         model: Arc::from(model),
@@ -373,7 +373,7 @@ proptest! {
             let mut runs = Vec::new();
             for (turn, which) in which.iter().enumerate() {
                 let found = &virtuals[(which + turn) % virtuals.len()];
-                let call = call(if which % 3 == 0 { "m" } else { "" }, *which);
+                let call = call(if which.is_multiple_of(3) { "m" } else { "" }, *which);
                 let (_, course) = explain(&**found, &call, &find);
                 let outcome = tokio::time::timeout(BOUND, found.forward(call.clone())).await;
                 runs.push((found.id().to_owned(), course, call, outcome));
