@@ -1,5 +1,5 @@
 //! The types of groups: one row each. A type says which options it has, reads them, and builds the backend.
-//! A new type is a file here and a row in [`KINDS`].
+//! A new type is a file here and a row in `KINDS`.
 
 pub(crate) mod cache;
 pub(crate) mod choosing;
