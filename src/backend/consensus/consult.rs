@@ -193,7 +193,7 @@ fn refused(session: &Session, members: &[Standing], refusal: Refusal) -> ProxyEr
     let head = format!("`{}` was not asked: {what}; it waits for `{name}`", panel.about.id);
     let mut error = session.failed("refused", &head);
     error.denial.get_or_insert_with(Denial::default);
-    error.retry_after = session.from_now(until);
+    error.retry_after = session.time_until(until);
     error
 }
 
@@ -201,7 +201,7 @@ fn refused(session: &Session, members: &[Standing], refusal: Refusal) -> ProxyEr
 fn lacks(session: &Session, until: Option<i64>) -> ProxyError {
     let mut error = ProxyError::new(ErrorKind::QuotaExhausted, "has no capacity now");
     error.denial = Some(Denial::default());
-    error.retry_after = session.from_now(until);
+    error.retry_after = session.time_until(until);
     error
 }
 

@@ -416,8 +416,8 @@ impl Session {
         served
     }
 
-    /// From now until then.
-    fn from_now(&self, until: Option<i64>) -> Option<Duration> {
+    /// How long it is until then.
+    fn time_until(&self, until: Option<i64>) -> Option<Duration> {
         let left = until?.saturating_sub((self.panel.clock)().as_millisecond());
         Some(Duration::from_millis(u64::try_from(left).unwrap_or(0)))
     }

@@ -256,7 +256,7 @@ async fn a_failure_alone_commits_a_stream_to_nothing() {
         Fake::says("judge", "J"),
     ]);
     let failing = Panel { quorum: 1, ..panel(&[&dead, &slow], &judge) };
-    let error = stream(failing).await.err().expect("an error before anything is shown");
+    let error = stream(failing).await.unwrap_err();
     assert_eq!(hops(&error.attempts), [("dead", "connect"), ("slow", "timeout")]);
 }
 
