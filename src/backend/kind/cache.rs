@@ -112,14 +112,9 @@ fn read(reading: &mut Reading<'_, '_>) -> Option<Read> {
 impl Build for Configured {
     fn build(&self, site: Site) -> Result<Arc<dyn VirtualModel>, String> {
         let wrapped = Wrapped::of(site)?;
-        let disk = match &self.file {
-            Some((path, most)) => {
-                let meters = wrapped.metrics.cache_disk(&wrapped.about.id);
-                let disk = Disk::new(path.clone(), *most, now, meters);
-                Some(disk.ok_or_else(|| format!("group `{}`: no thread for its file", wrapped.about.id))?)
-            }
-            None => None,
-        };
+        let disk = self.file.as_ref().map(|(path, most)| {
+            Disk::new(path.clone(), *most, now, wrapped.metrics.cache_disk(&wrapped.about.id))
+        });
         let cache = Cache::new(wrapped, self.options.clone(), disk, now);
         Ok(Arc::new(Modified::new(cache)))
     }

@@ -2,9 +2,9 @@
 //! fails costs only what it would have remembered. The file itself is `state/sqlite/answers.rs`.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
@@ -25,9 +25,13 @@ const MOST_JOBS: usize = 64;
 /// A file that cannot be used is tried again after this.
 const RETRY: Duration = Duration::from_secs(30);
 
-/// The disk of a cache. Dropping it ends its thread, once what waits is written.
+/// The disk of a cache. Nothing is touched before the first request. Dropping it ends its thread, once what waits is written.
 pub struct Disk {
-    jobs: SyncSender<Job>,
+    path: PathBuf,
+    most: u64,
+    clock: fn() -> Moment,
+    /// The way to the thread, once it runs; `None`: the system has none for it.
+    jobs: OnceLock<Option<SyncSender<Job>>>,
     /// It was too slow, and has not shown since that it works.
     late: Arc<AtomicBool>,
     /// A request waits no longer than this.
@@ -63,17 +67,24 @@ struct Worker {
 // === impl Disk ===
 
 impl Disk {
-    /// Begins to work on this file, of at most about so many bytes. `None`: the system has no thread for it.
-    pub fn new(path: PathBuf, most: u64, clock: fn() -> Moment, meters: DiskMeters) -> Option<Self> {
+    /// This file, of at most about so many bytes.
+    pub fn new(path: PathBuf, most: u64, clock: fn() -> Moment, meters: DiskMeters) -> Self {
+        Disk { path, most, clock, jobs: OnceLock::new(), late: Arc::default(), patience: PATIENCE, meters }
+    }
+
+    fn start(&self) -> Option<SyncSender<Job>> {
         let (jobs, waiting) = sync_channel(MOST_JOBS);
-        let late = Arc::new(AtomicBool::new(false));
-        let alive = Arc::clone(&late);
-        let mut worker = Worker { path, most, answers: None, failed: None, clock, meters: meters.clone() };
-        let spawned = std::thread::Builder::new().name("demuxai-cache".to_owned()).spawn(move || {
-            worker.open();
-            worker.run(&waiting, &alive);
-        });
-        spawned.ok().map(|_| Disk { jobs, late, patience: PATIENCE, meters })
+        let late = Arc::clone(&self.late);
+        let mut worker = Worker {
+            path: self.path.clone(),
+            most: self.most,
+            answers: None,
+            failed: None,
+            clock: self.clock,
+            meters: self.meters.clone(),
+        };
+        let builder = std::thread::Builder::new().name("demuxai-cache".to_owned());
+        builder.spawn(move || worker.run(&waiting, &late)).ok().map(|_| jobs)
     }
 
     /// What is there, if the disk says so soon enough.
@@ -103,17 +114,17 @@ impl Disk {
     /// Ready when all that waits is written.
     pub(super) fn settle(&self) -> BoxFuture<'static, ()> {
         let (done, wait) = oneshot::channel();
-        self.send(Job::Settle(done));
-        // Nobody is told where the job was not taken.
+        if self.jobs.get().is_some() {
+            self.send(Job::Settle(done));
+        }
+        // Where the job was not taken its sender goes, and that is told, too.
         wait.map(|_| ()).boxed()
     }
 
     fn send(&self, job: Job) {
-        match self.jobs.try_send(job) {
-            Ok(()) => {}
-            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
-                DiskDropped { meters: &self.meters, why: DiskUse::Busy }.emit();
-            }
+        let jobs = self.jobs.get_or_init(|| self.start());
+        if jobs.as_ref().is_none_or(|jobs| jobs.try_send(job).is_err()) {
+            DiskDropped { meters: &self.meters, why: DiskUse::Busy }.emit();
         }
     }
 }

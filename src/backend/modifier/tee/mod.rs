@@ -56,7 +56,7 @@ pub struct Tee {
     clock: fn() -> Timestamp,
 }
 
-/// A record that is written when it goes, whatever way.
+/// A record that is written once: when it is complete, or when it goes, whatever way.
 struct Pending {
     tee: Arc<Tee>,
     received: Instant,
@@ -76,7 +76,7 @@ impl Tee {
     /// Over this backend; `secrets` are in no record.
     ///
     /// # Errors
-    /// When the system has no thread to write.
+    /// When the pattern of what is secret is none, which tests rule out.
     pub fn new(
         wrapped: Wrapped,
         options: Options,
@@ -87,7 +87,7 @@ impl Tee {
         let redact = Redact::new(secrets, media)?;
         let lines = Lines::new(path.clone(), max_file, keep_files);
         let meters = wrapped.metrics.tee(&wrapped.about.id);
-        let writer = Writer::new(path, lines, redact, max_record, meters)?;
+        let writer = Writer::new(path, lines, redact, max_record, meters);
         Ok(Tee { wrapped, max_record, writer, clock })
     }
 
@@ -173,12 +173,19 @@ impl Pending {
     }
 }
 
-impl Drop for Pending {
-    fn drop(&mut self) {
+impl Pending {
+    /// Hands the record over, once.
+    fn write(&mut self) {
         if let Some(mut record) = self.record.take() {
             record.latency = self.received.elapsed();
             self.tee.writer.write(record);
         }
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        self.write();
     }
 }
 
@@ -189,7 +196,10 @@ impl Frames for Noting {
         let Poll::Ready(frame) = self.stream.poll_frame(cx) else { return Poll::Pending };
         match &frame {
             Frame::Data(bytes) => self.recorder.note(bytes, Instant::now()),
-            Frame::End(end) => self.pending.ended(end.usage, end.error.as_ref()),
+            Frame::End(end) => {
+                self.pending.ended(end.usage, end.error.as_ref());
+                self.write();
+            }
         }
         Poll::Ready(frame)
     }
@@ -203,13 +213,23 @@ impl Frames for Noting {
     }
 }
 
-impl Drop for Noting {
-    fn drop(&mut self) {
-        // The record goes with this.
+impl Noting {
+    /// Hands the record over with what was noted.
+    fn write(&mut self) {
         let cut = self.recorder.overflowed();
         let (events, _) = self.recorder.take();
         if let Some(record) = &mut self.pending.record {
             record.answer = Answer::Events { events, cut };
+        }
+        self.pending.write();
+    }
+}
+
+impl Drop for Noting {
+    fn drop(&mut self) {
+        // One that came to its end is written.
+        if self.pending.record.is_some() {
+            self.write();
         }
     }
 }

@@ -1,9 +1,10 @@
 //! Writes the records of a tee, on a thread of its own. Nobody waits for it: what it cannot take is dropped and counted,
 //! and what the disk refuses is lost, and said once until it is well again.
 
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -19,9 +20,12 @@ const MOST_WAITING: usize = 256;
 /// Most bytes of requests and answers that wait; a single larger record waits alone.
 const MOST_BYTES: usize = 64 * 1024 * 1024;
 
-/// The way to the thread. Dropping it ends the thread, once what waits is written.
+/// The way to the thread, which begins with the first record. Dropping it ends the thread, once what waits is written.
 pub(super) struct Writer {
-    jobs: SyncSender<Job>,
+    /// What the thread is to work with, until it does.
+    worker: Mutex<Option<Worker>>,
+    /// `None`: the system has no thread for it.
+    jobs: OnceLock<Option<SyncSender<Job>>>,
     waiting: Arc<Waiting>,
     meters: TeeMeters,
 }
@@ -43,7 +47,7 @@ enum Job {
 /// What the thread works with.
 struct Worker {
     lines: Lines,
-    path: std::path::PathBuf,
+    path: PathBuf,
     redact: Redact,
     most: usize,
     waiting: Arc<Waiting>,
@@ -55,20 +59,10 @@ struct Worker {
 // === impl Writer ===
 
 impl Writer {
-    /// Writes to this file, request and answer each of at most so many bytes.
-    ///
-    /// # Errors
-    /// When the system has no thread for it.
-    pub(super) fn new(
-        path: std::path::PathBuf,
-        lines: Lines,
-        redact: Redact,
-        most: usize,
-        meters: TeeMeters,
-    ) -> Result<Self, String> {
-        let (jobs, receiver) = sync_channel(MOST_WAITING);
+    /// Writes to this file, request and answer each of at most so many bytes. Nothing is touched yet.
+    pub(super) fn new(path: PathBuf, lines: Lines, redact: Redact, most: usize, meters: TeeMeters) -> Self {
         let waiting = Arc::new(Waiting::default());
-        let mut worker = Worker {
+        let worker = Worker {
             lines,
             path,
             redact,
@@ -77,10 +71,14 @@ impl Writer {
             failed: None,
             meters: meters.clone(),
         };
-        let spawned =
-            std::thread::Builder::new().name("demuxai-tee".to_owned()).spawn(move || worker.run(&receiver));
-        spawned.map_err(|error| format!("the system has no thread to write records: {error}"))?;
-        Ok(Writer { jobs, waiting, meters })
+        Writer { worker: Mutex::new(Some(worker)), jobs: OnceLock::new(), waiting, meters }
+    }
+
+    fn start(&self) -> Option<SyncSender<Job>> {
+        let mut worker = self.worker.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        let (jobs, receiver) = sync_channel(MOST_WAITING);
+        let builder = std::thread::Builder::new().name("demuxai-tee".to_owned());
+        builder.spawn(move || worker.run(&receiver)).ok().map(|_| jobs)
     }
 
     /// Hands a record over, or drops it.
@@ -88,7 +86,9 @@ impl Writer {
         let size = record.size();
         let before = self.waiting.bytes.fetch_add(size, Ordering::Relaxed);
         let fits = before == 0 || before.saturating_add(size) <= MOST_BYTES;
-        if !fits || self.jobs.try_send(Job::Write(Box::new(record))).is_err() {
+        let jobs = self.jobs.get_or_init(|| self.start()).as_ref();
+        let taken = fits && jobs.is_some_and(|jobs| jobs.try_send(Job::Write(Box::new(record))).is_ok());
+        if !taken {
             self.waiting.bytes.fetch_sub(size, Ordering::Relaxed);
             self.waiting.dropped.fetch_add(1, Ordering::Relaxed);
             self.meters.count(RecordUse::Dropped);
@@ -98,8 +98,10 @@ impl Writer {
     /// Ready when all that waits is written.
     pub(super) fn settle(&self) -> BoxFuture<'static, ()> {
         let (done, wait) = oneshot::channel();
-        // Where the job is not taken, its sender goes, and that is told, too.
-        let _ = self.jobs.try_send(Job::Settle(done));
+        if let Some(Some(jobs)) = self.jobs.get() {
+            // Where the job is not taken, its sender goes, and that is told, too.
+            let _ = jobs.try_send(Job::Settle(done));
+        }
         wait.map(|_| ()).boxed()
     }
 }

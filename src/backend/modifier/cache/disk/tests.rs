@@ -12,7 +12,7 @@ use crate::state::now;
 
 fn cache(upstream: &Arc<Upstream>, path: PathBuf) -> Arc<Cache> {
     let wrapped = upstream.wrapped("cache");
-    let mut disk = Disk::new(path, 1 << 30, now, wrapped.metrics.cache_disk("g")).unwrap();
+    let mut disk = Disk::new(path, 1 << 30, now, wrapped.metrics.cache_disk("g"));
     disk.patience = Duration::from_secs(20);
     let options = Options {
         ttl: Duration::from_secs(600),
@@ -61,6 +61,19 @@ async fn an_answer_on_disk_is_given_by_the_next_cache_on_it() {
 }
 
 #[tokio::test]
+async fn nothing_is_touched_before_the_first_request() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("answers.db");
+    let upstream = upstream();
+    let cache = cache(&upstream, path.clone());
+    cache.disk.as_ref().unwrap().settle().await;
+    assert!(!path.exists() && cache.disk.as_ref().unwrap().jobs.get().is_none());
+    used(&cache).await;
+    cache.disk.as_ref().unwrap().settle().await;
+    assert!(path.exists());
+}
+
+#[tokio::test]
 async fn a_corrupt_file_is_left_alone_and_the_cache_works_in_memory() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("answers.db");
@@ -80,7 +93,8 @@ async fn a_corrupt_file_is_left_alone_and_the_cache_works_in_memory() {
 fn hanging(metrics: &Metrics) -> (Disk, Receiver<Job>) {
     let (jobs, waiting) = sync_channel(MOST_JOBS);
     let meters = metrics.cache_disk("g");
-    (Disk { jobs, late: Arc::default(), patience: PATIENCE, meters }, waiting)
+    let disk = Disk { jobs: OnceLock::from(Some(jobs)), ..Disk::new(PathBuf::new(), 1 << 30, now, meters) };
+    (disk, waiting)
 }
 
 #[tokio::test(start_paused = true)]
