@@ -244,7 +244,8 @@ mod tests {
     #[test]
     fn the_deepest_document_that_is_read_is_digested() {
         let deep = format!("{}{}", "[".repeat(127), "]".repeat(127));
-        assert_ne!(digest(&deep), digest(&deep[1..deep.len() - 1]));
+        let less = format!("{}{}", "[".repeat(126), "]".repeat(126));
+        assert_ne!(digest(&deep), digest(&less));
     }
 
     fn any_json() -> impl Strategy<Value = Value> {

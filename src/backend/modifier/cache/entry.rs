@@ -89,8 +89,8 @@ impl Entry {
         let pieces: Option<Vec<Piece>> =
             head.pieces.map(|pieces| pieces.into_iter().map(|(end, after)| Piece { end, after }).collect());
         if let Some(pieces) = &pieces {
-            let ends = pieces.iter().map(|piece| piece.end as usize);
-            if !ends.clone().is_sorted() || ends.last() != Some(bytes.len()) {
+            let whole = pieces.last().is_some_and(|last| last.end as usize == bytes.len());
+            if !whole || !pieces.is_sorted_by_key(|piece| piece.end) {
                 return None;
             }
         }

@@ -81,6 +81,9 @@ struct Head {
     may_be_continued: bool,
 }
 
+/// What a reply begins with, and all of a plain answer.
+type Begin = (Head, Option<(Bytes, Usage)>);
+
 /// One request's place in a flight.
 pub(super) struct Seat {
     flight: Arc<Flight>,
@@ -246,7 +249,7 @@ impl Seat {
     }
 
     /// What the reply begins with, and all of a plain answer.
-    fn poll_head(&self, cx: &mut Context<'_>) -> Poll<Result<(Head, Option<(Bytes, Usage)>), ProxyError>> {
+    fn poll_head(&self, cx: &mut Context<'_>) -> Poll<Result<Begin, ProxyError>> {
         let mut shared = self.flight.shared();
         match shared.look() {
             State::Asking(mut asking) => {

@@ -205,7 +205,7 @@ mod tests {
             format!("glpat-{long}"),
             format!("xoxb-{long}"),
             "AKIAIOSFODNN7EXAMPLE".to_owned(),
-            format!("AIza{}", &long[..35]),
+            "AIzaA1b2C3d4E5f6G7h8I9j0K1l2M3n4O5p6Q7r".to_owned(),
             format!("nvapi-{long}"),
             format!("eyJ{long}.eyJ{long}.{long}"),
             format!("-----BEGIN RSA PRIVATE KEY-----\n{long}\n-----END RSA PRIVATE KEY-----"),
