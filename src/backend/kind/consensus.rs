@@ -238,9 +238,4 @@ impl Build for Consensus {
             metrics: site.metrics,
         })))
     }
-
-    fn repeats(&self) -> bool {
-        // Several answers of one model are worth a vote.
-        true
-    }
 }
