@@ -72,6 +72,11 @@ impl Breaker {
         Breaker { opens: false, ..Breaker::new() }
     }
 
+    /// Whether it ever opens.
+    pub fn may_open(&self) -> bool {
+        self.opens
+    }
+
     /// Whether a request would be let through. Changes nothing.
     pub fn check(&self, now: Moment) -> Gate {
         match self.stand {

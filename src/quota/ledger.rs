@@ -37,6 +37,8 @@ pub struct Ledger {
     pub(super) broke: Option<Broke>,
     /// Keys of rows that are no more, to be written.
     pub(super) gone: Vec<String>,
+    /// Limits that were taken out, with what they had counted.
+    pub(super) former: Vec<Rule>,
     next_rule: u32,
     pub(super) sequence: u64,
     last: i64,
@@ -54,6 +56,7 @@ impl Ledger {
             out: 0,
             broke: None,
             gone: Vec::new(),
+            former: Vec::new(),
             next_rule: 0,
             sequence: 0,
             last: i64::MIN,
@@ -65,15 +68,14 @@ impl Ledger {
     }
 
     pub(super) fn add_rule(&mut self, limit: Limit) -> usize {
-        self.next_rule += 1;
-        self.rules.push(Rule {
-            id: self.next_rule,
-            limit,
-            shown: false,
-            elsewhere: 0,
-            states: HashMap::new(),
-        });
+        let rule = self.new_rule(limit);
+        self.rules.push(rule);
         self.rules.len() - 1
+    }
+
+    pub(super) fn new_rule(&mut self, limit: Limit) -> Rule {
+        self.next_rule += 1;
+        Rule { id: self.next_rule, limit, shown: false, elsewhere: 0, joined: None, states: HashMap::new() }
     }
 
     /// Whether a request would be admitted, guesses holding. Changes nothing.
@@ -172,7 +174,7 @@ impl Ledger {
     /// The request is over: what it used takes the place of what was reserved.
     pub fn settle(&mut self, charge: Charge, actual: Actual, now: Moment) {
         let now = self.heed(now);
-        self.end(&charge);
+        self.end(&charge, now);
         for part in &charge.parts {
             self.close(part, &charge, Some(actual), now);
         }
@@ -181,14 +183,15 @@ impl Ledger {
     /// The request was never sent: nothing was used.
     pub fn refund(&mut self, charge: Charge, now: Moment) {
         let now = self.heed(now);
-        self.end(&charge);
+        self.end(&charge, now);
         for part in &charge.parts {
             self.close(part, &charge, None, now);
         }
     }
 
-    fn end(&mut self, charge: &Charge) {
+    fn end(&mut self, charge: &Charge, now: i64) {
         self.out = self.out.saturating_sub(1);
+        self.leaves(charge, now);
         self.free_blocks(charge);
     }
 

@@ -17,6 +17,7 @@ mod log;
 mod look;
 mod merge;
 mod minute;
+mod reconfigure;
 mod refusal;
 mod rows;
 pub mod said;

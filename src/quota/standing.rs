@@ -25,6 +25,8 @@ pub(super) struct Rule {
     pub(super) shown: bool,
     /// How often in a row models were refused that it was not learned for, while it was used up.
     pub(super) elsewhere: u32,
+    /// It came when requests up to this one were out, which are counted although they were not charged for it.
+    pub(super) joined: Option<u64>,
     /// By model, where each has the limit for itself; else under "".
     pub(super) states: HashMap<String, State>,
 }
