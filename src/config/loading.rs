@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use config::ValueKind;
+use serde::Deserialize;
 
+use super::image::{Image, Veiled};
 use super::layers::{merged, set};
 use super::place::{KeyPath, Place, Places, Tree};
 use super::report::{Findings, Problem, Report};
@@ -34,19 +36,27 @@ pub(super) struct Loading {
     discovered: bool,
 }
 
+/// The configuration files of these sources, lowest first: named ones, else the variable's, else those of the platform's
+/// directory.
+///
+/// # Errors
+/// The path and a sentence, when a directory exists and cannot be listed.
+pub fn named_files(sources: &Sources) -> Result<Vec<PathBuf>, (PathBuf, String)> {
+    if !sources.files.is_empty() {
+        return Ok(sources.files.clone());
+    }
+    if let Some(path) = sources.env.get(FILE_VARIABLE).filter(|path| !path.is_empty()) {
+        return Ok(vec![PathBuf::from(path)]);
+    }
+    sources.config_dir.as_ref().map_or(Ok(Vec::new()), |directory| read::default_files(directory))
+}
+
 // === impl Loading ===
 
 impl Loading {
-    /// The files to read: named ones, else the variable's, else those of the platform's directory.
+    /// The files to read.
     pub(super) fn files(&mut self, sources: &Sources) -> Vec<PathBuf> {
-        if !sources.files.is_empty() {
-            return sources.files.clone();
-        }
-        if let Some(path) = sources.env.get(FILE_VARIABLE).filter(|path| !path.is_empty()) {
-            return vec![PathBuf::from(path)];
-        }
-        let Some(directory) = &sources.config_dir else { return Vec::new() };
-        match read::default_files(directory) {
+        match named_files(sources) {
             Ok(files) => files,
             Err((path, message)) => {
                 let place = self.places.add(Place::File(path, None));
@@ -198,9 +208,9 @@ impl Loading {
         layers: &[Tree],
         sources: &Sources,
         kinds: &[Kind<'_>],
-    ) -> Result<Config, Report> {
+    ) -> (Option<Config>, Report) {
         if self.incomplete {
-            return Err(self.findings.into_report());
+            return (None, self.findings.into_report());
         }
         let mut tree = merged(layers, &self.whole);
         let mut check = Check {
@@ -212,6 +222,9 @@ impl Loading {
             removed: self.removed,
             filled: BTreeMap::new(),
             unset: BTreeMap::new(),
+            veiled: Veiled::default(),
+            files: BTreeSet::new(),
+            programs: sources.programs,
             findings: self.findings,
             warnings: Findings::default(),
             notes: self.notes,
@@ -227,7 +240,8 @@ impl Loading {
         };
         walk.table(root, &mut tree, &mut Vec::new(), (0, 0));
         // The walk has taken out what would not fit; a failure here is ours, and then says so.
-        let spec = serde_json::from_value::<Spec>(validate::plain_table(tree)).unwrap_or_else(|_| {
+        let plain = validate::plain_table(tree);
+        let spec = Spec::deserialize(&plain).unwrap_or_else(|_| {
             check.problem(&[], "cannot be read");
             Spec::default()
         });
@@ -235,9 +249,13 @@ impl Loading {
         if config.providers.is_empty() && !self.discovered {
             config.notes.push("no providers are configured: add a [providers.NAME] table".to_owned());
         }
-        if check.findings.is_empty() {
-            return Ok(config);
+        if let serde_json::Value::Object(written) = &plain {
+            check.veiled.filled = check.filled.keys().cloned().collect();
+            config.image = Image::of(&config, written, &check.veiled);
         }
-        Err(Report { warnings: config.warnings, ..check.findings.into_report() })
+        config.files = self.places.files().chain(check.files).collect();
+        let report = check.findings.into_report();
+        let warnings = if report.problems.is_empty() { Vec::new() } else { config.warnings.clone() };
+        (Some(config), Report { warnings, ..report })
     }
 }

@@ -7,9 +7,11 @@
 //! Depends on little of the rest of demuxai, and all of that pure: windows, endpoints, and the conditions of routes. The
 //! kinds of providers and the probe are passed in. Only [`process_environment`] reads the process's environment.
 
+mod difference;
 mod discover;
 mod environment;
 mod fill;
+pub mod image;
 mod interpolate;
 mod layers;
 mod legacy;
@@ -30,6 +32,7 @@ mod walk;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+pub use difference::{Difference, Fate, OptionChange, Shown, Thing};
 pub use discover::{Found, discover};
 pub use place::Origin;
 pub(crate) use report::did_you_mean;
@@ -40,6 +43,7 @@ pub(crate) use validate::Reading;
 
 use layers::merged;
 use loading::Loading;
+pub use loading::named_files;
 use place::Tree;
 use schema::Node;
 use settings::Config;
@@ -62,6 +66,18 @@ pub struct Sources {
     /// demuxai's directory in the platform's state directory; without one, state is in memory only unless the
     /// configuration names a file.
     pub state_dir: Option<PathBuf>,
+    /// Whether programs may be run for secrets.
+    pub programs: Programs,
+}
+
+/// Whether programs that a configuration names may be run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Programs {
+    /// They are.
+    #[default]
+    Run,
+    /// A secret that wants one is a problem: the files are not those that whoever started demuxai named.
+    Refused,
 }
 
 /// What the configuration needs to know of a kind of upstream.
@@ -122,6 +138,19 @@ pub fn platform_state_directory() -> Option<PathBuf> {
 /// # Errors
 /// All problems at once.
 pub fn load(sources: &Sources, kinds: &[Kind<'_>], probe: &dyn Fn(&str) -> bool) -> Result<Config, Report> {
+    match glimpse(sources, kinds, probe) {
+        (Some(config), report) if report.problems.is_empty() => Ok(config),
+        (_, report) => Err(report),
+    }
+}
+
+/// Loads the configuration as far as it can be made out, to find a daemon that serves an earlier version of it; and what
+/// is wrong with it. Nothing can be made out where a file cannot be read.
+pub fn glimpse(
+    sources: &Sources,
+    kinds: &[Kind<'_>],
+    probe: &dyn Fn(&str) -> bool,
+) -> (Option<Config>, Report) {
     let schema = schema();
     let root = Node::root(&schema);
     let mut loading = Loading::default();

@@ -86,6 +86,14 @@ impl Places {
         }
     }
 
+    /// The files among them.
+    pub(crate) fn files(&self) -> impl Iterator<Item = PathBuf> {
+        self.0.iter().filter_map(|place| match place {
+            Place::File(path, _) => Some(path.clone()),
+            _ => None,
+        })
+    }
+
     /// The place for people.
     pub(crate) fn name(&self, spot: Spot) -> Origin {
         match self.0.get(spot.0) {

@@ -10,6 +10,7 @@ use globset::GlobSet;
 use http::header::HeaderName;
 use serde_json::{Map, Value};
 
+use super::image::Image;
 use super::report::Problem;
 use super::secret::Secret;
 use crate::backend::condition::Conditions;
@@ -35,6 +36,10 @@ pub struct Config {
     pub admin_key: Option<Secret>,
     /// What is logged.
     pub log: Log,
+    /// The options in force, to be compared with those of another configuration.
+    pub image: Image,
+    /// The files that it was read from, and those that its options name and whose contents count.
+    pub files: Vec<PathBuf>,
     /// Things worth a line at start that are no errors: discovery and why, what was ignored.
     pub notes: Vec<String>,
     /// What is probably not meant, though it works.

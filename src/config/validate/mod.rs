@@ -15,7 +15,7 @@ mod state;
 mod target;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use config::Value as ConfigValue;
@@ -27,7 +27,7 @@ use serde_json::{Map, Value};
 pub(crate) use groups::Reading;
 pub(super) use listeners::free_id;
 
-use super::Kind;
+use super::image::{Image, Veiled};
 use super::place::{KeyPath, Places, Tree, show, spot_of};
 use super::quantity;
 use super::reference::{self, Fetched, Surroundings};
@@ -35,6 +35,7 @@ use super::report::{Findings, Problem};
 use super::secret::Secret;
 use super::settings::{Config, Log};
 use super::spec::{LogFormat, SecretReference, SecretSpec, Span, Spec};
+use super::{Kind, Programs};
 
 /// Most globs in one list.
 const MOST_GLOBS: usize = 1000;
@@ -57,6 +58,12 @@ pub(crate) struct Check<'a> {
     pub(crate) filled: BTreeMap<KeyPath, Vec<String>>,
     /// Keys of providers that are not there because these variables are not set.
     pub(crate) unset: BTreeMap<KeyPath, Vec<String>>,
+    /// What is compared and not shown.
+    pub(crate) veiled: Veiled,
+    /// The files that options name and whose contents count.
+    pub(crate) files: BTreeSet<PathBuf>,
+    /// Programs may be run for secrets.
+    pub(crate) programs: Programs,
     /// What is wrong.
     pub(crate) findings: Findings,
     /// What is probably not meant.
@@ -83,7 +90,7 @@ pub(crate) fn configuration(check: &mut Check<'_>, spec: &Spec) -> Config {
     let admin_key = keys::admin(check, spec, &keys);
     let log = log(check, spec);
     let notes = std::mem::take(&mut check.notes);
-    let warnings = Vec::new();
+    let (image, files, warnings) = (Image::default(), Vec::new(), Vec::new());
     let mut config = Config {
         listeners,
         keys,
@@ -94,6 +101,8 @@ pub(crate) fn configuration(check: &mut Check<'_>, spec: &Spec) -> Config {
         state,
         admin_key,
         log,
+        image,
+        files,
         notes,
         warnings,
     };
@@ -197,6 +206,18 @@ impl<'a> Check<'a> {
             }
             SecretSpec::Reference(reference) => {
                 let directory = spot_of(self.layers, path).and_then(|spot| self.places.directory(spot));
+                if let Some(file) = &reference.file {
+                    let around = Surroundings::new(self.env, directory);
+                    self.files.extend(reference::located(file, &around).ok());
+                }
+                if self.programs == Programs::Refused && reference.command.is_some() {
+                    self.problem(
+                        path,
+                        "wants a program to be run, which is only done for the files that are served",
+                    );
+                    self.removed.insert(key_path);
+                    return None;
+                }
                 match reference::fetch(reference, &Surroundings::new(self.env, directory)) {
                     Ok(Fetched::Text(text, warning)) => {
                         if let Some(warning) = warning {
@@ -224,6 +245,7 @@ impl<'a> Check<'a> {
             self.removed.insert(key_path);
             return None;
         }
+        self.veiled.secrets.insert(key_path, Secret::new(text.as_str()));
         Some(Secret::new(text))
     }
 
