@@ -1,6 +1,8 @@
 //! The composition root: configuration → providers → router → listeners; and the way out: drain, then stop.
 //! `plan` is all of the start-up that needs no socket and no thread; `demuxai check` stops there.
 
+pub mod reloader;
+
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -14,20 +16,25 @@ use futures_util::future::join_all;
 use tracing::{info, warn};
 
 use crate::config::secret::Secret;
-use crate::config::settings::{Config, Listener};
+use crate::config::settings::{Config, Listener, ProviderConfig};
 use crate::metrics::Metrics;
+use crate::metrics::reload::ConfigLoaded;
 use crate::provider::about::About;
 use crate::provider::handle::Provider;
 use crate::provider::registry::Registry;
 use crate::provider::scrub::Scrub;
 use crate::provider::supervisor::{Intensity, Observer, supervise};
-use crate::router::graph::Graph;
+use crate::reload::Reloads;
+use crate::router::accounts::Accounts;
+use crate::router::graph::{Before, Graph};
 use crate::router::table::Table;
 use crate::router::{RouterActor, Routes};
 use crate::server::closing::Closing;
-use crate::server::edge::Edge;
+use crate::server::edge::{Door, Edge};
 use crate::server::{listener, token};
 use crate::state::{Saved, State};
+use crate::telemetry::Level;
+use reloader::{Load, Reloader};
 
 /// How long the state may take to be written at the end.
 const STATE_DRAIN: Duration = Duration::from_secs(2);
@@ -72,6 +79,17 @@ pub struct AppHandle {
     routes: Arc<Routes>,
     metrics: Arc<Metrics>,
     state: State,
+    reloads: Reloads,
+}
+
+/// Where the configuration is read anew, while the daemon runs.
+pub struct Source {
+    /// Reads it.
+    pub load: Load,
+    /// The kinds of providers.
+    pub registry: Registry,
+    /// What is logged.
+    pub level: Level,
 }
 
 /// What ends one listener.
@@ -101,15 +119,7 @@ impl Plan {
         }
         let mut abouts = Vec::new();
         for provider in &config.providers {
-            let Some(kind) = registry.kind(&provider.kind) else {
-                let known = registry.names().join(", ");
-                problems.push(format!(
-                    "provider `{}`: no type `{}` (known: {known})",
-                    provider.id, provider.kind
-                ));
-                continue;
-            };
-            match About::new(provider.clone(), &kind, Arc::clone(&metrics)) {
+            match described(provider, registry, &metrics) {
                 Ok(about) => abouts.push(about),
                 Err(problem) => problems.push(problem),
             }
@@ -145,32 +155,48 @@ impl Plan {
         let providers: Vec<Arc<Provider>> = self.abouts.into_iter().map(at_rest).collect();
         providers.iter().for_each(|provider| provider.list_static());
         let secrets = Arc::new(Scrub::of_all(&self.config));
-        let graph =
-            Graph::build(&self.config.groups, &self.config.routers, &providers, &self.metrics, &secrets)
-                .map_err(BuildError::Internal)?;
+        let graph = Graph::build(
+            &self.config.groups,
+            &self.config.routers,
+            &providers,
+            &self.metrics,
+            &secrets,
+            &Before::default(),
+        )
+        .map_err(BuildError::Internal)?;
         let table = Table::new(providers, graph.into_virtuals());
         Ok((table.with_aliases(self.config.aliases), known))
     }
 
-    /// Binds all listeners, then starts everything. Must be called inside an actix system.
+    /// Binds all listeners, then starts everything; with a source, the configuration can be read anew. Must be called
+    /// inside an actix system.
     ///
     /// # Errors
     /// When an address cannot be listened on; nothing was started then.
-    pub fn start(self) -> Result<App, BuildError> {
+    pub fn start(self, source: Option<Source>) -> Result<App, BuildError> {
         let sockets = bind_all(&self.config.listeners)?;
         // After the sockets: who cannot have them has no business with the file.
         let (state, saved) = State::open(&self.config.state, &self.metrics);
         let providers: Vec<Arc<Provider>> =
             self.abouts.into_iter().map(|about| Provider::start(about, &state, &saved)).collect();
         let secrets = Arc::new(Scrub::of_all(&self.config));
-        let graph =
-            Graph::build(&self.config.groups, &self.config.routers, &providers, &self.metrics, &secrets)
-                .map_err(BuildError::Internal)?;
+        let graph = Graph::build(
+            &self.config.groups,
+            &self.config.routers,
+            &providers,
+            &self.metrics,
+            &secrets,
+            &Before::default(),
+        )
+        .map_err(BuildError::Internal)?;
         let routes = Arc::new(Routes::default());
+        let accounts = Accounts::new(state.clone(), saved, &providers);
         let table = Table::new(providers, graph.into_virtuals()).with_aliases(self.config.aliases);
-        let router = start_router(Arc::clone(&routes), table, state.clone());
+        let router = start_router(Arc::clone(&routes), table, accounts, state.clone());
         let keys = Arc::new(self.config.keys);
         let admin_key = self.config.admin_key.or_else(|| admin_token(&state)).map(Arc::new);
+        let (reloads, wishes) = Reloads::new();
+        let mut doors = Vec::new();
         let mut servers = Vec::new();
         let mut ends = Vec::new();
         let mut addresses = Vec::new();
@@ -192,14 +218,33 @@ impl Plan {
                 metrics: Arc::clone(&self.metrics),
                 state: state.clone(),
                 closing: Arc::clone(&closing),
+                reloads: reloads.clone(),
             };
-            let server = listener::server(socket, edge).map_err(bound)?;
+            let door = Arc::new(Door::new(edge));
+            let server = listener::server(socket, Arc::clone(&door)).map_err(bound)?;
+            doors.push(door);
             ends.push(End { listener: shared, server: server.handle(), closing });
             servers.push(server);
         }
-        let handle = AppHandle { ends, router, routes, metrics: self.metrics, state };
+        ConfigLoaded { metrics: &self.metrics, at: reloader::seconds_now() }.emit();
+        if let Some(Source { load, registry, level }) = source {
+            let (router, metrics) = (router.clone(), Arc::clone(&self.metrics));
+            let (state, image) = (state.clone(), self.config.image);
+            let reloader = Reloader { load, registry, level, router, doors, metrics, state, image };
+            actix_rt::spawn(reloader.run(wishes));
+        }
+        let handle = AppHandle { ends, router, routes, metrics: self.metrics, state, reloads };
         Ok(App { servers, handle, addresses })
     }
+}
+
+/// The description of one provider.
+fn described(config: &ProviderConfig, registry: &Registry, metrics: &Arc<Metrics>) -> Result<About, String> {
+    let Some(kind) = registry.kind(&config.kind) else {
+        let known = registry.names().join(", ");
+        return Err(format!("provider `{}`: no type `{}` (known: {known})", config.id, config.kind));
+    };
+    About::new(config.clone(), &kind, Arc::clone(metrics))
 }
 
 fn bind_all(listeners: &[Listener]) -> Result<Vec<TcpListener>, BuildError> {
@@ -225,10 +270,10 @@ fn admin_token(state: &State) -> Option<Secret> {
     }
 }
 
-fn start_router(routes: Arc<Routes>, table: Table, state: State) -> Addr<RouterActor> {
+fn start_router(routes: Arc<Routes>, table: Table, accounts: Accounts, state: State) -> Addr<RouterActor> {
     let (sender, receiver) = actix::dev::channel::channel(16);
     let supervision = supervise(receiver, Intensity::default(), RouterFalls, |_context| {
-        RouterActor::new(routes, table, state)
+        RouterActor::new(routes, table, accounts, state)
     });
     actix_rt::spawn(supervision);
     Addr::new(sender)
@@ -250,7 +295,15 @@ impl App {
     /// # Errors
     /// As [`Plan::new`] and [`Plan::start`].
     pub fn build(config: Config, registry: &Registry) -> Result<App, BuildError> {
-        Plan::new(config, registry)?.start()
+        Plan::new(config, registry)?.start(None)
+    }
+
+    /// The same, of a configuration that can be read anew.
+    ///
+    /// # Errors
+    /// As [`Plan::new`] and [`Plan::start`].
+    pub fn build_from(config: Config, source: Source) -> Result<App, BuildError> {
+        Plan::new(config, &source.registry)?.start(Some(source))
     }
 
     /// The listeners' ids with the addresses they are bound to.
@@ -312,6 +365,11 @@ impl AppHandle {
     /// What outlives the process.
     pub fn state(&self) -> &State {
         &self.state
+    }
+
+    /// Where reloads are asked for.
+    pub fn reloads(&self) -> &Reloads {
+        &self.reloads
     }
 
     /// The router's address.

@@ -14,6 +14,7 @@ pub mod model_id;
 pub mod notify;
 pub mod provider;
 pub mod quota;
+pub mod reload;
 pub mod router;
 pub mod server;
 pub mod state;

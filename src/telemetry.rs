@@ -11,16 +11,23 @@ use std::str::FromStr;
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::{Error, HttpMessage};
-use tracing::{Level, Span, Subscriber};
+use tracing::{Span, Subscriber};
 use tracing_actix_web::{RequestId, RootSpanBuilder};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::{Layer, Registry};
+use tracing_subscriber::{Layer, Registry, reload};
 
 use crate::config::settings::Log;
 
 pub use lines::{Farewell, Lines};
+
+/// A subscriber of whatever it is composed of.
+type Composed = Box<dyn Subscriber + Send + Sync>;
+
+/// What is logged, while the daemon runs. The default is of a process that has no subscriber of ours.
+#[derive(Clone, Default)]
+pub struct Level(Option<reload::Handle<Targets, Registry>>);
 
 /// Builds the root span of a request: at debug level, so that it costs nothing by default.
 pub struct RootSpan;
@@ -44,14 +51,29 @@ impl RootSpanBuilder for RootSpan {
     }
 }
 
+impl Level {
+    /// From now on this is logged.
+    ///
+    /// # Errors
+    /// When the level cannot be read.
+    pub fn set(&self, level: &str) -> Result<(), String> {
+        let filter = filter(level)?;
+        match &self.0 {
+            Some(handle) => handle.reload(filter).map_err(|error| error.to_string()),
+            None => Ok(()),
+        }
+    }
+}
+
 /// Reads a level (`info`) or `target=level` pairs.
 ///
 /// # Errors
 /// A sentence that names the text.
 pub fn filter(level: &str) -> Result<Targets, String> {
     // The server library tells at `info` what our own lines tell already.
-    let quiet =
-        Targets::new().with_target("actix_server", Level::WARN).with_target("actix_http", Level::WARN);
+    let quiet = Targets::new()
+        .with_target("actix_server", LevelFilter::WARN)
+        .with_target("actix_http", LevelFilter::WARN);
     let named =
         Targets::from_str(level).map_err(|error| format!("log level `{level}` cannot be read: {error}"))?;
     let mut filter = quiet.with_default(named.default_level().unwrap_or(LevelFilter::OFF));
@@ -65,11 +87,11 @@ pub fn filter(level: &str) -> Result<Targets, String> {
 ///
 /// # Errors
 /// When the level cannot be read.
-pub fn subscriber<W>(log: &Log, writer: W, colours: bool) -> Result<Box<dyn Subscriber + Send + Sync>, String>
+pub fn subscriber<W>(log: &Log, writer: W, colours: bool) -> Result<(Composed, Level), String>
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
-    let filter = filter(&log.level)?;
+    let (filter, handle) = reload::Layer::new(filter(&log.level)?);
     // A stderr that nobody reads any more (`demuxai 2>&1 | head`) is no reason to fall: by default the layer would
     // complain of it on stderr, and panic.
     let lines =
@@ -87,33 +109,37 @@ where
                 .with_filter(filter),
         )
     };
-    Ok(Box::new(Registry::default().with(layer)))
+    Ok((Box::new(Registry::default().with(layer)), Level(Some(handle))))
 }
 
 /// Makes the subscriber the process's own. The last lines are written when the result is dropped.
 ///
 /// # Errors
 /// When the level cannot be read, or a subscriber is there already.
-pub fn install(log: &Log) -> Result<Farewell, String> {
+pub fn install(log: &Log) -> Result<(Farewell, Level), String> {
     let colours = io::IsTerminal::is_terminal(&io::stderr());
     let (lines, farewell) = Lines::start(io::stderr()).map_err(|error| error.to_string())?;
-    let subscriber = subscriber(log, lines, colours)?;
+    let (subscriber, level) = subscriber(log, lines, colours)?;
     tracing::subscriber::set_global_default(subscriber).map_err(|error| error.to_string())?;
-    Ok(farewell)
+    Ok((farewell, level))
 }
 
 #[cfg(test)]
 mod tests {
+    use tracing::Level as Severity;
+
     use super::*;
 
     #[test]
     fn the_server_library_is_quiet_unless_it_is_named() {
         let library = "actix_server::worker";
         let usual = filter("info").unwrap();
-        assert!(usual.would_enable("demuxai::server", &Level::INFO));
-        assert!(usual.would_enable(library, &Level::WARN) && !usual.would_enable(library, &Level::INFO));
-        assert!(usual.would_enable("actix_http::h1", &Level::WARN));
+        assert!(usual.would_enable("demuxai::server", &Severity::INFO));
+        assert!(
+            usual.would_enable(library, &Severity::WARN) && !usual.would_enable(library, &Severity::INFO)
+        );
+        assert!(usual.would_enable("actix_http::h1", &Severity::WARN));
         let named = filter("info,actix_server=debug").unwrap();
-        assert!(named.would_enable(library, &Level::DEBUG));
+        assert!(named.would_enable(library, &Severity::DEBUG));
     }
 }

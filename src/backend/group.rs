@@ -14,7 +14,7 @@ use super::attempts;
 use super::explain::Decision;
 use super::sticky::{self, Conversations};
 use super::strategy::{Availability, MemberView, Strategy, StrategyState};
-use super::virtual_model::{About, Below, VirtualModel, most_input_tokens};
+use super::virtual_model::{About, Below, Memory, VirtualModel, most_input_tokens};
 use super::{Backend, Call, Outlook, Reply};
 use crate::config::settings::{FailOn, StickyBy};
 use crate::dialect::{Request, Task};
@@ -49,9 +49,9 @@ pub struct Group {
     /// Members are asked side by side.
     pub racing: Option<Racing>,
     /// Whose turn it is.
-    pub turns: Turns,
+    pub turns: Arc<Turns>,
     /// Where conversations are.
-    pub sticky: Option<Sticky>,
+    pub sticky: Option<Arc<Sticky>>,
     /// Where is recorded.
     pub metrics: Arc<Metrics>,
 }
@@ -83,6 +83,14 @@ pub struct Racing {
 pub struct Turns {
     strategy: &'static dyn Strategy,
     state: Mutex<(StrategyState, fastrand::Rng)>,
+}
+
+/// What a group remembers of its members, by their places.
+pub struct Remembered {
+    /// Whose turn it is.
+    pub turns: Arc<Turns>,
+    /// Where conversations are.
+    pub sticky: Option<Arc<Sticky>>,
 }
 
 /// Conversations stay where their prompt cache is.
@@ -161,6 +169,12 @@ impl VirtualModel for GroupBackend {
 
     fn decide(&self, call: &Call) -> Decision<'_> {
         self.group.decide(call)
+    }
+
+    fn memory(&self) -> Option<Memory> {
+        let remembered =
+            Remembered { turns: Arc::clone(&self.group.turns), sticky: self.group.sticky.clone() };
+        Some(Arc::new(remembered))
     }
 }
 

@@ -1,6 +1,7 @@
 //! Virtual models: backends over other backends, which clients ask for by their id. What the routing table, the model
 //! list and explanations need to know of one, whatever its type.
 
+use std::any::Any;
 use std::sync::Arc;
 
 use futures_util::FutureExt;
@@ -43,7 +44,16 @@ pub trait VirtualModel: Backend {
     fn decide(&self, call: &Call) -> Decision<'_> {
         Decision::of(self.below(&call.model), call)
     }
+
+    /// What it remembers and is to know again when the configuration is reloaded and has it unchanged; its type gets it
+    /// back in [`super::kind::Site`].
+    fn memory(&self) -> Option<Memory> {
+        None
+    }
 }
+
+/// What a virtual model remembers; only its own type knows what that is.
+pub type Memory = Arc<dyn Any + Send + Sync>;
 
 /// What a virtual model is called.
 #[derive(Debug, Clone)]

@@ -5,6 +5,7 @@ pub mod caching;
 pub mod consensus;
 pub mod events;
 pub mod quota;
+pub mod reload;
 pub mod state;
 pub mod stream;
 
@@ -74,6 +75,7 @@ pub struct Metrics {
     restarts: IntCounterVec,
     state: state::StateFamilies,
     caching: caching::CachingFamilies,
+    reload: reload::ReloadGauges,
     meters: Mutex<HashMap<String, HashMap<String, Arc<ModelMeters>>>>,
 }
 
@@ -223,6 +225,7 @@ impl Metrics {
             )?,
             state: state::StateFamilies::new(&registry)?,
             caching: caching::CachingFamilies::new(&registry)?,
+            reload: reload::ReloadGauges::new(&registry)?,
             meters: Mutex::new(HashMap::new()),
             registry,
         };

@@ -8,6 +8,7 @@ use http::HeaderMap;
 use http::header::{HeaderName, HeaderValue};
 
 use super::Adapter;
+use super::capacity::{Local, Waiting};
 use super::catalogue::KindFacts;
 use super::headers;
 use super::registry::Kind;
@@ -15,7 +16,7 @@ use super::scrub::Scrub;
 use crate::config::settings::{self, ProviderConfig};
 use crate::dialect::upstream_message;
 use crate::error::{ErrorKind, ProxyError};
-use crate::metrics::{Metrics, Switch};
+use crate::metrics::Metrics;
 use crate::quota::{Limit, Period, Refusal, RefusalClass, Source, Statement};
 use crate::upstream::{Client, ClientOptions, Respondent};
 use crate::upstream::{classify, inside, statements};
@@ -34,8 +35,6 @@ pub struct About {
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// Takes its secrets out of what it says.
     pub scrub: Scrub,
-    /// Whether it is usable, for the metrics.
-    pub up: Switch,
     /// Where it records.
     pub metrics: Arc<Metrics>,
     limits: Vec<Limit>,
@@ -47,6 +46,16 @@ impl About {
         self.limits.clone()
     }
 
+    /// How it treats those who come when it is full.
+    pub fn waiting(&self) -> Waiting {
+        Waiting { most: self.config.max_wait, queue: self.config.max_queue }
+    }
+
+    /// Whether it is a server on this machine or network.
+    pub fn local(&self) -> Local {
+        if self.config.local { Local::Yes } else { Local::No }
+    }
+
     /// Puts the description together, and makes sure that a client can be made of it.
     ///
     /// # Errors
@@ -56,9 +65,8 @@ impl About {
         let headers = headers::standing(&config, kind.adapter.headers())?;
         let (adapter, facts) = (kind.adapter, Arc::clone(&kind.facts));
         let (id, scrub) = (Arc::from(config.id.as_str()), Scrub::new(&config));
-        let up = metrics.up(&config.id);
         let limits = limits(&config, &facts).map_err(|problem| format!("provider `{id}`: {problem}"))?;
-        let about = About { id, config, adapter, facts, headers, scrub, up, metrics, limits };
+        let about = About { id, config, adapter, facts, headers, scrub, metrics, limits };
         about.client().map_err(|error| format!("provider `{}`: {}", about.id, error.message))?;
         Ok(about)
     }

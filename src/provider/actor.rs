@@ -5,6 +5,7 @@
 use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, Supervised, WrapFuture};
@@ -49,6 +50,8 @@ pub struct ProviderActor {
     vitals: Arc<Vitals>,
     generation: Generation,
     gone: watch::Receiver<bool>,
+    /// It only ends what is in flight: another one asks for lists and says how the upstream is.
+    draining: Arc<AtomicBool>,
     client: Result<Rc<Client>, ProxyError>,
     refresh: Refresh,
 }
@@ -99,13 +102,14 @@ impl ProviderActor {
         vitals: Arc<Vitals>,
         generation: Generation,
         gone: watch::Receiver<bool>,
+        draining: Arc<AtomicBool>,
     ) -> Self {
         let client = about.client().map(Rc::new).map_err(|error| error.at(&about.id));
         if let Err(error) = &client {
             warn!(provider = &*about.id, error = error.message, "provider has no client");
             vitals.set_health(Health::Unreachable, Some(error.message.clone()));
         }
-        ProviderActor { about, vitals, generation, gone, client, refresh: Refresh::default() }
+        ProviderActor { about, vitals, generation, gone, draining, client, refresh: Refresh::default() }
     }
 
     /// The admission of one call.
@@ -138,8 +142,15 @@ impl ProviderActor {
         })
     }
 
+    fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
     /// Fetches the list if it is due; called by the timer.
     fn tick(&mut self, ctx: &mut Context<Self>, now: Instant) {
+        if self.is_draining() {
+            return;
+        }
         // What a request could not reach is asked for its list soon, so that it is known when it is back.
         let lost = self.vitals.health() == Health::Unreachable;
         let config = &self.about.config;
@@ -194,7 +205,9 @@ impl ProviderActor {
         let details = async move { Ok(fetch::complete(&client, &about, models, &known).await) };
         self.then(ctx, details, move |actor, _ctx, models| {
             actor.refresh.running = false;
-            if let Ok(models) = models {
+            if let Ok(models) = models
+                && !actor.is_draining()
+            {
                 actor.publish(Some(models), now);
             }
             actor.tell_waiters();
@@ -248,6 +261,9 @@ impl ProviderActor {
     /// The refresh is over, with a list or without.
     fn finish(&mut self, fetched: Result<Vec<Model>, ProxyError>, now: Instant) {
         self.refresh.running = false;
+        if self.is_draining() {
+            return self.tell_waiters();
+        }
         self.refresh.ended = Some(now);
         let lifetime = self.about.config.cache;
         let next = match fetched {
@@ -372,6 +388,9 @@ impl Actor for ProviderActor {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.run_interval(TICK, |actor, ctx| actor.tick(ctx, Instant::now()));
+        if self.is_draining() {
+            return;
+        }
         self.publish(None, Instant::now());
         if self.refresh.next.is_none() {
             self.start_refresh(ctx);
@@ -412,8 +431,10 @@ impl Handler<RefreshModels> for ProviderActor {
 
     fn handle(&mut self, message: RefreshModels, ctx: &mut Self::Context) {
         let now = Instant::now();
-        if !self.refresh.running && self.refresh.ended.is_some_and(|ended| now < ended + FRESH) {
-            // A list that cannot be had is not asked for with every request.
+        let is_draining = self.is_draining();
+        if is_draining || !self.refresh.running && self.refresh.ended.is_some_and(|ended| now < ended + FRESH)
+        {
+            // A list that cannot be had is not asked for with every request, and none by one that drains.
             let _ = message.done.send(());
             return;
         }

@@ -5,10 +5,11 @@
 mod denied;
 mod insight;
 mod queue;
+mod renewal;
 mod seat;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 
@@ -27,6 +28,7 @@ use crate::state::{Row, Source as RowSource, Spent, State, UsageId, hour_of};
 use denied::{Patience, denied, shut};
 pub use insight::Insight;
 use queue::Queue;
+pub use renewal::{Local, breaker};
 use seat::Seat;
 
 /// How a full provider treats those who come.
@@ -41,14 +43,17 @@ pub struct Waiting {
 /// One account's capacity.
 pub struct Capacity {
     id: Arc<str>,
-    waiting: Waiting,
     state: State,
+    /// Its rows are those of the provider; not while another account stands under that id.
+    kept: AtomicBool,
+    generations: AtomicU64,
     /// How often what is known of its limits changed.
     changes: AtomicU64,
     inner: Mutex<Inner>,
 }
 
 struct Inner {
+    waiting: Waiting,
     ledger: Ledger,
     breaker: Breaker,
     estimator: Estimator,
@@ -137,6 +142,7 @@ impl Capacity {
         ledger.restore(saved, now);
         estimator.restore(saved);
         let inner = Inner {
+            waiting,
             ledger,
             breaker,
             estimator,
@@ -146,8 +152,14 @@ impl Capacity {
             spent: BTreeMap::new(),
             sizes_written: now,
         };
-        let capacity =
-            Arc::new(Capacity { id, waiting, state, changes: AtomicU64::new(0), inner: Mutex::new(inner) });
+        let capacity = Arc::new(Capacity {
+            id,
+            state,
+            kept: AtomicBool::new(true),
+            generations: AtomicU64::new(0),
+            changes: AtomicU64::new(0),
+            inner: Mutex::new(inner),
+        });
         let source: Weak<dyn RowSource> = Arc::<Capacity>::downgrade(&capacity);
         capacity.state.watch(&capacity.id, source);
         capacity
@@ -206,17 +218,14 @@ impl Capacity {
 
     /// How long it is worth waiting for a place, having joined the queue if the request can wait.
     fn patience(&self, inner: &mut Inner, ask: &Ask<'_>, denial: &Denial) -> Patience {
-        if denial.cause != Cause::Full || self.waiting.most.is_zero() {
+        let Waiting { most, queue } = inner.waiting;
+        if denial.cause != Cause::Full || most.is_zero() {
             return Patience::None;
         }
-        let Some(waiter) = ask.waiter else { return Patience::Worth(self.waiting.most) };
+        let Some(waiter) = ask.waiter else { return Patience::Worth(most) };
         let place =
             queue::Place { waiter: Arc::downgrade(waiter), model: Arc::clone(ask.model), size: ask.size };
-        if inner.queue.join(ask.client, place, self.waiting.queue) {
-            Patience::Worth(self.waiting.most)
-        } else {
-            Patience::Crowded
-        }
+        if inner.queue.join(ask.client, place, queue) { Patience::Worth(most) } else { Patience::Crowded }
     }
 
     /// Tokens of a request's text, by what was learned of this model; `None` before anything was.
@@ -349,7 +358,9 @@ impl Capacity {
     pub fn forget(&self, model: Option<&str>) -> usize {
         let mut inner = self.lock();
         let keys = inner.ledger.forget_learned(model);
-        self.state.forget(&self.id, &keys);
+        if self.is_kept() {
+            self.state.forget(&self.id, &keys);
+        }
         self.state.changed();
         keys.len()
     }
@@ -469,7 +480,7 @@ impl Inner {
 
 impl RowSource for Capacity {
     fn changed_rows(&self) -> Vec<Row> {
-        self.lock().changed_rows(false)
+        if self.is_kept() { self.lock().changed_rows(false) } else { Vec::new() }
     }
 
     fn spent(&self) -> Vec<(UsageId, Spent)> {
@@ -478,7 +489,9 @@ impl RowSource for Capacity {
     }
 
     fn merge(&self, before: &[(&str, &str)], found: &[(&str, &str)]) {
-        self.lock().ledger.merge(before, found, moment());
+        if self.is_kept() {
+            self.lock().ledger.merge(before, found, moment());
+        }
     }
 }
 
@@ -486,7 +499,7 @@ impl Drop for Capacity {
     fn drop(&mut self) {
         let inner = self.inner.get_mut().unwrap_or_else(PoisonError::into_inner);
         let (rows, spent) = (inner.changed_rows(true), std::mem::take(&mut inner.spent));
-        if !rows.is_empty() {
+        if !rows.is_empty() && *self.kept.get_mut() {
             self.state.save(&self.id, rows);
         }
         if !spent.is_empty() {

@@ -3,7 +3,7 @@
 
 mod explain;
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ use tracing::{error, warn};
 
 use super::about::About;
 use super::actor::{Forward, Ping, ProviderActor, RefreshModels};
-use super::capacity::{Capacity, Size, Waiting};
+use super::capacity::{Capacity, Size, breaker};
 use super::fitness::misfit;
 use super::models::{FRESH, Lookup, ModelList, with_static};
 use super::prefix::continued;
@@ -35,7 +35,7 @@ use crate::error::{ErrorKind, ProxyError};
 use crate::metrics::ModelMeters;
 use crate::metrics::events::AttemptEnded;
 use crate::model_id::same_model;
-use crate::quota::{Breaker, Moment};
+use crate::quota::Moment;
 use crate::state::{Saved, State};
 
 /// An arbiter that does not answer a [`Ping`] for this long is given up.
@@ -54,7 +54,8 @@ pub struct Provider {
     vitals: Arc<Vitals>,
     replicas: ArcSwap<Vec<Arc<Replica>>>,
     next: AtomicUsize,
-    generations: AtomicU64,
+    /// It is taken out, or another one stands in its place: it only ends what is in flight.
+    draining: Arc<AtomicBool>,
 }
 
 /// One arbiter with one actor and one client.
@@ -94,25 +95,35 @@ struct Pause {
 impl Provider {
     /// Starts the provider's replicas, each on a fresh arbiter. Must be called inside an actix system.
     pub fn start(about: About, state: &State, saved: &Saved) -> Arc<Self> {
-        let replicas = about.config.replicas.max(1);
-        let provider = Provider::at_rest(about, state, saved);
-        let started = (0..replicas).map(|_| provider.start_replica()).collect();
-        provider.replicas.store(Arc::new(started));
-        provider
+        Provider::at_rest(about, state, saved).running()
+    }
+
+    /// With its replicas started.
+    pub(super) fn running(self: Arc<Self>) -> Arc<Self> {
+        let replicas = self.about.config.replicas.max(1);
+        let started = (0..replicas).map(|_| self.start_replica()).collect();
+        self.replicas.store(Arc::new(started));
+        self
     }
 
     /// The provider without anybody who could send: it answers questions of what it would do, and no requests.
     pub fn at_rest(about: About, state: &State, saved: &Saved) -> Arc<Self> {
         let about = Arc::new(about);
         let capacity = capacity(&about, state, saved);
+        let vitals = Vitals::new(about.metrics.up(&about.id), capacity);
+        Provider::over(about, Arc::new(vitals))
+    }
+
+    /// The same over a lasting state that is there already.
+    pub(super) fn over(about: Arc<About>, vitals: Arc<Vitals>) -> Arc<Self> {
         about.metrics.announce(&about.id);
         Arc::new_cyclic(|this| Provider {
             this: Weak::clone(this),
-            vitals: Arc::new(Vitals::new(about.up.clone(), capacity)),
+            vitals,
             about,
             replicas: ArcSwap::from_pointee(Vec::new()),
             next: AtomicUsize::new(0),
-            generations: AtomicU64::new(0),
+            draining: Arc::default(),
         })
     }
 
@@ -130,17 +141,18 @@ impl Provider {
     }
 
     fn start_replica(&self) -> Arc<Replica> {
-        let generation = self.generations.fetch_add(1, Ordering::Relaxed);
+        let generation = self.vitals.capacity.next_generation();
         let arbiter = Arbiter::new().handle();
         let pause = Arc::new(Pause::default());
         let (gone, seen_gone) = watch::channel(false);
         let (sender, receiver) = actix::dev::channel::channel(16);
         let (about, vitals) = (Arc::clone(&self.about), Arc::clone(&self.vitals));
+        let draining = Arc::clone(&self.draining);
         let observer =
             Falls { about: Arc::clone(&about), vitals: Arc::clone(&vitals), pause: Arc::clone(&pause) };
         arbiter.spawn_fn(move || {
             let supervision = supervise(receiver, Intensity::default(), observer, |_context| {
-                ProviderActor::new(about, vitals, generation, seen_gone)
+                ProviderActor::new(about, vitals, generation, seen_gone, draining)
             });
             actix_rt::spawn(supervision);
         });
@@ -152,8 +164,21 @@ impl Provider {
         &self.about
     }
 
+    /// It is taken out, or another one stands in its place: it only ends what is in flight, and asks for nothing of
+    /// its own any more.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether nothing is in flight here, and nobody but the caller can send it anything. Asked for one that drains.
+    pub fn is_idle(this: &Arc<Provider>) -> bool {
+        let capacity = &this.vitals.capacity;
+        Arc::strong_count(this) == 1
+            && !this.replicas.load().iter().any(|replica| capacity.is_held_by(replica.generation))
+    }
+
     /// The provider's lasting state.
-    pub fn vitals(&self) -> &Vitals {
+    pub fn vitals(&self) -> &Arc<Vitals> {
         &self.vitals
     }
 
@@ -399,7 +424,10 @@ impl Provider {
         let model = Arc::clone(&call.model);
         replica.address.do_send(Forward { call, meters: Arc::clone(&meters), reply });
         let about = Arc::clone(&self.about);
+        // So that nobody takes it for idle before the request is admitted.
+        let this = self.this.upgrade();
         async move {
+            let _this = this;
             let answered = tokio::select! {
                 biased;
                 answered = answer => answered.ok(),
@@ -509,10 +537,8 @@ impl Drop for Provider {
 
 /// The account's capacity, with what was known of it before.
 fn capacity(about: &About, state: &State, saved: &Saved) -> Arc<Capacity> {
-    let config = &about.config;
     let rows: Vec<(&str, &str)> = saved.rows_of(&about.id).collect();
-    let breaker = if config.local { Breaker::never_opens() } else { Breaker::new() };
-    let waiting = Waiting { most: config.max_wait, queue: config.max_queue };
+    let (waiting, breaker) = (about.waiting(), breaker(about.local()));
     Capacity::new(Arc::clone(&about.id), about.limits(), breaker, waiting, state.clone(), &rows)
 }
 
@@ -580,11 +606,11 @@ impl Observer for Falls {
         self.pause.set(pause.map(|pause| Instant::now() + pause));
         match pause {
             Some(pause) => {
-                self.about.up.set(false);
+                self.vitals.show_up(false);
                 let milliseconds = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
                 warn!(provider = &*self.about.id, milliseconds, "provider's actor falls too often, pausing");
             }
-            None => self.about.up.set(self.vitals.health() == Health::Up),
+            None => self.vitals.show_up(self.vitals.health() == Health::Up),
         }
     }
 }

@@ -32,6 +32,7 @@ pub mod prepare;
 pub mod pump;
 pub mod registry;
 pub mod scrub;
+pub mod succession;
 pub mod supervisor;
 mod tags;
 mod timestamp;

@@ -67,6 +67,21 @@ impl ModelList {
         list
     }
 
+    /// The same models as another configuration has them. Before it is fetched anew it denies nothing: what was hidden
+    /// is not in it.
+    pub fn as_configured(
+        &self,
+        configured: &[StaticModel],
+        catalogue: Vec<Model>,
+        open: bool,
+        include: Option<GlobSet>,
+        exclude: Option<GlobSet>,
+    ) -> ModelList {
+        let models = with_static(self.models.clone(), configured, catalogue);
+        let fetched = self.fetched.and_then(|at| at.checked_sub(FRESH * 2));
+        ModelList::new(models, fetched, open, include, exclude)
+    }
+
     /// The models, in the upstream's order.
     pub fn models(&self) -> &[Model] {
         &self.models

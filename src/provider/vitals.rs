@@ -49,6 +49,8 @@ pub struct Vitals {
     restarts: AtomicU64,
     remark: Mutex<Option<String>>,
     up: Switch,
+    /// Another one's health is shown under this id now.
+    muted: AtomicBool,
     loading: AtomicBool,
     refused_fields: Mutex<HashMap<String, Vec<String>>>,
 }
@@ -69,6 +71,7 @@ impl Vitals {
             restarts: AtomicU64::new(0),
             remark: Mutex::new(None),
             up,
+            muted: AtomicBool::new(false),
             loading: AtomicBool::new(false),
             refused_fields: Mutex::new(HashMap::new()),
         }
@@ -95,8 +98,20 @@ impl Vitals {
             Health::Retired => 4,
         };
         *self.remark.lock().unwrap_or_else(PoisonError::into_inner) = remark;
-        self.up.set(health == Health::Up);
+        self.show_up(health == Health::Up);
         self.health.swap(code, Ordering::Relaxed) != code
+    }
+
+    /// Shows in the metrics whether it is usable.
+    pub fn show_up(&self, is_up: bool) {
+        if !self.muted.load(Ordering::Relaxed) {
+            self.up.set(is_up);
+        }
+    }
+
+    /// From now on its health is shown no more: it is removed, or another account stands under its id.
+    pub fn mute(&self) {
+        self.muted.store(true, Ordering::Relaxed);
     }
 
     /// Notes that it loads a model. Returns whether that is news.

@@ -1,6 +1,6 @@
 //! From the configuration's groups and routers to backends: each member is looked up by its id, members first.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -9,7 +9,7 @@ use crate::backend::Backend;
 use crate::backend::group::Member;
 use crate::backend::kind::Site;
 use crate::backend::split::{Route, Split, SplitBackend};
-use crate::backend::virtual_model::{About, Section, VirtualModel};
+use crate::backend::virtual_model::{About, Memory, Section, VirtualModel};
 use crate::config::settings::{GroupConfig, MemberConfig, RouteConfig, RouterConfig};
 use crate::metrics::Metrics;
 use crate::provider::handle::Provider;
@@ -25,11 +25,20 @@ pub struct Graph {
     secrets: Arc<Scrub>,
 }
 
+/// What there was before, where the configuration is reloaded.
+#[derive(Default)]
+pub struct Before {
+    /// The groups that are configured as they were.
+    pub groups: HashMap<String, Arc<dyn VirtualModel>>,
+    /// The providers that stay. A group over these alone stays as it is; another one is built anew, and remembers.
+    pub same: BTreeSet<String>,
+}
+
 // === impl Graph ===
 
 impl Graph {
-    /// Builds groups and routers over these providers. The configuration has either in an order in which members come
-    /// first, so that one of the two heads can always be built.
+    /// Builds groups and routers over these providers, with what there was before. The configuration has either in an
+    /// order in which members come first, so that one of the two heads can always be built.
     ///
     /// # Errors
     /// A member or a strategy that is not there, which the configuration's own check rules out.
@@ -39,9 +48,10 @@ impl Graph {
         providers: &[Arc<Provider>],
         metrics: &Arc<Metrics>,
         secrets: &Arc<Scrub>,
+        before: &Before,
     ) -> Result<Graph, String> {
         let leaves = providers.iter().map(|provider| Arc::clone(provider) as Arc<dyn Backend>).collect();
-        Graph::over(groups, routers, leaves, metrics, secrets)
+        Graph::over(groups, routers, leaves, metrics, secrets, before)
     }
 
     /// The same over whatever answers at the ends.
@@ -54,6 +64,7 @@ impl Graph {
         leaves: Vec<Arc<dyn Backend>>,
         metrics: &Arc<Metrics>,
         secrets: &Arc<Scrub>,
+        before: &Before,
     ) -> Result<Graph, String> {
         let mut graph = Graph {
             leaves,
@@ -62,19 +73,27 @@ impl Graph {
             metrics: Arc::clone(metrics),
             secrets: Arc::clone(secrets),
         };
+        let mut same = before.same.clone();
         let (mut groups, mut routers) = (groups.iter().peekable(), routers.iter().peekable());
         while groups.peek().is_some() || routers.peek().is_some() {
             let ready =
                 |config: &&GroupConfig| config.members.iter().all(|member| graph.has(&member.backend));
             if let Some(config) = groups.next_if(ready) {
-                let group = graph.group(config)?;
+                let old = before.groups.get(&config.id);
+                let group = match old {
+                    Some(old) if config.members.iter().all(|member| same.contains(&member.backend)) => {
+                        same.insert(config.id.clone());
+                        Arc::clone(old)
+                    }
+                    old => graph.group(config, old.and_then(|old| old.memory()))?,
+                };
                 graph.groups.push(group);
             } else if let Some(config) = routers.next() {
                 let split = graph.split(config)?;
                 graph.routers.push(Arc::new(SplitBackend::new(split)));
             } else if let Some(config) = groups.next() {
                 // Says what is missing.
-                graph.group(config)?;
+                graph.group(config, None)?;
             }
         }
         Ok(graph)
@@ -135,7 +154,7 @@ impl Graph {
         })
     }
 
-    fn group(&self, config: &GroupConfig) -> Result<Arc<dyn VirtualModel>, String> {
+    fn group(&self, config: &GroupConfig, memory: Option<Memory>) -> Result<Arc<dyn VirtualModel>, String> {
         let members = config.members.iter().map(|member| {
             let backend = self
                 .find(&member.backend)
@@ -154,6 +173,7 @@ impl Graph {
             members: members.collect::<Result<_, String>>()?,
             metrics: Arc::clone(&self.metrics),
             secrets: Arc::clone(&self.secrets),
+            memory,
         })
     }
 }

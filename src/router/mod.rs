@@ -1,10 +1,13 @@
 //! RouterActor: owns the providers, publishes the routing table, and guards the providers' arbiters.
 //! Requests read the published table and never wait in its mailbox; no body passes through here.
 
+pub mod accounts;
 pub mod explain;
 pub mod graph;
+pub mod replacing;
 pub mod table;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -13,8 +16,10 @@ use actix::{Actor, AsyncContext, Context, Handler, Message, ResponseFuture, Supe
 use arc_swap::ArcSwap;
 use futures_util::future::{join, join_all};
 
+use crate::metrics::Metrics;
 use crate::provider::handle::Provider;
 use crate::state::State;
+use accounts::Accounts;
 use table::Table;
 
 /// How often the providers' arbiters are asked for a sign of life.
@@ -30,10 +35,18 @@ pub struct Routes {
 pub struct RouterActor {
     routes: Arc<Routes>,
     guarding: Vec<Guarding>,
+    /// Those that were taken out or replaced, until they have ended what they have in flight.
+    draining: Vec<Guarding>,
+    /// Ids of providers that are there no more, until their series have ended.
+    gone: BTreeSet<String>,
+    accounts: Accounts,
+    /// Known from the first replacement on; before it nobody is gone.
+    metrics: Option<Arc<Metrics>>,
     state: State,
     state_busy: Arc<AtomicBool>,
 }
 
+#[derive(Clone)]
 struct Guarding {
     provider: Arc<Provider>,
     busy: Arc<AtomicBool>,
@@ -66,22 +79,24 @@ impl Routes {
 
 impl RouterActor {
     /// A router with this table, which it publishes in `routes` at once.
-    pub fn new(routes: Arc<Routes>, table: Table, state: State) -> Self {
-        let guarding = table
-            .providers()
-            .iter()
-            .map(|provider| Guarding {
-                provider: Arc::clone(provider),
-                busy: Arc::new(AtomicBool::new(false)),
-            })
-            .collect();
+    pub fn new(routes: Arc<Routes>, table: Table, accounts: Accounts, state: State) -> Self {
+        let guarding = guarding(&table, &[]);
         routes.table.store(Arc::new(table));
-        RouterActor { routes, guarding, state, state_busy: Arc::new(AtomicBool::new(false)) }
+        RouterActor {
+            routes,
+            guarding,
+            draining: Vec::new(),
+            gone: BTreeSet::new(),
+            accounts,
+            metrics: None,
+            state,
+            state_busy: Arc::new(AtomicBool::new(false)),
+        }
     }
 
     /// Starts one look after each provider and the state, unless the last one is still under way.
     fn guard(&self) {
-        for Guarding { provider, busy } in &self.guarding {
+        for Guarding { provider, busy } in self.guarding.iter().chain(&self.draining) {
             if busy.swap(true, Ordering::Relaxed) {
                 continue;
             }
@@ -103,11 +118,30 @@ impl RouterActor {
     }
 }
 
+/// A guard for each provider of the table; one that is guarded already keeps its own.
+fn guarding(table: &Table, known: &[Guarding]) -> Vec<Guarding> {
+    table.providers().iter().map(|provider| Guarding::of(provider, known)).collect()
+}
+
+// === impl Guarding ===
+
+impl Guarding {
+    /// The guard of this provider: the one it has, so that there are never two.
+    fn of(provider: &Arc<Provider>, known: &[Guarding]) -> Self {
+        let found = known.iter().find(|guarding| Arc::ptr_eq(&guarding.provider, provider));
+        let new = || Guarding { provider: Arc::clone(provider), busy: Arc::default() };
+        found.map_or_else(new, Guarding::clone)
+    }
+}
+
 impl Actor for RouterActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        ctx.run_interval(GUARD_INTERVAL, |router, _ctx| router.guard());
+        ctx.run_interval(GUARD_INTERVAL, |router, _ctx| {
+            router.end_idle();
+            router.guard();
+        });
     }
 }
 

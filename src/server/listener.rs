@@ -14,7 +14,7 @@ use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use tokio::net::TcpStream;
 use tracing_actix_web::TracingLogger;
 
-use super::edge::Edge;
+use super::edge::Door;
 use super::{connection, serve};
 use crate::telemetry::RootSpan;
 
@@ -53,18 +53,19 @@ pub fn bind(address: SocketAddr, stalled_reader: Duration) -> io::Result<TcpList
 ///
 /// # Errors
 /// When the socket cannot be listened on.
-pub fn server(socket: TcpListener, edge: Edge) -> io::Result<Server> {
+pub fn server(socket: TcpListener, door: Arc<Door>) -> io::Result<Server> {
+    let edge = door.edge();
     let workers = edge.listener.workers;
     // The server library counts whole seconds, and cuts.
     let drain = (edge.listener.drain + CUT).as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX);
-    let data = web::Data::new(edge);
+    let closing = Arc::clone(&edge.closing);
+    let data = web::Data::from(door);
     // Once for each worker.
     let service = move || {
-        let data = data.clone();
+        let (data, closing) = (data.clone(), Arc::clone(&closing));
         fn_factory(move || {
-            let data = data.clone();
+            let (data, closing) = (data.clone(), Arc::clone(&closing));
             async move {
-                let closing = Arc::clone(&data.closing);
                 let app = App::new()
                     .app_data(data)
                     .wrap(TracingLogger::<RootSpan>::new())

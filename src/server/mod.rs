@@ -14,6 +14,7 @@ pub mod listener;
 pub mod models;
 pub mod record;
 pub mod relay;
+pub mod reload;
 pub mod respond;
 pub mod routes;
 pub mod status;
@@ -35,13 +36,14 @@ use tracing_actix_web::RequestId;
 
 use crate::dialect::ENDPOINTS;
 use crate::error::{ErrorKind, ProxyError};
-use edge::Edge;
+use edge::{Door, Edge};
 use gate::Origin;
 use respond::{allow, error_response};
 use routes::{Route, route};
 
 /// Answers every request of a listener.
-pub async fn serve(request: HttpRequest, payload: web::Payload, edge: web::Data<Edge>) -> HttpResponse {
+pub async fn serve(request: HttpRequest, payload: web::Payload, door: web::Data<Door>) -> HttpResponse {
+    let edge = door.edge();
     let request_id = request_id(&request);
     let mut response = match admitted(&request, &edge) {
         Ok(origin) if *request.method() == Method::OPTIONS => preflight(&request, origin),
@@ -100,7 +102,9 @@ async fn dispatch(request: &HttpRequest, payload: web::Payload, edge: &Edge, id:
         Route::Health => return status::health(),
         Route::Ready => return status::ready(edge),
         Route::Status => return status(request, edge, &id),
-        Route::ForgetLimits => return forget(request, payload, edge, &id).await,
+        Route::ForgetLimits | Route::Reload | Route::Compare => {
+            return change(&route, request, payload, edge, &id).await;
+        }
         Route::Explain => return explained(request, payload, edge, &id).await,
         Route::WrongMethod(allowed) => return allow(refuse(edge, &id, &wrong_method(allowed)), allowed),
         Route::Unknown => return refuse(edge, &id, &unknown(request)),
@@ -126,7 +130,9 @@ fn served(route: &Route, edge: &Edge) -> bool {
     match route {
         Route::Models | Route::Model(_) | Route::Infer(_) => edge.listener.api,
         Route::Metrics => edge.listener.metrics,
-        Route::Status | Route::ForgetLimits | Route::Explain => edge.listener.admin,
+        Route::Status | Route::ForgetLimits | Route::Reload | Route::Compare | Route::Explain => {
+            edge.listener.admin
+        }
         _ => true,
     }
 }
@@ -183,7 +189,13 @@ async fn explained(request: &HttpRequest, payload: web::Payload, edge: &Edge, id
 }
 
 /// Changing wants the key of `[admin]`, and is nothing for pages in a browser (design §11).
-async fn forget(request: &HttpRequest, mut payload: web::Payload, edge: &Edge, id: &str) -> HttpResponse {
+async fn change(
+    route: &Route,
+    request: &HttpRequest,
+    mut payload: web::Payload,
+    edge: &Edge,
+    id: &str,
+) -> HttpResponse {
     let given = gate::given_key(|name| header(request, name));
     let allowed = gate::check_admin(edge.admin_key.as_deref(), given).and_then(|()| {
         match request.headers().contains_key(ORIGIN) {
@@ -192,10 +204,14 @@ async fn forget(request: &HttpRequest, mut payload: web::Payload, edge: &Edge, i
         }
     });
     match allowed {
-        Ok(()) => {
-            let has_body = payload.next().await.is_some();
-            status::forget(edge, request.query_string(), has_body)
-        }
+        Ok(()) => match route {
+            Route::Reload => reload::reload(edge).await,
+            Route::Compare => reload::compare(edge, request.query_string()).await,
+            _ => {
+                let has_body = payload.next().await.is_some();
+                status::forget(edge, request.query_string(), has_body)
+            }
+        },
         Err(error) => refuse(edge, id, &error),
     }
 }

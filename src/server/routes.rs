@@ -28,6 +28,10 @@ pub enum Route {
     ForgetLimits,
     /// `POST /demuxai/explain`.
     Explain,
+    /// `POST /demuxai/reload`.
+    Reload,
+    /// `POST /demuxai/diff`.
+    Compare,
     /// The path is known, the method is not; with the methods that are.
     WrongMethod(&'static str),
     /// Nothing is there.
@@ -52,7 +56,11 @@ pub fn route(method: &str, path: &str) -> Route {
         ["demuxai", "status"] => read(Route::Status),
         ["demuxai", "quota", "reset"] if method == "POST" => Route::ForgetLimits,
         ["demuxai", "explain"] if method == "POST" => Route::Explain,
-        ["demuxai", "quota", "reset"] | ["demuxai", "explain"] => Route::WrongMethod("POST"),
+        ["demuxai", "reload"] if method == "POST" => Route::Reload,
+        ["demuxai", "diff"] if method == "POST" => Route::Compare,
+        ["demuxai", "quota", "reset"] | ["demuxai", "reload" | "diff" | "explain"] => {
+            Route::WrongMethod("POST")
+        }
         rest => match endpoint(&rest.join("/")) {
             Some(endpoint) if method == "POST" => Route::Infer(endpoint),
             Some(_) => Route::WrongMethod("POST"),
@@ -99,5 +107,7 @@ mod tests {
         assert_eq!(route("GET", "/v1/chat/completions"), Route::WrongMethod("POST"));
         assert_eq!(route("DELETE", "/v1/models"), Route::WrongMethod("GET, HEAD"));
         assert_eq!(route("POST", "/v1/nothing"), Route::Unknown);
+        assert_eq!(route("GET", "/demuxai/reload"), Route::WrongMethod("POST"));
+        assert_eq!(route("POST", "/demuxai/diff/"), Route::Compare);
     }
 }

@@ -218,6 +218,7 @@ mod tests {
             metrics: Arc::new(Metrics::new().unwrap()),
             state: State::nowhere(),
             closing: Arc::new(closing),
+            reloads: crate::reload::Reloads::new().0,
         }
     }
 

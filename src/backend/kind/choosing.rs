@@ -7,7 +7,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::super::group::{Group, GroupBackend, Racing, Sticky, Turns};
+use super::super::group::{Group, GroupBackend, Racing, Remembered, Sticky, Turns};
 use super::super::strategy::strategy;
 use super::super::virtual_model::VirtualModel;
 use super::{Build, Kind, Read, Site};
@@ -225,6 +225,14 @@ impl Build for Choosing {
     fn build(&self, site: Site) -> Result<Arc<dyn VirtualModel>, String> {
         let rule = strategy(self.strategy)
             .ok_or_else(|| format!("group `{}`: no type `{}`", site.about.id, self.strategy))?;
+        let memory = site.memory.and_then(|memory| memory.downcast::<Remembered>().ok());
+        let (turns, sticky) = match memory {
+            Some(memory) => (Arc::clone(&memory.turns), memory.sticky.clone()),
+            None => {
+                let sticky = self.sticky.as_ref().map(|sticky| Arc::new(Sticky::new(sticky.by, sticky.keep)));
+                (Arc::new(Turns::new(rule, fastrand::Rng::new())), sticky)
+            }
+        };
         Ok(Arc::new(GroupBackend::new(Group {
             about: site.about,
             members: site.members,
@@ -235,8 +243,8 @@ impl Build for Choosing {
             resume: self.resume,
             same_space: self.same_space,
             racing: self.racing,
-            turns: Turns::new(rule, fastrand::Rng::new()),
-            sticky: self.sticky.as_ref().map(|sticky| Sticky::new(sticky.by, sticky.keep)),
+            turns,
+            sticky,
             metrics: site.metrics,
         })))
     }

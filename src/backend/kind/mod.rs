@@ -15,7 +15,7 @@ use std::sync::Arc;
 use schemars::{Schema, SchemaGenerator};
 
 use super::group::Member;
-use super::virtual_model::{About, VirtualModel};
+use super::virtual_model::{About, Memory, VirtualModel};
 use crate::config::Reading;
 use crate::metrics::Metrics;
 use crate::provider::scrub::Scrub;
@@ -62,6 +62,8 @@ pub struct Site {
     pub metrics: Arc<Metrics>,
     /// What must not be written down.
     pub secrets: Arc<Scrub>,
+    /// What the one before it remembered, which was configured as this one is; see [`VirtualModel::memory`].
+    pub memory: Option<Memory>,
 }
 
 /// All types, in the order of messages.

@@ -16,7 +16,15 @@ fn guess(amount: u64, per: &str) -> Limit {
 }
 
 fn need() -> Need<'static> {
-    Need { model: "m", input_tokens: 1, output_tokens: 1, off: 0, answer_off: 0, most_output: None, stream: false }
+    Need {
+        model: "m",
+        input_tokens: 1,
+        output_tokens: 1,
+        off: 0,
+        answer_off: 0,
+        most_output: None,
+        stream: false,
+    }
 }
 
 /// The time of all of it, but where it says otherwise: well within a minute, an hour and a day.

@@ -367,7 +367,7 @@ proptest! {
         });
         let system = actix_rt::System::new();
         let runs = system.block_on(async {
-            let graph = Graph::over(&config.groups, &config.routers, leaves.collect(), &metrics, &secrets).unwrap();
+            let graph = Graph::over(&config.groups, &config.routers, leaves.collect(), &metrics, &secrets, &Before::default()).unwrap();
             let virtuals = graph.into_virtuals();
             let find = |id: &str| virtuals.iter().find(|known| known.id() == id).cloned();
             let mut runs = Vec::new();

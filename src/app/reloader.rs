@@ -1,0 +1,238 @@
+//! Reads the configuration anew and puts it in force while demuxai serves: all of it, or nothing. One wish after another.
+
+use std::panic::AssertUnwindSafe;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use actix::Addr;
+use actix_rt::task::spawn_blocking;
+use futures_util::FutureExt;
+use tokio::sync::mpsc;
+use tracing::{error, info, warn};
+
+use super::{BuildError, admin_token, described};
+use crate::base_url::BaseUrl;
+use crate::config::image::Image;
+use crate::config::settings::{Config, Listener, ProviderConfig};
+use crate::config::{Difference, Fate, Report};
+use crate::metrics::Metrics;
+use crate::metrics::reload::{ConfigLoaded, ConfigRefused, ConfigReloaded};
+use crate::provider::registry::Registry;
+use crate::provider::scrub::Scrub;
+use crate::reload::{Answer, Outcome, Refusal, What, Wish};
+use crate::router::RouterActor;
+use crate::router::replacing::{Next, Replace};
+use crate::server::edge::Door;
+use crate::state::State;
+use crate::telemetry::Level;
+
+/// Reads the configuration; with files, these instead of the daemon's own. It may block.
+pub type Load = Arc<dyn Fn(&[PathBuf]) -> Result<Config, Report> + Send + Sync>;
+
+/// What a reload needs to know of the daemon.
+pub struct Reloader {
+    /// Reads the configuration.
+    pub load: Load,
+    /// The kinds of providers.
+    pub registry: Registry,
+    /// What is logged.
+    pub level: Level,
+    pub(super) router: Addr<RouterActor>,
+    pub(super) doors: Vec<Arc<Door>>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) state: State,
+    /// What is in force.
+    pub(super) image: Image,
+}
+
+/// A configuration that was read, and what it would change.
+struct Read {
+    config: Config,
+    difference: Difference,
+}
+
+// === impl Reloader ===
+
+impl Reloader {
+    /// Grants wishes as long as somebody can have one. A panic of its own is the end of one wish, not of the reloads.
+    pub async fn run(mut self, mut wishes: mpsc::Receiver<Wish>) {
+        while let Some(Wish { what, answer }) = wishes.recv().await {
+            let granted = AssertUnwindSafe(self.grant(what)).catch_unwind().await;
+            let fell = |_| {
+                error!("a reload fell");
+                Err(Refusal::Impossible("the reload fell, which is demuxai's fault".to_owned()))
+            };
+            // Whoever left does not care.
+            let _ = answer.send(granted.unwrap_or_else(fell));
+        }
+    }
+
+    async fn grant(&mut self, what: What) -> Answer {
+        match what {
+            What::Compare(files) => {
+                let Read { config, difference } = self.read(files).await?;
+                let config = self.checked(config, &difference).await?.0;
+                Ok(Outcome { difference, notes: config.notes, files: config.files })
+            }
+            What::Reload(cause) => {
+                let granted = self.reload().await;
+                let cause = cause.label();
+                match &granted {
+                    Ok(Outcome { difference, .. }) => {
+                        ConfigLoaded { metrics: &self.metrics, at: seconds_now() }.emit();
+                        ConfigReloaded { cause, difference }.emit();
+                    }
+                    Err(Refusal::Bad(problems) | Refusal::Impossible(problems)) => {
+                        ConfigRefused { metrics: &self.metrics, cause, problems }.emit();
+                    }
+                }
+                granted
+            }
+        }
+    }
+
+    async fn reload(&mut self) -> Answer {
+        if self.doors.iter().any(|door| door.edge().draining()) {
+            return Err(Refusal::Impossible("demuxai is shutting down".to_owned()));
+        }
+        let Read { config, difference } = self.read(Vec::new()).await?;
+        // Before the providers are taken out of it.
+        let secrets = Scrub::of_all(&config);
+        let (mut config, providers) = self.checked(config, &difference).await?;
+        let (notes, files) = (std::mem::take(&mut config.notes), std::mem::take(&mut config.files));
+        let image = self.image.with(&config.image);
+        let secrets = Arc::new(secrets);
+        let same_groups = difference.ids("groups", Fate::Unchanged).into_iter().map(str::to_owned).collect();
+        let replace = Replace {
+            providers,
+            groups: std::mem::take(&mut config.groups),
+            same_groups,
+            routers: std::mem::take(&mut config.routers),
+            aliases: std::mem::take(&mut config.aliases),
+            metrics: Arc::clone(&self.metrics),
+            secrets,
+        };
+        let replaced = self.router.send(replace).await.map_err(|error| error.to_string());
+        replaced.and_then(|replaced| replaced).map_err(Refusal::Impossible)?;
+        // Before the level: what is remarked was as good as said at start.
+        for note in &notes {
+            info!("{note}");
+        }
+        for warning in &config.warnings {
+            warn!("{warning}");
+        }
+        if let Err(problem) = self.level.set(&config.log.level) {
+            error!(problem, "the log's level stays as it was");
+        }
+        self.open_doors(config);
+        self.image = image;
+        Ok(Outcome { difference, notes, files })
+    }
+
+    /// Reads the configuration where blocking does not matter.
+    async fn read(&self, files: Vec<PathBuf>) -> Result<Read, Refusal> {
+        let load = Arc::clone(&self.load);
+        let config = spawn_blocking(move || load(&files))
+            .await
+            .map_err(|_| Refusal::Impossible("the configuration could not be read: no thread".to_owned()))?
+            .map_err(|report| Refusal::Bad(report.to_string()))?;
+        let difference = Difference::between(&self.image, &config.image);
+        Ok(Read { config, difference })
+    }
+
+    /// What is left to check: that providers can be made, and that nothing is opened up by what stays as it was.
+    async fn checked(
+        &self,
+        mut config: Config,
+        difference: &Difference,
+    ) -> Result<(Config, Vec<Next>), Refusal> {
+        let mut problems = self.left_open(&config);
+        let same: Vec<String> =
+            difference.ids("providers", Fate::Unchanged).into_iter().map(str::to_owned).collect();
+        let (providers, registry, metrics) =
+            (std::mem::take(&mut config.providers), self.registry.clone(), Arc::clone(&self.metrics));
+        let level = config.log.level.clone();
+        let described = spawn_blocking(move || {
+            let next = |provider: ProviderConfig| {
+                if same.contains(&provider.id) {
+                    return Ok(Next::Same(provider.id));
+                }
+                described(&provider, &registry, &metrics).map(|about| Next::New(Box::new(about)))
+            };
+            let level = crate::telemetry::filter(&level).map(|_| None);
+            let all = providers.into_iter().map(|provider| next(provider).map(Some)).chain([level]);
+            let (good, bad): (Vec<_>, Vec<_>) = all.partition(Result::is_ok);
+            let bad: Vec<String> = bad.into_iter().filter_map(Result::err).collect();
+            (good.into_iter().flatten().flatten().collect::<Vec<Next>>(), bad)
+        })
+        .await;
+        let Ok((providers, bad)) = described else {
+            return Err(Refusal::Impossible("the providers could not be described: no thread".to_owned()));
+        };
+        problems.extend(bad);
+        if problems.is_empty() {
+            Ok((config, providers))
+        } else {
+            Err(Refusal::Bad(BuildError::Unusable(problems).to_string()))
+        }
+    }
+
+    /// What the check of the configuration ruled out for the addresses that are written now, and is not for those that
+    /// demuxai goes on listening on.
+    fn left_open(&self, config: &Config) -> Vec<String> {
+        let mut problems = Vec::new();
+        for door in &self.doors {
+            let edge = door.edge();
+            let Listener { id, address, .. } = &*edge.listener;
+            if config.keys.is_empty() && !address.ip().is_loopback() {
+                problems.push(format!(
+                    "listeners.{id}: goes on listening on {address} until a restart, and without [keys] everybody could \
+                     use it there; leave a key in, or restart demuxai"
+                ));
+            }
+            for provider in &config.providers {
+                if BaseUrl::parse(&provider.url).is_ok_and(|url| url.reaches(*address)) {
+                    problems.push(format!(
+                        "providers.{}.url: is demuxai itself, which goes on listening on {address} until a restart",
+                        provider.id
+                    ));
+                }
+            }
+        }
+        problems
+    }
+
+    /// New requests find the new keys and options.
+    fn open_doors(&self, config: Config) {
+        let keys = Arc::new(config.keys);
+        let admin_key = config.admin_key.or_else(|| admin_token(&self.state)).map(Arc::new);
+        for door in &self.doors {
+            let mut edge = door.edge().as_ref().clone();
+            edge.keys = Arc::clone(&keys);
+            edge.admin_key = admin_key.clone();
+            if let Some(listener) = config.listeners.iter().find(|listener| *listener.id == *edge.id) {
+                edge.listener = Arc::new(Listener {
+                    address: edge.listener.address,
+                    workers: edge.listener.workers,
+                    stalled_reader: edge.listener.stalled_reader,
+                    drain: edge.listener.drain,
+                    ..listener.clone()
+                });
+            }
+            door.open(edge);
+        }
+    }
+}
+
+/// Now, in seconds since the Unix epoch.
+pub(super) fn seconds_now() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
+
+/// Whether two lists of files name the same files, whatever the spelling.
+pub fn same_files(one: &[PathBuf], other: &[PathBuf]) -> bool {
+    let found = |path: &PathBuf| std::fs::canonicalize(path).unwrap_or_else(|_| Path::new(path).to_owned());
+    one.len() == other.len() && one.iter().map(found).eq(other.iter().map(found))
+}

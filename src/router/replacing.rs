@@ -1,0 +1,135 @@
+//! How the router puts another configuration's backends in the place of those that serve: what is unchanged stays, what
+//! changed gets a successor, and what is gone ends what it has in flight.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use actix::{Context, Handler, Message};
+use tracing::{debug, info};
+
+use super::graph::{Before, Graph};
+use super::table::Table;
+use super::{Guarding, RouterActor, guarding};
+use crate::backend::Backend;
+use crate::config::settings::{AliasConfig, GroupConfig, RouterConfig};
+use crate::metrics::Metrics;
+use crate::provider::about::About;
+use crate::provider::handle::Provider;
+use crate::provider::scrub::Scrub;
+use crate::provider::succession::{Kinship, kinship};
+
+/// Put these backends in the place of those there are.
+#[derive(Message)]
+#[rtype(result = "Result<(), String>")]
+pub struct Replace {
+    /// The providers, in the order of the configuration.
+    pub providers: Vec<Next>,
+    /// The groups, as in [`crate::config::settings::Config`].
+    pub groups: Vec<GroupConfig>,
+    /// The groups among them that are as they were, and keep what they remember.
+    pub same_groups: BTreeSet<String>,
+    /// The routers, likewise.
+    pub routers: Vec<RouterConfig>,
+    /// Other names for models.
+    pub aliases: Vec<AliasConfig>,
+    /// Where is recorded.
+    pub metrics: Arc<Metrics>,
+    /// What must not be written down.
+    pub secrets: Arc<Scrub>,
+}
+
+/// A provider of the next configuration.
+pub enum Next {
+    /// The one of this id, as it is.
+    Same(String),
+    /// A new one, or one whose configuration changed.
+    New(Box<About>),
+}
+
+// === impl RouterActor ===
+
+impl RouterActor {
+    fn replace(&mut self, next: Replace) -> Result<(), String> {
+        let old = self.routes.table();
+        let same = old.virtuals().filter(|known| next.same_groups.contains(known.id()));
+        let groups = same.map(|known| (known.id().to_owned(), Arc::clone(known))).collect();
+        let mut before = Before { groups, ..Before::default() };
+        let mut providers = Vec::with_capacity(next.providers.len());
+        for entry in next.providers {
+            providers.push(match entry {
+                Next::Same(id) => {
+                    let same = old.provider(&id).map(Arc::clone);
+                    let same = same.ok_or_else(|| format!("provider `{id}` is not there"))?;
+                    before.same.insert(id);
+                    same
+                }
+                Next::New(about) => self.started(*about, &old),
+            });
+        }
+        let graph =
+            Graph::build(&next.groups, &next.routers, &providers, &next.metrics, &next.secrets, &before)?;
+        let table = Table::new(providers, graph.into_virtuals()).with_aliases(next.aliases);
+        for provider in old.providers() {
+            match table.provider(provider.id()) {
+                Some(same) if Arc::ptr_eq(same, provider) => continue,
+                Some(_) => {}
+                None => {
+                    self.accounts.leave(provider);
+                    provider.vitals().mute();
+                    next.metrics.no_longer_up(provider.id());
+                    self.gone.insert(provider.id().to_owned());
+                }
+            }
+            provider.drain();
+            self.draining.push(Guarding::of(provider, &self.guarding));
+        }
+        self.gone.retain(|id| table.provider(id).is_none());
+        self.guarding = guarding(&table, &self.guarding);
+        self.metrics = Some(next.metrics);
+        self.routes.table.store(Arc::new(table));
+        Ok(())
+    }
+
+    /// The provider of this description: in the place of the one of that id, if there is one.
+    fn started(&mut self, about: About, old: &Table) -> Arc<Provider> {
+        let Some(before) = old.provider(&about.id) else { return self.accounts.start(about) };
+        if kinship(&before.about().config, &about.config) != Kinship::None {
+            return before.succeeded_by(about);
+        }
+        self.accounts.leave(before);
+        before.vitals().mute();
+        self.accounts.start(about)
+    }
+
+    /// Ends the providers that have nothing in flight any more, and the series of those that are there no more.
+    pub(super) fn end_idle(&mut self) {
+        self.draining.retain(|draining| {
+            let idle = Provider::is_idle(&draining.provider);
+            if idle {
+                info!(
+                    provider = draining.provider.id(),
+                    "provider's old actor has ended what it had in flight"
+                );
+            }
+            !idle
+        });
+        let Some(metrics) = &self.metrics else { return };
+        let draining = &self.draining;
+        self.gone.retain(|id| {
+            let drains = draining.iter().any(|draining| draining.provider.id() == id);
+            let forgotten = !drains && metrics.forget(id);
+            if forgotten {
+                debug!(provider = id, "series of a provider that is gone have ended");
+            }
+            !forgotten
+        });
+    }
+}
+
+impl Handler<Replace> for RouterActor {
+    type Result = Result<(), String>;
+
+    fn handle(&mut self, message: Replace, _ctx: &mut Context<Self>) -> Self::Result {
+        self.replace(message)
+    }
+}
