@@ -2,17 +2,20 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::Uri;
 
 use super::{CheckArgs, ConfigArgs, Exit, InitArgs, answer, complain, say};
 use crate::app::Plan;
+use crate::app::reloader::{Load, same_files};
 use crate::config::settings::{Config, MemberConfig, RouteConfig, StaticModel};
-use crate::config::{self, Kind, Report, Sources};
+use crate::config::{self, Kind, Programs, Report, Sources};
 use crate::dialect::Task;
 use crate::provider::registry::Registry;
+use crate::server::token;
 use crate::state::HOMELESS;
 
 /// The kinds that a key in the environment is reason enough to serve. Not GitHub: that host is gone, and its
@@ -33,12 +36,50 @@ pub fn registry() -> Registry {
 /// # Errors
 /// The exit code.
 pub fn load(files: &ConfigArgs, listen: Option<SocketAddr>) -> Result<Config, Exit> {
+    load_from(&sources(files, listen))
+}
+
+/// What this process's configuration is made from.
+pub fn sources(files: &ConfigArgs, listen: Option<SocketAddr>) -> Sources {
     let mut sources = Sources::of_process(files.config.clone());
     sources.overrides.extend(listen.map(listening));
-    read(&sources, &registry()).map_err(|report| {
+    sources
+}
+
+/// Loads the configuration; what is wrong is said on stderr.
+///
+/// # Errors
+/// The exit code.
+pub fn load_from(sources: &Sources) -> Result<Config, Exit> {
+    read(sources, &registry()).map_err(|report| {
         complain(&report.to_string());
         Exit::Configuration
     })
+}
+
+/// Reads the configuration anew from where it was read first, or from other files in its place. Those were named by
+/// somebody who may change the daemon, but not by who started it: no program is run for them.
+pub fn loader(sources: Sources, registry: Registry) -> Load {
+    Arc::new(move |files| {
+        let own = config::named_files(&sources).unwrap_or_default();
+        if files.is_empty() || same_files(files, &own) {
+            return read(&sources, &registry);
+        }
+        let (files, texts) = (files.to_vec(), Vec::new());
+        read(&Sources { files, texts, programs: Programs::Refused, ..sources.clone() }, &registry)
+    })
+}
+
+/// The configuration as far as it can be made out, to find the daemon that serves an earlier version of it.
+pub fn glimpse(files: &[PathBuf]) -> (Option<Config>, Report) {
+    let sources = Sources::of_process(files.to_vec());
+    with_kinds(&registry(), |kinds| config::glimpse(&sources, kinds, &answers))
+}
+
+/// The token beside the state file where nobody named one.
+pub fn usual_token() -> Option<String> {
+    let file = token::place(&config::platform_state_directory()?.join("state.db"));
+    token::read(&file).map(|token| token.expose().to_owned())
 }
 
 /// The override that moves the first listener.

@@ -5,9 +5,11 @@ pub mod explain;
 pub mod graph;
 pub mod load;
 pub mod models;
+pub mod reload;
 pub mod schema;
 pub mod serve;
 pub mod status;
+pub mod watch;
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -92,6 +94,10 @@ pub enum Command {
     Status(StatusArgs),
     /// Show the limits, or forget what was learned of them.
     Quota(QuotaArgs),
+    /// Have a running demuxai read its configuration anew: all of it, or nothing if something is wrong with it.
+    Reload(ReloadArgs),
+    /// Show what a reload would change, and what needs a restart. With --config: what these files would change.
+    Diff(ReloadArgs),
     /// Serve in front of built-in fake upstreams: no key and no network needed.
     Demo(DemoArgs),
     /// Write a commented starting configuration from what is found on this machine.
@@ -197,6 +203,23 @@ pub struct ServeArgs {
     /// Listen here instead of at the first listener's address.
     #[arg(long, short, value_name = "ADDR")]
     pub listen: Option<SocketAddr>,
+    /// Reload when a file of the configuration changes.
+    #[arg(long)]
+    pub watch: bool,
+}
+
+/// Options of `reload` and `diff`.
+#[derive(Debug, Args, Default)]
+pub struct ReloadArgs {
+    /// Where the configuration comes from, which says where demuxai listens.
+    #[command(flatten)]
+    pub files: ConfigArgs,
+    /// Where demuxai is, instead of what the configuration says.
+    #[arg(long, value_name = "URL")]
+    pub url: Option<String>,
+    /// Print what the daemon says as it is.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Options of `status`.
@@ -298,19 +321,21 @@ impl Cli {
 
     /// The options before a command become the command's own, the files before those behind it.
     fn settled(mut self) -> Result<Cli, clap::Error> {
-        let ServeArgs { files, listen } = std::mem::take(&mut self.serve);
+        let ServeArgs { files, listen, watch } = std::mem::take(&mut self.serve);
         let mut unwanted = Vec::new();
         let own = match &mut self.command {
             None => {
-                self.serve = ServeArgs { files, listen };
+                self.serve = ServeArgs { files, listen, watch };
                 return Ok(self);
             }
             Some(Command::Serve(args)) => {
                 args.listen = args.listen.or(listen);
+                args.watch |= watch;
                 Some(&mut args.files)
             }
             Some(other) => {
                 unwanted.extend(listen.map(|_| "--listen <ADDR>"));
+                unwanted.extend(watch.then_some("--watch"));
                 other.files()
             }
         };
@@ -362,6 +387,8 @@ impl Command {
             Command::Models(_) => "models",
             Command::Status(_) => "status",
             Command::Quota(_) => "quota",
+            Command::Reload(_) => "reload",
+            Command::Diff(_) => "diff",
             Command::Demo(_) => "demo",
             Command::Init(_) => "init",
             Command::Completions { .. } => "completions",
@@ -378,6 +405,7 @@ impl Command {
             Command::Models(files) => Some(files),
             Command::Status(args) => Some(&mut args.files),
             Command::Quota(args) => Some(&mut args.status.files),
+            Command::Reload(args) | Command::Diff(args) => Some(&mut args.files),
             Command::Schema(_) | Command::Demo(_) | Command::Init(_) | Command::Completions { .. } => None,
         }
     }
@@ -394,6 +422,8 @@ pub fn run(cli: Cli) -> Exit {
         Command::Models(args) => models::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Quota(args) => status::quota(&args),
+        Command::Reload(args) => reload::run(&args),
+        Command::Diff(args) => reload::diff(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Init(args) => load::init(&args),
         Command::Completions { shell } => completions(shell),

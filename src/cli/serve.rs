@@ -1,17 +1,19 @@
 //! `demuxai serve`: build, announce, wait for signals, drain.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use actix::Addr;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
 use super::load::{self, registry};
+use super::watch::{Watch, reload_on_change};
 use super::{Exit, ServeArgs, complain};
-use crate::app::{App, AppHandle};
-use crate::config::process_environment;
+use crate::app::{App, AppHandle, Source};
 use crate::config::settings::Config;
+use crate::config::{Sources, process_environment};
 use crate::notify::ServiceManager;
+use crate::reload::{Cause, Reloads, What};
 use crate::router::{RoundTrip, RouterActor};
 use crate::telemetry;
 
@@ -20,16 +22,32 @@ const WATCHDOG_RETRY: Duration = Duration::from_secs(1);
 
 /// Serves what the configuration says.
 pub fn run(args: &ServeArgs) -> Exit {
-    match load::load(&args.files, args.listen) {
-        Ok(config) => serve(config, |_app| {}),
+    let sources = load::sources(&args.files, args.listen);
+    let since = SystemTime::now();
+    let mut watch = args.watch.then(|| Watch::new(&sources));
+    match load::load_from(&sources) {
+        Ok(config) => {
+            if let Some(watch) = &mut watch {
+                watch.reads(config.files.clone(), since);
+            }
+            serve(config, Some(Again { sources, watch }), |_app| {})
+        }
         Err(exit) => exit,
     }
 }
 
+/// How the configuration is read anew.
+pub struct Again {
+    /// What it is made from.
+    pub sources: Sources,
+    /// Its files are watched.
+    pub watch: Option<Watch>,
+}
+
 /// Serves this configuration; `announce` is called once everything listens.
-pub fn serve(config: Config, announce: impl FnOnce(&App)) -> Exit {
-    let _farewell = match telemetry::install(&config.log) {
-        Ok(farewell) => farewell,
+pub fn serve(config: Config, again: Option<Again>, announce: impl FnOnce(&App)) -> Exit {
+    let (_farewell, level) = match telemetry::install(&config.log) {
+        Ok(installed) => installed,
         Err(problem) => {
             complain(&problem);
             return Exit::Configuration;
@@ -42,10 +60,18 @@ pub fn serve(config: Config, announce: impl FnOnce(&App)) -> Exit {
         warn!("{warning}");
     }
     actix_rt::System::new().block_on(async move {
-        match App::build(config, &registry()) {
+        let registry = registry();
+        let (built, watch) = match again {
+            Some(Again { sources, watch }) => {
+                let load = load::loader(sources, registry.clone());
+                (App::build_from(config, Source { load, registry, level }), Some(watch))
+            }
+            None => (App::build(config, &registry), None),
+        };
+        match built {
             Ok(app) => {
                 announce(&app);
-                until_stopped(app).await
+                until_stopped(app, watch).await
             }
             Err(error) => {
                 complain(&error.to_string());
@@ -55,9 +81,11 @@ pub fn serve(config: Config, announce: impl FnOnce(&App)) -> Exit {
     })
 }
 
-async fn until_stopped(app: App) -> Exit {
+/// With `watch` the configuration can be read anew, and perhaps is watched.
+async fn until_stopped(app: App, watch: Option<Option<Watch>>) -> Exit {
     // Before anyone can know that we are there: a signal that comes now is a wish to drain already.
     let signals = Signals::new();
+    let hangups = watch.is_some().then(Hangups::new);
     let handle = app.handle();
     let environment = process_environment();
     let variable = |name: &str| environment.get(name).map(String::as_str);
@@ -66,11 +94,13 @@ async fn until_stopped(app: App) -> Exit {
     let feeding = manager
         .watchdog_interval()
         .map(|interval| actix_rt::spawn(feed_watchdog(manager.clone(), handle.router().clone(), interval)));
+    let watching =
+        watch.flatten().map(|watch| actix_rt::spawn(reload_on_change(watch, handle.reloads().clone())));
     let serving = app.run_until_stopped();
     tokio::pin!(serving);
     let exit = tokio::select! {
         ended = &mut serving => ended_by_itself(ended),
-        stopped = stop_on_signals(signals, &handle, &manager) => {
+        stopped = stop_on_signals(signals, hangups, &handle, &manager) => {
             match stopped {
                 Exit::Success => ended_by_itself(serving.await),
                 early => {
@@ -80,8 +110,8 @@ async fn until_stopped(app: App) -> Exit {
             }
         }
     };
-    if let Some(feeding) = feeding {
-        feeding.abort();
+    for task in feeding.into_iter().chain(watching) {
+        task.abort();
     }
     exit
 }
@@ -96,9 +126,18 @@ fn ended_by_itself(ended: std::io::Result<()>) -> Exit {
     }
 }
 
-/// The first SIGINT or SIGTERM drains, the second ends at once.
-async fn stop_on_signals(mut signals: Signals, handle: &AppHandle, manager: &ServiceManager) -> Exit {
-    signals.next().await;
+/// The first SIGINT or SIGTERM drains, the second ends at once. Each SIGHUP reads the configuration anew; but one that
+/// says that the terminal is gone in which demuxai was started drains, too.
+async fn stop_on_signals(
+    mut signals: Signals,
+    hangups: Option<Hangups>,
+    handle: &AppHandle,
+    manager: &ServiceManager,
+) -> Exit {
+    tokio::select! {
+        () = signals.next() => {}
+        () = reload_on_hangups(hangups, handle.reloads()) => info!("the terminal is gone"),
+    }
     info!("draining; a second signal ends at once");
     manager.tell("STOPPING=1");
     tokio::select! {
@@ -107,6 +146,57 @@ async fn stop_on_signals(mut signals: Signals, handle: &AppHandle, manager: &Ser
             warn!("ending at once");
             Exit::Interrupted
         }
+    }
+}
+
+/// Reads the configuration anew at each SIGHUP, until that says that the terminal is gone.
+async fn reload_on_hangups(hangups: Option<Hangups>, reloads: &Reloads) {
+    let Some(mut hangups) = hangups else { return std::future::pending().await };
+    let in_terminal = || std::io::IsTerminal::is_terminal(&std::io::stdin());
+    let had_terminal = in_terminal();
+    loop {
+        hangups.next().await;
+        if had_terminal && !in_terminal() {
+            return;
+        }
+        // What comes of it is logged.
+        let _ = reloads.ask(What::Reload(Cause::Signal)).await;
+    }
+}
+
+/// SIGHUP as it comes.
+#[cfg(unix)]
+struct Hangups(Option<tokio::signal::unix::Signal>);
+
+#[cfg(unix)]
+impl Hangups {
+    fn new() -> Self {
+        use tokio::signal::unix::{SignalKind, signal};
+        Hangups(signal(SignalKind::hangup()).ok())
+    }
+
+    async fn next(&mut self) {
+        match &mut self.0 {
+            Some(hangups) => {
+                hangups.recv().await;
+            }
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// There is no SIGHUP.
+#[cfg(not(unix))]
+struct Hangups;
+
+#[cfg(not(unix))]
+impl Hangups {
+    fn new() -> Self {
+        Hangups
+    }
+
+    async fn next(&mut self) {
+        std::future::pending::<()>().await;
     }
 }
 

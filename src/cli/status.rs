@@ -95,8 +95,7 @@ pub fn quota(args: &QuotaArgs) -> Exit {
 /// Where the daemon is, and the key for changes.
 fn daemon(url: Option<&str>, files: &super::ConfigArgs) -> Result<(String, Option<String>), Exit> {
     let config = load::load(files, None)?;
-    let token = || token::read(&token::place(config.state.file.as_deref()?));
-    let key = config.admin_key.clone().or_else(token).map(|key| key.expose().to_owned());
+    let key = key_for(&config);
     let found = match url {
         Some(url) => url.trim_end_matches('/').to_owned(),
         None => listener(&config).ok_or_else(|| {
@@ -105,6 +104,12 @@ fn daemon(url: Option<&str>, files: &super::ConfigArgs) -> Result<(String, Optio
         })?,
     };
     Ok((found, key))
+}
+
+/// The key for changes: `[admin] key`, else the token beside the state file.
+pub(super) fn key_for(config: &Config) -> Option<String> {
+    let token = || token::read(&token::place(config.state.file.as_deref()?));
+    config.admin_key.clone().or_else(token).map(|key| key.expose().to_owned())
 }
 
 /// The url of the first listener with `admin`.
@@ -126,6 +131,10 @@ pub(super) enum Failed {
     NotThere(String),
     /// It refuses.
     Refused(String),
+    /// It refuses the key.
+    NotAllowed(String),
+    /// It refuses a configuration: all that is wrong with it, as `check` tells it.
+    Bad(String),
 }
 
 // === impl Failed ===
@@ -134,13 +143,27 @@ impl Failed {
     /// In words.
     pub(super) fn told(self) -> String {
         match self {
-            Failed::NotThere(text) | Failed::Refused(text) => text,
+            Failed::NotThere(text) | Failed::Refused(text) | Failed::NotAllowed(text) | Failed::Bad(text) => {
+                text
+            }
         }
     }
 }
 
 /// Asks the daemon at this url.
 pub(super) async fn ask(
+    url: &str,
+    method: Method,
+    path: &str,
+    key: Option<&str>,
+    body: String,
+) -> Result<Value, Failed> {
+    ask_within(PATIENCE, url, method, path, key, body).await
+}
+
+/// The same, with more patience or less.
+pub(super) async fn ask_within(
+    patience: Duration,
     url: &str,
     method: Method,
     path: &str,
@@ -163,9 +186,9 @@ pub(super) async fn ask(
         let answered = client.send(request).await?;
         Ok::<_, crate::error::ProxyError>((answered.status, answered.body.collect(MOST).await?))
     };
-    let (status, body) = tokio::time::timeout(PATIENCE, exchange)
+    let (status, body) = tokio::time::timeout(patience, exchange)
         .await
-        .map_err(|_| Failed::NotThere(format!("{url} did not answer within {PATIENCE:?}")))?
+        .map_err(|_| Failed::NotThere(format!("{url} did not answer within {patience:?}")))?
         .map_err(|error| {
             let why = error.message;
             Failed::NotThere(format!("no demuxai answers at {url}: {why} (--url names another)"))
@@ -176,7 +199,11 @@ pub(super) async fn ask(
         return Ok(said);
     }
     let message = said.pointer("/error/message").and_then(Value::as_str).unwrap_or("no reason given");
-    Err(Failed::Refused(format!("{url} refuses ({status}): {message}")))
+    Err(match said.pointer("/error/code").and_then(Value::as_str) {
+        Some("configuration_refused") => Failed::Bad(message.to_owned()),
+        Some("invalid_api_key") => Failed::NotAllowed(format!("{url} refuses ({status}): {message}")),
+        _ => Failed::Refused(format!("{url} refuses ({status}): {message}")),
+    })
 }
 
 /// The status for people: the table, what there is to say of providers, and where the state is.

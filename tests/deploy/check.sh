@@ -11,7 +11,7 @@ trap 'rm -rf "$work"' EXIT
 
 # systemd wants the program to exist; where it will be installed it does not exist yet.
 for unit in demuxai.service demuxai-system.service; do
-    sed -E 's#^ExecStart=[^ ]+#ExecStart=/bin/true#' "$root/deploy/$unit" >"$work/$unit"
+    sed -E 's#^Exec(Start|Reload)=[^ ]+#Exec\1=/bin/true#' "$root/deploy/$unit" >"$work/$unit"
 done
 XDG_RUNTIME_DIR=$work systemd-analyze verify --user --man=no "$work/demuxai.service"
 systemd-analyze verify --man=no "$work/demuxai-system.service"

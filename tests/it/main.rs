@@ -35,6 +35,8 @@ mod provider_contract;
 mod quota;
 mod refusals;
 mod relay;
+mod reload;
+mod reload_program;
 mod routers;
 mod sdk;
 mod security;

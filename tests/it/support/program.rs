@@ -207,6 +207,11 @@ impl Phoenix {
         Phoenix { home, configuration, running: None }
     }
 
+    /// Its configuration file.
+    pub fn configuration(&self) -> &Path {
+        &self.configuration
+    }
+
     /// Its state file.
     pub fn state_file(&self) -> PathBuf {
         self.home.path().join("state/state.db")

@@ -1,14 +1,16 @@
 //! The whole daemon, on port 0, in a thread of its own. Dropping it stops it and fails the test if it does not stop.
 
 use std::net::SocketAddr;
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use demuxai::app::{App, AppHandle};
+use demuxai::app::reloader::Load;
+use demuxai::app::{App, AppHandle, Source};
 use demuxai::cli::load::read;
 use demuxai::config::Sources;
 use demuxai::provider::registry::Registry;
+use demuxai::telemetry::Level;
 use serde_json::Value;
 
 use super::client::{self, Answer, Reading};
@@ -40,14 +42,34 @@ impl Proxy {
 
     /// With everything that a configuration is made from; it must name a listener on port 0.
     pub fn from_sources(sources: Sources, registry: Registry) -> Proxy {
+        Proxy::serving(move || {
+            let config =
+                read(&sources, &registry).unwrap_or_else(|report| panic!("configuration is good: {report}"));
+            App::build(config, &registry).unwrap_or_else(|error| panic!("daemon starts: {error}"))
+        })
+    }
+
+    /// With a configuration that can be read anew: this text, as it is then.
+    pub fn reading(text: &Arc<Mutex<String>>) -> Proxy {
+        let text = Arc::clone(text);
+        let load: Load = Arc::new(move |_files| {
+            let now = text.lock().expect("no panic").clone();
+            let sources = Sources { texts: vec![("test".to_owned(), now)], ..Sources::default() };
+            read(&sources, &Registry::builtin())
+        });
+        Proxy::serving(move || {
+            let config = load(&[]).unwrap_or_else(|report| panic!("configuration is good: {report}"));
+            let source = Source { load, registry: Registry::builtin(), level: Level::default() };
+            App::build_from(config, source).unwrap_or_else(|error| panic!("daemon starts: {error}"))
+        })
+    }
+
+    fn serving(build: impl FnOnce() -> App + Send + 'static) -> Proxy {
         let (started, wait) = mpsc::channel();
         let (stop, stopped) = tokio::sync::oneshot::channel();
         let thread = std::thread::spawn(move || {
             actix_rt::System::new().block_on(async move {
-                let config = read(&sources, &registry)
-                    .unwrap_or_else(|report| panic!("configuration is good: {report}"));
-                let app =
-                    App::build(config, &registry).unwrap_or_else(|error| panic!("daemon starts: {error}"));
+                let app = build();
                 started.send((app.addresses()[0].1, app.handle())).expect("test waits");
                 let handle = app.handle();
                 actix_rt::spawn(async move {
