@@ -214,11 +214,6 @@ fn quorum(reading: &mut Reading<'_, '_>, written: Option<u64>, members: usize, c
 }
 
 impl Build for Consensus {
-    /// One model may be asked several times, so that its answers can be compared.
-    fn repeats(&self) -> bool {
-        true
-    }
-
     fn build(&self, site: Site) -> Result<Arc<dyn VirtualModel>, String> {
         let mut members = site.members;
         let judge = if self.judge { members.pop() } else { None };
