@@ -39,7 +39,7 @@ impl Capacity {
             let denial = inner.ledger.would_admit(&need, mode, now).err()?;
             // As a request is told that can wait, if there is something to wait for.
             let patience = match denial.cause {
-                Cause::Full if !self.waiting.most.is_zero() => Patience::Worth(self.waiting.most),
+                Cause::Full if !inner.waiting.most.is_zero() => Patience::Worth(inner.waiting.most),
                 _ => Patience::None,
             };
             Some((denied(&self.id, &denial, now, patience), denial.until))

@@ -70,7 +70,7 @@ fn failover(id: &str, members: Vec<Arc<dyn Backend>>, metrics: &Arc<Metrics>) ->
         resume: false,
         same_space: false,
         racing: None,
-        turns: Turns::new(strategy("failover").unwrap(), fastrand::Rng::with_seed(1)),
+        turns: Arc::new(Turns::new(strategy("failover").unwrap(), fastrand::Rng::with_seed(1))),
         sticky: None,
         metrics: Arc::clone(metrics),
     }))
