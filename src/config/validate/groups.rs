@@ -113,11 +113,6 @@ pub(crate) struct Reading<'c, 'a> {
 // === impl Reading ===
 
 impl Reading<'_, '_> {
-    /// The group's id.
-    pub(crate) fn id(&self) -> &str {
-        self.id
-    }
-
     /// The group's type.
     pub(crate) fn kind(&self) -> &'static str {
         self.kind
