@@ -15,6 +15,8 @@ use actix_web::dev::{Server, ServerHandle};
 use futures_util::future::join_all;
 use tracing::{info, warn};
 
+use crate::backend::kind::Means;
+use crate::backend::tally::Tallies;
 use crate::config::secret::Secret;
 use crate::config::settings::{Config, Listener, ProviderConfig};
 use crate::metrics::Metrics;
@@ -154,16 +156,14 @@ impl Plan {
         let at_rest = |about| Provider::at_rest(about, &state, &saved);
         let providers: Vec<Arc<Provider>> = self.abouts.into_iter().map(at_rest).collect();
         providers.iter().for_each(|provider| provider.list_static());
-        let secrets = Arc::new(Scrub::of_all(&self.config));
-        let graph = Graph::build(
-            &self.config.groups,
-            &self.config.routers,
-            &providers,
-            &self.metrics,
-            &secrets,
-            &Before::default(),
-        )
-        .map_err(BuildError::Internal)?;
+        let means = Means {
+            metrics: Arc::clone(&self.metrics),
+            secrets: Arc::new(Scrub::of_all(&self.config)),
+            tallies: Arc::new(Tallies::new(State::nowhere(), &saved)),
+        };
+        let Config { groups, routers, .. } = &self.config;
+        let graph = Graph::build(groups, routers, &providers, &means, &Before::default())
+            .map_err(BuildError::Internal)?;
         let table = Table::new(providers, graph.into_virtuals());
         Ok((table.with_aliases(self.config.aliases), known))
     }
@@ -179,16 +179,14 @@ impl Plan {
         let (state, saved) = State::open(&self.config.state, &self.metrics);
         let providers: Vec<Arc<Provider>> =
             self.abouts.into_iter().map(|about| Provider::start(about, &state, &saved)).collect();
-        let secrets = Arc::new(Scrub::of_all(&self.config));
-        let graph = Graph::build(
-            &self.config.groups,
-            &self.config.routers,
-            &providers,
-            &self.metrics,
-            &secrets,
-            &Before::default(),
-        )
-        .map_err(BuildError::Internal)?;
+        let means = Means {
+            metrics: Arc::clone(&self.metrics),
+            secrets: Arc::new(Scrub::of_all(&self.config)),
+            tallies: Arc::new(Tallies::new(state.clone(), &saved)),
+        };
+        let Config { groups, routers, .. } = &self.config;
+        let graph = Graph::build(groups, routers, &providers, &means, &Before::default())
+            .map_err(BuildError::Internal)?;
         let routes = Arc::new(Routes::default());
         let accounts = Accounts::new(state.clone(), saved, &providers);
         let table = Table::new(providers, graph.into_virtuals()).with_aliases(self.config.aliases);
@@ -217,6 +215,7 @@ impl Plan {
                 routes: Arc::clone(&routes),
                 metrics: Arc::clone(&self.metrics),
                 state: state.clone(),
+                tallies: Arc::clone(&means.tallies),
                 closing: Arc::clone(&closing),
                 reloads: reloads.clone(),
             };
@@ -229,8 +228,9 @@ impl Plan {
         ConfigLoaded { metrics: &self.metrics, at: reloader::seconds_now() }.emit();
         if let Some(Source { load, registry, level }) = source {
             let (router, metrics) = (router.clone(), Arc::clone(&self.metrics));
+            let tallies = Arc::clone(&means.tallies);
             let (state, image) = (state.clone(), self.config.image);
-            let reloader = Reloader { load, registry, level, router, doors, metrics, state, image };
+            let reloader = Reloader { load, registry, level, router, doors, metrics, tallies, state, image };
             actix_rt::spawn(reloader.run(wishes));
         }
         let handle = AppHandle { ends, router, routes, metrics: self.metrics, state, reloads };

@@ -12,6 +12,8 @@ use tokio::sync::mpsc;
 use tracing::{error, info, warn};
 
 use super::{BuildError, admin_token, described};
+use crate::backend::kind::Means;
+use crate::backend::tally::Tallies;
 use crate::base_url::BaseUrl;
 use crate::config::image::Image;
 use crate::config::settings::{Config, Listener, ProviderConfig};
@@ -41,6 +43,7 @@ pub struct Reloader {
     pub(super) router: Addr<RouterActor>,
     pub(super) doors: Vec<Arc<Door>>,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) tallies: Arc<Tallies>,
     pub(super) state: State,
     /// What is in force.
     pub(super) image: Image,
@@ -110,8 +113,7 @@ impl Reloader {
             same_groups,
             routers: std::mem::take(&mut config.routers),
             aliases: std::mem::take(&mut config.aliases),
-            metrics: Arc::clone(&self.metrics),
-            secrets,
+            means: Means { metrics: Arc::clone(&self.metrics), secrets, tallies: Arc::clone(&self.tallies) },
         };
         let replaced = self.router.send(replace).await.map_err(|error| error.to_string());
         replaced.and_then(|replaced| replaced).map_err(Refusal::Impossible)?;

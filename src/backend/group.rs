@@ -57,6 +57,7 @@ pub struct Group {
 }
 
 /// One member of a group.
+#[derive(Clone)]
 pub struct Member {
     /// As configured: `mistral/codestral-latest`.
     pub label: Arc<str>,

@@ -22,6 +22,7 @@ pub mod split;
 pub mod sticky;
 pub mod strategy;
 pub mod stream;
+pub mod tally;
 pub mod trail;
 pub mod virtual_model;
 pub mod waiter;
@@ -65,7 +66,7 @@ pub struct Call {
     pub client: Option<Arc<str>>,
     /// The headers' word on which conversation this is, where the client says so.
     pub session: Option<Arc<str>>,
-    /// How it came in, where there are routers: their conditions may ask.
+    /// How it came in, where somebody may ask: the conditions of routers, limits by a header.
     pub arrival: Option<Arc<Arrival>>,
     /// What groups changed in the request on the way, for `x-demuxai-edits`.
     pub edits: Arc<Vec<String>>,
@@ -136,6 +137,15 @@ impl Call {
     }
 }
 
+/// Where a provider's upstream is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Seat {
+    /// Its host; `None` for what is no provider.
+    pub host: Option<String>,
+    /// It is on this machine or network.
+    pub local: bool,
+}
+
 /// Anything that answers a [`Call`].
 pub trait Backend: Send + Sync {
     /// Its id in the configuration.
@@ -182,6 +192,11 @@ pub trait Backend: Send + Sync {
     /// `model_not_found` when it is not there.
     fn known_as(&self, model: Arc<str>) -> BoxFuture<'static, Result<Arc<str>, ProxyError>> {
         ready(Ok(model)).boxed()
+    }
+
+    /// Where it is, if it is a provider.
+    fn seat(&self) -> Seat {
+        Seat::default()
     }
 
     /// It answered 500 to a request that somebody else then served, so that the request was not at fault.

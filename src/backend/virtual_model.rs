@@ -21,6 +21,11 @@ pub trait VirtualModel: Backend {
     /// itself.
     fn below(&self, asked: &str) -> Vec<Below<'_>>;
 
+    /// Whether it looks at how a request came in: its path and headers.
+    fn reads_arrival(&self) -> bool {
+        self.about().section == Section::Router
+    }
+
     /// What it can do by itself, as a model, where it answers without those below.
     fn own(&self) -> Option<Model> {
         None
@@ -28,11 +33,6 @@ pub trait VirtualModel: Backend {
 
     /// Takes out of what one below it can do what it never asks it for.
     fn narrow(&self, _capabilities: &mut Capabilities) {}
-
-    /// Whether it looks at how requests came in ([`super::Call::arrival`]), which is noted only for those who do.
-    fn reads_arrival(&self) -> bool {
-        false
-    }
 
     /// Ready when what it keeps beyond requests is written, as far as it can be.
     fn settle(&self) -> BoxFuture<'static, ()> {

@@ -216,6 +216,7 @@ fn told(status: &Value, now: SystemTime) -> String {
             lines.push(if named { remark.to_owned() } else { format!("`{id}`: {remark}") });
         }
     }
+    lines.extend(clients(status, now));
     lines.push(state(status.get("state").unwrap_or(&Value::Null)));
     lines.join("\n")
 }
@@ -299,6 +300,44 @@ fn table(status: &Value, now: SystemTime) -> String {
     table.to_string()
 }
 
+/// A line for each limit of a client's, where somebody has used something.
+fn clients(status: &Value, now: SystemTime) -> Option<String> {
+    let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis();
+    let now = i64::try_from(now).unwrap_or(i64::MAX);
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_NO_BORDERS).set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_header(["limits of", "client", "limit", "used", "left", "whole again"]);
+    let text =
+        |value: &Value, key: &str| value.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+    for client in status.get("clients").and_then(Value::as_array).into_iter().flatten() {
+        let whose = format!("{} {}", text(client, "of"), text(client, "id"));
+        for limit in client.get("limits").and_then(Value::as_array).into_iter().flatten() {
+            let amount = |key: &str| {
+                let value = limit.get(key)?;
+                value
+                    .as_u64()
+                    .map(|count| count.to_string())
+                    .or_else(|| Some(format!("{:.4}", value.as_f64()?)))
+            };
+            let window = text(limit, "window");
+            let per = if window.is_empty() { String::new() } else { format!(" per {window}") };
+            let unit = text(limit, "unit").replace('_', " ");
+            let model = text(limit, "model");
+            let model = if model.is_empty() { model } else { format!(" ({model})") };
+            let resets = limit.get("resets_at_ms").and_then(Value::as_i64);
+            table.add_row([
+                whose.clone(),
+                text(client, "client"),
+                format!("{} {unit}{per}{model}", amount("limit").unwrap_or_default()),
+                amount("used").unwrap_or_default(),
+                amount("remaining").unwrap_or_default(),
+                resets.map_or_else(|| "now".to_owned(), |at| format!("in {}", length(at - now))),
+            ]);
+        }
+    }
+    (table.row_count() > 0).then(|| table.to_string())
+}
+
 fn reason(off: &Value) -> String {
     off.get("reason").and_then(Value::as_str).unwrap_or_default().replace('_', " ")
 }
@@ -371,6 +410,29 @@ mod tests {
         assert!(text.ends_with("state: in memory only, lost at the end: no space; free some"), "{text}");
         let text = said(json!({"kept": "disk", "file": "/x/state.db", "error": null}));
         assert!(text.ends_with("state: kept in /x/state.db"), "{text}");
+    }
+
+    #[test]
+    fn what_clients_have_used_is_told_in_a_table_of_its_own_money_in_dollars() {
+        let status = json!({"clients": [
+            {"of": "key", "id": "ide", "client": "ide", "limits": [
+                {"unit": "requests", "window": "minute", "limit": 20, "used": 3, "remaining": 17, "resets_at_ms": 61_000}]},
+            {"of": "budget", "id": "paid", "client": "all", "limits": [
+                {"unit": "usd", "window": "month", "limit": 5.0, "used": 0.0123, "remaining": 4.9877, "resets_at_ms": null}]},
+        ]});
+        let text = clients(&status, SystemTime::UNIX_EPOCH).unwrap();
+        for part in [
+            "key ide",
+            "20 requests per minute",
+            "17",
+            "in 1 min 1 s",
+            "budget paid",
+            "usd per month",
+            "0.0123",
+        ] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        assert_eq!(clients(&json!({"clients": []}), SystemTime::UNIX_EPOCH), None);
     }
 
     #[test]

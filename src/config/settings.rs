@@ -88,6 +88,8 @@ pub struct ClientKey {
     pub models: Option<GlobSet>,
     /// Globs on those of them that are listed for it; `None` = all.
     pub listed: Option<GlobSet>,
+    /// What it may have, whatever it asks for.
+    pub limits: Vec<Limit>,
 }
 
 /// One upstream account.

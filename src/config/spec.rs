@@ -48,7 +48,8 @@ pub(crate) struct Spec {
 #[schemars(extend("required" = ["type"]))]
 pub(crate) struct GroupSpec {
     /// What it does with its members: failover, rotate, round-robin, random, least-latency, most-quota, soonest-reset,
-    /// race, consensus; or with the one backend under `to`: cache, dedupe, tee, static (none at all). Required.
+    /// race, consensus; or with the one backend under `to`: cache, dedupe, tee, rewrite, limit, budget, static (none at
+    /// all). Required.
     #[serde(rename = "type")]
     pub(crate) kind: Option<String>,
     /// A name for people. Default: none.
@@ -183,7 +184,7 @@ pub(crate) struct KeySpec {
     pub(crate) models: Option<Vec<String>>,
     /// Globs on those of them that the model list shows it. Default: all.
     pub(crate) listed_models: Option<Vec<String>>,
-    /// Limits of this client. Checked, not enforced in this version.
+    /// What this client may have, whatever it asks for; never exceeded. Default: no limits.
     pub(crate) limits: Vec<LimitSpec>,
 }
 

@@ -15,6 +15,7 @@ mod caching;
 mod discovery;
 mod examples;
 mod layers;
+mod modifiers;
 mod problems;
 mod schema;
 mod values;

@@ -16,6 +16,7 @@ mod request;
 mod rewrite;
 mod said;
 mod stream;
+mod system;
 mod written;
 
 use std::sync::OnceLock;
@@ -38,6 +39,7 @@ pub use request::read;
 pub use rewrite::Rewrite;
 pub use said::{said_in_events, said_whole};
 pub use stream::{DONE_EVENT, Step, StreamRewriter};
+pub use system::SystemText;
 pub use written::Written;
 
 /// What a request wants done. One task needs one capability of a model.
@@ -175,6 +177,11 @@ impl Request {
         }
         let mut edits = Edits::new();
         edits.object(top);
+        self.edited(edits)
+    }
+
+    /// The same request with these edits of its body; all else keeps its bytes.
+    pub fn edited(&self, edits: Edits<'_>) -> Request {
         let body = Bytes::from(edits.apply(&self.body));
         match json::scan_object(&body) {
             Ok(members) => Request { body, members, needs: OnceLock::new(), ..self.clone() },

@@ -139,6 +139,30 @@ impl Routed<'_> {
     }
 }
 
+/// An answer cost money, as its upstream's token counts and the configured prices have it.
+pub struct Spending<'a> {
+    /// The budget's id.
+    pub group: &'a str,
+    /// Who answered.
+    pub meters: &'a ModelMeters,
+    /// How much.
+    pub nanodollars: u64,
+}
+
+impl Spending<'_> {
+    /// Counts it.
+    pub fn emit(&self, metrics: &Metrics) {
+        metrics.spent([self.group, &self.meters.provider, &self.meters.model], self.nanodollars);
+        debug!(
+            group = self.group,
+            provider = self.meters.provider,
+            model = self.meters.model,
+            nanodollars = self.nanodollars,
+            "spent"
+        );
+    }
+}
+
 /// A modifier dealt with a request.
 pub struct ModifierActed<'a> {
     /// Its id.

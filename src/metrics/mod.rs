@@ -14,8 +14,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use prometheus::core::Collector;
 use prometheus::{
-    Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
-    Opts, Registry, TextEncoder,
+    CounterVec, Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
 use crate::dialect::{Task, Usage};
@@ -63,6 +63,7 @@ pub struct Metrics {
     routed: IntCounterVec,
     modified: IntCounterVec,
     consensus: consensus::ConsensusFamilies,
+    cost: CounterVec,
     quota: quota::QuotaGauges,
     tokens: IntCounterVec,
     first_token: HistogramVec,
@@ -169,6 +170,16 @@ impl Metrics {
                 &["backend", "type", "outcome"],
             )?,
             consensus: consensus::ConsensusFamilies::new(&registry)?,
+            cost: registered(
+                &registry,
+                CounterVec::new(
+                    Opts::new(
+                        "demuxai_cost_usd_total",
+                        "US dollars that answers below a budget cost, by the tokens that upstreams reported and the known prices.",
+                    ),
+                    &["backend", "provider", "model"],
+                )?,
+            )?,
             quota: quota::QuotaGauges::new(&registry)?,
             tokens: counters(
                 &registry,
@@ -280,6 +291,14 @@ impl Metrics {
 
     fn modified(&self, labels: [&str; 3]) {
         self.modified.with_label_values(&labels).inc();
+    }
+
+    fn spent(&self, labels: [&str; 3], nanodollars: u64) {
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "a float by its nature, and exact for millions of dollars"
+        )]
+        self.cost.with_label_values(&labels).inc_by(nanodollars as f64 / 1e9);
     }
 
     fn failed_over(&self, labels: [&str; 4]) {

@@ -118,6 +118,17 @@ impl Size {
             stream: request.stream,
         }
     }
+
+    /// What a request of this size takes, as far as one can tell.
+    pub fn need<'m>(self, estimator: &Estimator, model: &'m str) -> Need<'m> {
+        let Size { bytes, media, max_tokens, answers, stream } = self;
+        let (text, answer, off, answer_off) = estimator.estimate(model, bytes, max_tokens);
+        let media = u64::try_from(media).unwrap_or(u64::MAX).saturating_mul(MEDIUM);
+        let most_output = max_tokens.map(|most| most.saturating_mul(answers));
+        let (input_tokens, output_tokens) = (text.saturating_add(media), answer.saturating_mul(answers));
+        let answer_off = answer_off.saturating_mul(answers);
+        Need { model, input_tokens, output_tokens, off, answer_off, most_output, stream }
+    }
 }
 
 /// What an image is taken for, in tokens: the most that Anthropic makes of one (it scales larger ones down; OpenAI's
@@ -444,13 +455,7 @@ impl Capacity {
 impl Inner {
     /// What a request of this size takes, as far as one can tell.
     fn need<'m>(&self, model: &'m str, size: Size) -> Need<'m> {
-        let Size { bytes, media, max_tokens, answers, stream } = size;
-        let (text, answer, off, answer_off) = self.estimator.estimate(model, bytes, max_tokens);
-        let media = u64::try_from(media).unwrap_or(u64::MAX).saturating_mul(MEDIUM);
-        let most_output = max_tokens.map(|most| most.saturating_mul(answers));
-        let (input_tokens, output_tokens) = (text.saturating_add(media), answer.saturating_mul(answers));
-        let answer_off = answer_off.saturating_mul(answers);
-        Need { model, input_tokens, output_tokens, off, answer_off, most_output, stream }
+        size.need(&self.estimator, model)
     }
 
     /// Notes for the history what a request used. Whoever makes up model names shares one row.

@@ -29,7 +29,8 @@ use crate::backend::explain::Account;
 use crate::backend::lease::Generation;
 use crate::backend::strategy::Availability;
 use crate::backend::waiter::Waiter;
-use crate::backend::{Backend, Call, Guesses, LOADING_PAUSE, Outlook, Reply, ReplyBody, Round};
+use crate::backend::{Backend, Call, Guesses, LOADING_PAUSE, Outlook, Reply, ReplyBody, Round, Seat};
+use crate::base_url::BaseUrl;
 use crate::dialect::{Continuation, Request};
 use crate::error::{ErrorKind, ProxyError};
 use crate::metrics::ModelMeters;
@@ -451,6 +452,11 @@ impl Provider {
 impl Backend for Provider {
     fn id(&self) -> &str {
         &self.about.id
+    }
+
+    fn seat(&self) -> Seat {
+        let config = &self.about.config;
+        Seat { host: BaseUrl::parse(&config.url).ok().map(|url| url.host), local: config.local }
     }
 
     fn meters(&self, model: &str) -> Arc<ModelMeters> {

@@ -7,22 +7,18 @@ use jiff::Timestamp;
 
 use crate::backend::Backend;
 use crate::backend::group::Member;
-use crate::backend::kind::Site;
+use crate::backend::kind::{Leaf, Means, Site};
 use crate::backend::split::{Route, Split, SplitBackend};
 use crate::backend::virtual_model::{About, Memory, Section, VirtualModel};
 use crate::config::settings::{GroupConfig, MemberConfig, RouteConfig, RouterConfig};
-use crate::metrics::Metrics;
 use crate::provider::handle::Provider;
-use crate::provider::scrub::Scrub;
 
 /// What was built, and over what.
 pub struct Graph {
     leaves: Vec<Arc<dyn Backend>>,
     groups: Vec<Arc<dyn VirtualModel>>,
     routers: Vec<Arc<dyn VirtualModel>>,
-    metrics: Arc<Metrics>,
-    /// What no backend may write down.
-    secrets: Arc<Scrub>,
+    means: Means,
 }
 
 /// What there was before, where the configuration is reloaded.
@@ -46,12 +42,11 @@ impl Graph {
         groups: &[GroupConfig],
         routers: &[RouterConfig],
         providers: &[Arc<Provider>],
-        metrics: &Arc<Metrics>,
-        secrets: &Arc<Scrub>,
+        means: &Means,
         before: &Before,
     ) -> Result<Graph, String> {
         let leaves = providers.iter().map(|provider| Arc::clone(provider) as Arc<dyn Backend>).collect();
-        Graph::over(groups, routers, leaves, metrics, secrets, before)
+        Graph::over(groups, routers, leaves, means, before)
     }
 
     /// The same over whatever answers at the ends.
@@ -62,17 +57,10 @@ impl Graph {
         groups: &[GroupConfig],
         routers: &[RouterConfig],
         leaves: Vec<Arc<dyn Backend>>,
-        metrics: &Arc<Metrics>,
-        secrets: &Arc<Scrub>,
+        means: &Means,
         before: &Before,
     ) -> Result<Graph, String> {
-        let mut graph = Graph {
-            leaves,
-            groups: Vec::new(),
-            routers: Vec::new(),
-            metrics: Arc::clone(metrics),
-            secrets: Arc::clone(secrets),
-        };
+        let mut graph = Graph { leaves, groups: Vec::new(), routers: Vec::new(), means: means.clone() };
         let mut same = before.same.clone();
         let (mut groups, mut routers) = (groups.iter().peekable(), routers.iter().peekable());
         while groups.peek().is_some() || routers.peek().is_some() {
@@ -150,7 +138,7 @@ impl Graph {
             routes,
             watched: names.into_iter().map(watch).collect::<Result<_, String>>()?,
             clock: Timestamp::now,
-            metrics: Arc::clone(&self.metrics),
+            metrics: Arc::clone(&self.means.metrics),
         })
     }
 
@@ -171,10 +159,25 @@ impl Graph {
                 hidden: config.hidden,
             },
             members: members.collect::<Result<_, String>>()?,
-            metrics: Arc::clone(&self.metrics),
-            secrets: Arc::clone(&self.secrets),
+            means: self.means.clone(),
             memory,
+            leaves: config.members.first().map_or_else(Vec::new, |member| {
+                let mut leaves = Vec::new();
+                self.leaves_below(&member.backend, member.model.as_deref(), &mut leaves);
+                leaves
+            }),
         })
+    }
+
+    /// The providers below this backend, each as often as it is named.
+    fn leaves_below(&self, id: &str, model: Option<&str>, leaves: &mut Vec<Leaf>) {
+        if let Some(leaf) = self.leaves.iter().find(|leaf| leaf.id() == id) {
+            leaves.push(Leaf { provider: id.to_owned(), model: model.map(str::to_owned), seat: leaf.seat() });
+        } else if let Some(found) = self.groups.iter().chain(&self.routers).find(|found| found.id() == id) {
+            for below in found.below("") {
+                self.leaves_below(below.backend.id(), below.model.or(model), leaves);
+            }
+        }
     }
 }
 

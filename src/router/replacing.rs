@@ -11,11 +11,10 @@ use super::graph::{Before, Graph};
 use super::table::Table;
 use super::{Guarding, RouterActor, guarding};
 use crate::backend::Backend;
+use crate::backend::kind::Means;
 use crate::config::settings::{AliasConfig, GroupConfig, RouterConfig};
-use crate::metrics::Metrics;
 use crate::provider::about::About;
 use crate::provider::handle::Provider;
-use crate::provider::scrub::Scrub;
 use crate::provider::succession::{Kinship, kinship};
 
 /// Put these backends in the place of those there are.
@@ -32,10 +31,8 @@ pub struct Replace {
     pub routers: Vec<RouterConfig>,
     /// Other names for models.
     pub aliases: Vec<AliasConfig>,
-    /// Where is recorded.
-    pub metrics: Arc<Metrics>,
-    /// What must not be written down.
-    pub secrets: Arc<Scrub>,
+    /// What all backends share.
+    pub means: Means,
 }
 
 /// A provider of the next configuration.
@@ -66,8 +63,7 @@ impl RouterActor {
                 Next::New(about) => self.started(*about, &old),
             });
         }
-        let graph =
-            Graph::build(&next.groups, &next.routers, &providers, &next.metrics, &next.secrets, &before)?;
+        let graph = Graph::build(&next.groups, &next.routers, &providers, &next.means, &before)?;
         let table = Table::new(providers, graph.into_virtuals()).with_aliases(next.aliases);
         for provider in old.providers() {
             match table.provider(provider.id()) {
@@ -76,7 +72,7 @@ impl RouterActor {
                 None => {
                     self.accounts.leave(provider);
                     provider.vitals().mute();
-                    next.metrics.no_longer_up(provider.id());
+                    next.means.metrics.no_longer_up(provider.id());
                     self.gone.insert(provider.id().to_owned());
                 }
             }

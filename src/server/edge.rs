@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use super::closing::Closing;
+use crate::backend::tally::Tallies;
 use crate::config::secret::Secret;
 use crate::config::settings::{ClientKey, Listener};
 use crate::metrics::Metrics;
@@ -29,6 +30,8 @@ pub struct Edge {
     pub metrics: Arc<Metrics>,
     /// What outlives the process.
     pub state: State,
+    /// What clients have used of limits that are theirs.
+    pub tallies: Arc<Tallies>,
     /// How far the listener's end has come.
     pub closing: Arc<Closing>,
     /// Where reloads are asked for.

@@ -10,7 +10,7 @@ use actix_web::http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, C
 use actix_web::http::{ConnectionType, StatusCode, Version, header};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
 use bytes::{Bytes, BytesMut};
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 use http::header::{HeaderName, HeaderValue as PlainValue};
 
 use super::closing::Closing;
@@ -21,11 +21,13 @@ use super::relay::{StreamBody, WholeBody};
 use super::respond::{error_response, status};
 use crate::backend::arrival::{Arrival, session};
 use crate::backend::condition::is_secret;
+use crate::backend::tally::{Ticket, Words, as_reported};
 use crate::backend::{Call, Marks, Reply, ReplyBody, Served};
 use crate::config::settings::ClientKey;
 use crate::dialect::{self, Endpoint};
 use crate::error::{ErrorKind, ProxyError};
 use crate::metrics::caching::{CacheUse, Share};
+use crate::provider::capacity::Size;
 use crate::provider::headers::goes_up;
 
 /// A client that sends nothing of its body for this long is given up.
@@ -111,11 +113,12 @@ async fn answer(
     record.resolving = asked.elapsed();
     let target = target.map_err(|error| gate::veil(client, error))?;
     gate::check_model(client, target.alias.as_deref(), target.backend.id(), &target.model)?;
+    let full_id: Arc<str> = Arc::from(gate::full_id(target.backend.id(), &target.model));
     record.meters = Some(target.backend.meters(&target.model));
     record.group = target.group.clone();
     record.router = target.router.clone();
     let stream = request.stream;
-    // Only routers and caches look at it.
+    // Only routers, caches and what counts by a header look at it.
     record.arrival = table.reads_arrivals().then(|| Arc::new(arrival(http, edge)));
     let call = Call {
         request: Arc::new(request),
@@ -132,7 +135,11 @@ async fn answer(
         round: None,
         gate: None,
     };
+    let ticket = admit(edge, client, &full_id, &call.request)?;
     let mut pending = target.backend.forward(call);
+    if let Some(ticket) = ticket {
+        pending = async move { ticket.settled_by(pending.await, as_reported) }.boxed();
+    }
     if !stream {
         return pending.await.map(|reply| Answer::Reply(Box::new(reply)));
     }
@@ -140,6 +147,27 @@ async fn answer(
         Ok(reply) => reply.map(|reply| Answer::Reply(Box::new(reply))),
         Err(_) => Ok(Answer::Late(pending)),
     }
+}
+
+/// Reserves what a request takes of its client's own limits, if there are any.
+///
+/// # Errors
+/// Which one is used up, and when it frees.
+fn admit(
+    edge: &Edge,
+    client: Option<&ClientKey>,
+    model: &Arc<str>,
+    request: &dialect::Request,
+) -> Result<Option<Ticket>, ProxyError> {
+    let Some(key) = client.filter(|key| !key.limits.is_empty()) else { return Ok(None) };
+    let tally = edge.tallies.of(&format!("key:{}", key.id), &key.limits);
+    let tally = tally.map_err(|problem| ProxyError::new(ErrorKind::Internal, problem))?;
+    let admitted = tally.admit(&key.id, model, Size::of(request), |need| need);
+    admitted.map(Some).map_err(|denial| {
+        let who = format!("client `{}`", key.id);
+        let whose = format!("`limits` of keys.{}", key.id);
+        Words { who: &who, whose: &whose, limit: None }.refuse(&denial, tally.now())
+    })
 }
 
 /// Reads the body up to the limit.

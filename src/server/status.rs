@@ -67,6 +67,7 @@ pub fn status(edge: &Edge) -> HttpResponse {
         "ready": table.ready(),
         "state": state(&edge.state.status()),
         "providers": providers,
+        "clients": clients(edge),
     });
     HttpResponse::Ok()
         .insert_header((CONTENT_TYPE, HeaderValue::from_static("application/json")))
@@ -127,6 +128,37 @@ fn limit(view: &LimitView) -> Value {
         "resets_at_ms": view.resets_at.map(|at| at.0),
         "since_ms": view.since.map(|at| at.0),
     })
+}
+
+/// What clients have used of limits of theirs: those of their keys, of `limit` groups and of budgets.
+fn clients(edge: &Edge) -> Vec<Value> {
+    let mut clients = Vec::new();
+    for tally in edge.tallies.all() {
+        let (of, id) = tally.owner().split_once(':').unwrap_or_default();
+        for bucket in tally.views() {
+            let limits: Vec<Value> = bucket
+                .limits
+                .iter()
+                .map(|view| if of == "budget" { money(view) } else { limit(view) })
+                .collect();
+            clients.push(json!({"of": of, "id": id, "client": &*bucket.name, "limits": limits}));
+        }
+    }
+    clients
+}
+
+/// How a cap stands, in dollars.
+fn money(view: &LimitView) -> Value {
+    let mut shown = limit(view);
+    if let Some(object) = shown.as_object_mut() {
+        let left = view.amount.saturating_sub(view.used);
+        object.insert("unit".to_owned(), Value::from("usd"));
+        for (key, nanodollars) in [("limit", view.amount), ("used", view.used), ("remaining", left)] {
+            #[expect(clippy::cast_precision_loss, reason = "dollars, for people")]
+            object.insert(key.to_owned(), Value::from(nanodollars as f64 / 1e9));
+        }
+    }
+    shown
 }
 
 /// What is not asked for a while, and whether the upstream said for how long or demuxai guesses.
@@ -217,6 +249,7 @@ mod tests {
             routes: Arc::default(),
             metrics: Arc::new(Metrics::new().unwrap()),
             state: State::nowhere(),
+            tallies: Arc::new(crate::backend::tally::Tallies::nowhere()),
             closing: Arc::new(closing),
             reloads: crate::reload::Reloads::new().0,
         }

@@ -110,6 +110,9 @@ fn every_file_is_served_and_all_its_providers_answer() {
         let key =
             ids_of(&tables, "keys").first().map(|id| format!("value-of-DEMUXAI_{}_KEY", id.to_uppercase()));
         answers(&program, &file, key.as_deref(), &fakes);
+        for (id, group) in tables.get("groups").and_then(toml::Value::as_table).into_iter().flatten() {
+            modifies(&program, &file, key.as_deref(), id, group);
+        }
         for id in ids_of(&tables, "routers") {
             sends_on(&program, &file, key.as_deref(), &id);
         }
@@ -149,6 +152,27 @@ fn does_what_was_explained(program: &Program, file: &Path, key: Option<&str>, id
         assert!(told.status != 200 || foretold[key].as_str() == header, "{what}: {header:?}");
     }
     true
+}
+
+/// A modifier answers: with its error, if it is one that has one.
+fn modifies(program: &Program, file: &Path, key: Option<&str>, id: &str, group: &toml::Value) {
+    let kind = group.get("type").and_then(toml::Value::as_str).expect("a type");
+    if !["static", "rewrite", "limit", "budget"].contains(&kind) {
+        return;
+    }
+    let bearer = format!("Bearer {}", key.unwrap_or("any"));
+    let headers = [("authorization", bearer.as_str())];
+    let renamed = group.get("rename").and_then(toml::Value::as_table).and_then(|names| names.keys().next());
+    let model = renamed.map_or_else(|| id.to_owned(), |name| format!("{id}/{}", name.replace('*', "")));
+    let body =
+        format!(r#"{{"model":"{model}","max_tokens":5,"messages":[{{"role":"user","content":"hi"}}]}}"#);
+    let answer =
+        client::open(program.address(), "POST", "/v1/chat/completions", &headers, body.as_bytes()).finish();
+    let status = group.get("status").and_then(toml::Value::as_integer).unwrap_or(200);
+    assert_eq!(i64::from(answer.status), status, "{model} of {}: {}", file.display(), answer.text());
+    let series = format!(r#"demuxai_modified_requests_total{{backend="{id}""#);
+    let metrics = client::open(program.address(), "GET", "/metrics", &headers, b"").finish().text();
+    assert!(metrics.contains(&series), "{id} of {} is counted", file.display());
 }
 
 /// A router answers, and says which of its routes it took.

@@ -29,6 +29,7 @@ mod health;
 mod keep_alive;
 mod metrics;
 mod models;
+mod modifiers;
 mod original;
 mod params;
 mod provider_contract;

@@ -245,7 +245,7 @@ impl Build for Choosing {
             racing: self.racing,
             turns,
             sticky,
-            metrics: site.metrics,
+            metrics: site.means.metrics,
         })))
     }
 }

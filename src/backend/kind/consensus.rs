@@ -230,7 +230,7 @@ impl Build for Consensus {
             show: self.show,
             prompt: self.prompt.clone(),
             clock: Timestamp::now,
-            metrics: site.metrics,
+            metrics: site.means.metrics,
         })))
     }
 }

@@ -87,7 +87,7 @@ impl Build for Answer {
             about: site.about,
             answer: self.clone(),
             clock: Timestamp::now,
-            metrics: site.metrics,
+            metrics: site.means.metrics,
         }))
     }
 }

@@ -1,11 +1,14 @@
 //! The types of groups: one row each. A type says which options it has, reads them, and builds the backend.
 //! A new type is a file here and a row in `KINDS`.
 
+pub(crate) mod budget;
 pub(crate) mod cache;
 pub(crate) mod choosing;
 pub(crate) mod consensus;
 pub(crate) mod dedupe;
 pub(crate) mod fixed;
+pub(crate) mod limit;
+pub(crate) mod rewrite;
 pub(crate) mod tee;
 
 use std::any::Any;
@@ -14,7 +17,9 @@ use std::sync::Arc;
 
 use schemars::{Schema, SchemaGenerator};
 
+use super::Seat;
 use super::group::Member;
+use super::tally::Tallies;
 use super::virtual_model::{About, Memory, VirtualModel};
 use crate::config::Reading;
 use crate::metrics::Metrics;
@@ -58,12 +63,34 @@ pub struct Site {
     pub about: About,
     /// Whom it may hand a request to.
     pub members: Vec<Member>,
+    /// What all backends share.
+    pub means: Means,
+    /// What the one before it remembered, which was configured as this one is; see [`VirtualModel::memory`].
+    pub memory: Option<Memory>,
+    /// The providers that a request can come to by the first of the members.
+    pub leaves: Vec<Leaf>,
+}
+
+/// What all backends share.
+#[derive(Clone)]
+pub struct Means {
     /// Where is recorded.
     pub metrics: Arc<Metrics>,
     /// What must not be written down.
     pub secrets: Arc<Scrub>,
-    /// What the one before it remembered, which was configured as this one is; see [`VirtualModel::memory`].
-    pub memory: Option<Memory>,
+    /// What clients have used, which outlives a change of the configuration.
+    pub tallies: Arc<Tallies>,
+}
+
+/// A provider below a group, as often as it is named.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leaf {
+    /// Its id.
+    pub provider: String,
+    /// The model there. `None`: the one that is asked for.
+    pub model: Option<String>,
+    /// Where its upstream is, as far as that is known.
+    pub seat: Seat,
 }
 
 /// All types, in the order of messages.
@@ -81,6 +108,9 @@ pub(crate) const KINDS: &[Kind] = &[
     cache::CACHE,
     dedupe::DEDUPE,
     tee::TEE,
+    rewrite::REWRITE,
+    limit::LIMIT,
+    budget::BUDGET,
 ];
 
 /// The words for all types.

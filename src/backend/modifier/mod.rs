@@ -1,11 +1,15 @@
 //! Modifiers: backends over one other, that change a request, count it, or answer in its place. What all of them pass on
 //! is here; what one does is its own file. It knows the backend below only by the seam.
 
+pub mod budget;
 pub mod cache;
 pub mod dedupe;
 pub mod fixed;
 mod identity;
+pub mod limit;
+pub mod price;
 mod recording;
+pub mod rewrite;
 #[cfg(test)]
 mod scene;
 pub mod tee;
@@ -93,10 +97,10 @@ impl Wrapped {
     /// # Errors
     /// When there is none, which the check of the configuration rules out.
     pub fn with_others(site: Site) -> Result<(Wrapped, Vec<Member>), String> {
-        let Site { about, members, metrics, .. } = site;
+        let Site { about, members, means, .. } = site;
         let mut members = members.into_iter();
         let inner = members.next().ok_or_else(|| format!("group `{}`: nothing to wrap", about.id))?;
-        Ok((Wrapped { about, inner, metrics }, members.collect()))
+        Ok((Wrapped { about, inner, metrics: means.metrics }, members.collect()))
     }
 }
 

@@ -203,10 +203,11 @@ fn a_group_with_a_providers_id_is_told_of_both_places_and_not_that_it_contains_i
 }
 
 #[test]
-fn limits_of_keys_are_not_taken_for_enforced() {
+fn limits_of_keys_are_read_as_they_are_written() {
     let config = Case::of("[keys.a]\nkey = 'k'\nlimits = [{ requests = 5, per = 'day' }]").config();
-    let told = "keys.a.limits: checked, but not enforced in this version".to_owned();
-    assert!(config.notes.contains(&told), "{:?}", config.notes);
+    let limit = config.keys[0].limits[0].clone();
+    assert_eq!((limit.unit.as_str(), limit.amount, limit.per.as_deref()), ("requests", 5, Some("day")));
+    assert!(!config.notes.iter().any(|note| note.contains("keys")), "{:?}", config.notes);
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use bytes::Bytes;
 use schemars::generate::SchemaSettings;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -14,9 +15,9 @@ use super::super::place::{index_step, spot_of};
 use super::super::quantity;
 use super::super::reference::{Surroundings, located};
 use super::super::report::did_you_mean;
-use super::super::settings::{GroupConfig, MemberConfig};
-use super::super::spec::{DescribedMember, GroupSpec, MemberSpec, Size, Span, Spec};
-use super::{Check, target};
+use super::super::settings::{GroupConfig, Limit, MemberConfig};
+use super::super::spec::{DescribedMember, GroupSpec, LimitSpec, MemberSpec, Size, Span, Spec};
+use super::{Check, limits, target};
 use crate::backend::kind::{KINDS, Kind, words};
 
 /// Most members of a group.
@@ -232,6 +233,36 @@ impl Reading<'_, '_> {
             return None;
         };
         self.member_at(&[key], written)
+    }
+
+    /// A backend that stands for itself under this path, which must be there.
+    pub(crate) fn named_member(&mut self, at: &[&str], to: &str) -> Option<MemberConfig> {
+        self.member_at(at, &MemberSpec::Id(to.to_owned()))
+    }
+
+    /// Whether there is a provider, group or router of this id.
+    pub(crate) fn is_known(&self, id: &str) -> bool {
+        self.known.contains(id)
+    }
+
+    /// The limits under this key that are valid.
+    pub(crate) fn limits(&mut self, key: &str, written: &[LimitSpec]) -> Vec<Limit> {
+        limits::all(self.check, &within(self.id, &[key]), written)
+    }
+
+    /// Whether there is such a time zone.
+    pub(crate) fn is_zone(&self, text: &str) -> bool {
+        limits::is_zone(text)
+    }
+
+    /// Whether a field cannot be changed: without it, it is another request.
+    pub(crate) fn is_essential(&self, field: &str) -> bool {
+        target::ESSENTIAL.contains(&field)
+    }
+
+    /// Request fields and their values under this key, but those that cannot be changed.
+    pub(crate) fn fields(&mut self, key: &str, written: &Map<String, Value>) -> Vec<(String, Bytes)> {
+        target::set(self.check, &within(self.id, &[key]), written)
     }
 
     fn member_at(&mut self, at: &[&str], written: &MemberSpec) -> Option<MemberConfig> {

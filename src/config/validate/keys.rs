@@ -12,17 +12,14 @@ pub(super) fn all(check: &mut Check<'_>, spec: &Spec) -> Vec<ClientKey> {
         let path = ["keys", id.as_str()];
         let models = check.globs(&["keys", &id, "models"], entry.models.as_ref());
         let listed = check.globs(&["keys", &id, "listed_models"], entry.listed_models.as_ref());
-        limits::all(check, &["keys", &id, "limits"], &entry.limits);
-        if !entry.limits.is_empty() {
-            check.note(&["keys", &id, "limits"], "checked, but not enforced in this version");
-        }
+        let limits = limits::all(check, &["keys", &id, "limits"], &entry.limits);
         let Some(key) = required(check, &["keys", &id, "key"], entry.key.as_ref()) else { continue };
         if let Some(other) = keys.iter().find(|known| known.key.matches(key.expose())) {
             let message = format!("is the same key as keys.{}; each client needs its own", other.id);
             check.problem(&path, message);
             continue;
         }
-        keys.push(ClientKey { id, key, models, listed });
+        keys.push(ClientKey { id, key, models, listed, limits });
     }
     keys
 }

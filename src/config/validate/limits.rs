@@ -148,7 +148,7 @@ fn show_step(path: &[&str], index: usize) -> String {
 }
 
 /// Whether there is such a time zone. What has not the form of an IANA name is not looked up.
-fn is_zone(text: &str) -> bool {
+pub(super) fn is_zone(text: &str) -> bool {
     let inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '+');
     let part = |part: &str| part.starts_with(|c: char| c.is_ascii_alphabetic()) && part.chars().all(inner);
     let is_name = text.len() <= 64 && text.split('/').count() <= 3 && text.split('/').all(part);

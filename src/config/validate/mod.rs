@@ -9,6 +9,7 @@ mod keys;
 mod limits;
 mod listeners;
 mod nesting;
+mod prices;
 mod providers;
 mod routers;
 mod state;
@@ -84,6 +85,7 @@ pub(crate) fn configuration(check: &mut Check<'_>, spec: &Spec) -> Config {
     let routers = routers::all(check, spec, &listeners);
     let order = nesting::order(check, &groups, &routers, &spec.providers);
     routers::unservable(check, &providers, &groups, &routers, &order);
+    prices::unknown(check, &providers, &groups, &routers);
     let (groups, routers) = nesting::ordered(groups, routers, &order);
     let aliases = aliases::all(check, spec);
     let state = state::state(check, &spec.state);

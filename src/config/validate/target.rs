@@ -14,7 +14,7 @@ use super::Check;
 pub(super) const MISSING: &str = "is missing: the id of a provider, group or router, with or without a model";
 
 /// Fields that cannot be set: without them it is another request.
-const ESSENTIAL: [&str; 6] = ["model", "messages", "prompt", "input", "stream", "suffix"];
+pub(super) const ESSENTIAL: [&str; 6] = ["model", "messages", "prompt", "input", "stream", "suffix"];
 
 /// The sections whose ids name backends.
 const SECTIONS: [&str; 3] = ["providers", "groups", "routers"];

@@ -14,9 +14,10 @@ use proptest::prelude::*;
 use super::*;
 use crate::backend::arrival::Arrival;
 use crate::backend::explain::{Course, End, explain};
-use crate::backend::kind::{KINDS, words};
+use crate::backend::kind::{KINDS, Means, words};
 use crate::backend::lease::{Generation, Hold, Lease};
 use crate::backend::strategy::Availability;
+use crate::backend::tally::Tallies;
 use crate::backend::{Call, Marks, Outlook, Reply, ReplyBody, Served};
 use crate::cli::load::read;
 use crate::config::Sources;
@@ -360,14 +361,18 @@ proptest! {
         prop_assume!(config.is_some());
         let config = config.unwrap();
         let (metrics, books) = (Arc::new(Metrics::new().unwrap()), Arc::new(Books::default()));
-        let secrets = Arc::new(Scrub::of_all(&config));
+        let means = Means {
+            metrics: Arc::clone(&metrics),
+            secrets: Arc::new(Scrub::of_all(&config)),
+            tallies: Arc::new(Tallies::nowhere()),
+        };
         let leaves = moods.iter().enumerate().map(|(number, mood)| {
             let (books, metrics) = (Arc::clone(&books), Arc::clone(&metrics));
             Arc::new(Leaf { id: format!("leaf{number}"), mood: *mood, books, metrics }) as Arc<dyn Backend>
         });
         let system = actix_rt::System::new();
         let runs = system.block_on(async {
-            let graph = Graph::over(&config.groups, &config.routers, leaves.collect(), &metrics, &secrets, &Before::default()).unwrap();
+            let graph = Graph::over(&config.groups, &config.routers, leaves.collect(), &means, &Before::default()).unwrap();
             let virtuals = graph.into_virtuals();
             let find = |id: &str| virtuals.iter().find(|known| known.id() == id).cloned();
             let mut runs = Vec::new();

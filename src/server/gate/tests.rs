@@ -28,7 +28,8 @@ fn listener(hosts: &[&str], origins: &[&str]) -> Listener {
 
 fn key(id: &str, value: &str, models: Option<&str>) -> ClientKey {
     let models = models.map(|glob| GlobSetBuilder::new().add(Glob::new(glob).unwrap()).build().unwrap());
-    ClientKey { id: id.to_owned(), key: Secret::new(value), models, listed: None }
+    let limits = Vec::new();
+    ClientKey { id: id.to_owned(), key: Secret::new(value), models, listed: None, limits }
 }
 
 #[test]

@@ -1,0 +1,217 @@
+//! `limit`: how much of one backend each client may have, and who answers beyond that. Limits are the user's own, so that
+//! they are hard; counting them is the tally's affair.
+
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, ready};
+use http::header::HeaderName;
+
+use super::super::group::Member;
+use super::super::tally::{Tally, Ticket, Words, as_reported};
+use super::super::virtual_model::Below;
+use super::super::{Call, Outlook, Reply};
+use super::{Modifier, Wrapped};
+use crate::backend::strategy::Availability;
+use crate::error::{Attempt, ErrorKind, ProxyError};
+use crate::metrics::events::ModifierActed;
+use crate::provider::capacity::Size;
+use crate::quota::{Cause, Denial};
+
+/// Who has a limit for himself.
+#[derive(Debug, Clone, PartialEq)]
+pub enum By {
+    /// Each client, by the name of its key; all who need none share one.
+    Client,
+    /// All together.
+    Group,
+    /// Each value of a header; all who send none share one.
+    Header(HeaderName),
+}
+
+/// Who has a limit, in a bucket's name.
+const NOBODY: &str = "anonymous";
+const EVERYBODY: &str = "all";
+
+/// The backend.
+pub struct Limited {
+    /// Whom it hands requests to.
+    pub wrapped: Wrapped,
+    /// Who answers what is beyond a limit. `None`: nobody, it is refused.
+    pub overflow: Option<Member>,
+    /// Who has a limit for himself.
+    pub by: By,
+    /// What is used of them.
+    pub tally: Arc<Tally>,
+}
+
+// === impl By ===
+
+impl By {
+    /// The bucket in which a call is counted.
+    pub fn bucket<'c>(&self, call: &'c Call) -> &'c str {
+        match self {
+            By::Client => call.client.as_deref().unwrap_or(NOBODY),
+            By::Group => EVERYBODY,
+            By::Header(name) => {
+                let headers = call.arrival.as_deref().map(|arrival| &arrival.headers);
+                let value = headers.and_then(|headers| {
+                    let (_, value) = headers.iter().find(|(given, _)| given == name)?;
+                    value.to_str().ok().map(str::trim).filter(|value| !value.is_empty())
+                });
+                value.unwrap_or(NOBODY)
+            }
+        }
+    }
+
+    /// Whose bucket it is, for people.
+    pub fn who(&self, bucket: &str, group: &str) -> String {
+        let shown: String = bucket.chars().take(64).collect();
+        match self {
+            By::Client if bucket == NOBODY => "clients without a key together".to_owned(),
+            By::Client => format!("client `{shown}`"),
+            By::Group => format!("group `{group}`"),
+            By::Header(name) if bucket == NOBODY => format!("all without `{name}` together"),
+            By::Header(name) => format!("`{name}: {shown}`"),
+        }
+    }
+
+    /// Whether it needs to know how a request came in.
+    pub fn reads_arrival(&self) -> bool {
+        matches!(self, By::Header(_))
+    }
+}
+
+// === impl Limited ===
+
+impl Limited {
+    fn admit(&self, call: &Call) -> Result<Ticket, Denial> {
+        let model = Arc::from(call.request.model.as_str());
+        self.tally.admit(self.by.bucket(call), &model, Size::of(&call.request), |need| need)
+    }
+
+    fn check(&self, call: &Call) -> Result<f64, Denial> {
+        let size = Size::of(&call.request);
+        self.tally.check(self.by.bucket(call), &call.request.model, size, |need| need)
+    }
+
+    fn refuse(&self, call: &Call, denial: &Denial) -> ProxyError {
+        let id = &self.wrapped.about.id;
+        let who = self.by.who(self.by.bucket(call), id);
+        let whose = format!("`limits` of group `{id}`");
+        Words { who: &who, whose: &whose, limit: None }.refuse(denial, self.tally.now())
+    }
+
+    fn acted(&self, call: &Call, outcome: &'static str) {
+        let about = &self.wrapped.about;
+        ModifierActed { group: &about.id, kind: about.kind, outcome }
+            .emit(&self.wrapped.metrics, &call.request_id);
+    }
+}
+
+impl Modifier for Limited {
+    fn wrapped(&self) -> &Wrapped {
+        &self.wrapped
+    }
+
+    fn forward(self: Arc<Self>, call: Call) -> BoxFuture<'static, Result<Reply, ProxyError>> {
+        match self.admit(&call) {
+            Ok(ticket) => {
+                self.acted(&call, "passed");
+                let asked = self.wrapped.inner.ask(&call);
+                async move { ticket.settled_by(asked.await, as_reported) }.boxed()
+            }
+            Err(denial) => {
+                let refusal = self.refuse(&call, &denial);
+                match &self.overflow {
+                    Some(overflow) => {
+                        self.acted(&call, "overflowed");
+                        overflowed(overflow, &call, &self.wrapped.about.id, refusal)
+                    }
+                    None => {
+                        self.acted(&call, "refused");
+                        ready(Err(refusal)).boxed()
+                    }
+                }
+            }
+        }
+    }
+
+    fn outlook(&self, call: &Call) -> Result<Outlook, String> {
+        let inner = self.wrapped.inner.outlook(call);
+        beyond(inner, self.check(call), self.overflow.as_ref(), call)
+    }
+
+    fn standing(&self, call: &Call) -> Option<Outlook> {
+        let inner = self.wrapped.inner.standing(call)?;
+        Some(bounded(inner, self.check(call)))
+    }
+
+    fn below(&self, asked: &str) -> Vec<Below<'_>> {
+        [&self.wrapped.inner].into_iter().chain(&self.overflow).map(|member| member.below(asked)).collect()
+    }
+
+    fn reads_arrival(&self) -> bool {
+        self.by.reads_arrival()
+    }
+}
+
+/// Hands a call on that is beyond a limit; the answer says so.
+pub(super) fn overflowed(
+    to: &Member,
+    call: &Call,
+    id: &Arc<str>,
+    refusal: ProxyError,
+) -> BoxFuture<'static, Result<Reply, ProxyError>> {
+    let label = match refusal.kind {
+        ErrorKind::Unsupported => "skipped",
+        kind => kind.label(),
+    };
+    let hop = Attempt { backend: Arc::clone(id), label, reason: refusal.message };
+    let asked = to.ask(call);
+    async move {
+        match asked.await {
+            Ok(mut reply) => {
+                reply.served.attempts.insert(0, hop);
+                Ok(reply)
+            }
+            Err(mut error) => {
+                error.attempts.insert(0, hop);
+                Err(error)
+            }
+        }
+    }
+    .boxed()
+}
+
+/// How one stands that hands on what is beyond a limit.
+pub(super) fn beyond(
+    inner: Result<Outlook, String>,
+    checked: Result<f64, Denial>,
+    overflow: Option<&Member>,
+    call: &Call,
+) -> Result<Outlook, String> {
+    match (overflow, &checked) {
+        (Some(overflow), Err(_)) => overflow.outlook(call),
+        (None, Err(Denial { cause: Cause::NeverFits, limit, .. })) => {
+            Err(format!("is too large for {limit}"))
+        }
+        _ => Ok(bounded(inner?, checked)),
+    }
+}
+
+/// How a backend stands under a limit of ours.
+pub(super) fn bounded(inner: Outlook, checked: Result<f64, Denial>) -> Outlook {
+    match checked {
+        Ok(share) => Outlook { share_left: inner.share_left.min(share), ..inner },
+        Err(denial) => {
+            let until = denial.until.map(|until| until.0);
+            let availability = match inner.availability {
+                Availability::At(known) => Availability::At(known.max(until)),
+                Availability::Never => Availability::Never,
+                Availability::Now => Availability::At(until),
+            };
+            Outlook { availability, share_left: 0.0, ..inner }
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! `rewrite`: sets, defaults, caps or removes parameters, adds to what the system says, and gives models other names. Only
+//! what is changed is touched; every change is in `x-demuxai-edits`.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+
+use super::super::group::Member;
+use super::super::virtual_model::Below;
+use super::super::{Call, Outlook, Reply};
+use super::{Modifier, Wrapped};
+use crate::dialect::{Request, SystemText};
+use crate::error::ProxyError;
+use crate::metrics::events::ModifierActed;
+use crate::quota::Glob;
+use crate::wire::json;
+use crate::wire::splice::{Edits, ObjectEdit};
+
+/// Two words for one parameter: what is said of one is meant of both.
+const TWINS: [(&str, &str); 1] = [("max_tokens", "max_completion_tokens")];
+
+/// What is changed in a request.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Changes {
+    /// Fields that are taken out.
+    pub remove: Vec<String>,
+    /// Fields that get a value where they have none: name and JSON.
+    pub default: Vec<(String, Bytes)>,
+    /// Fields that get a value.
+    pub set: Vec<(String, Bytes)>,
+    /// Fields that are no larger than this number: name, number, JSON.
+    pub cap: Vec<(String, f64, Bytes)>,
+    /// What is added to what the system says.
+    pub system: SystemText,
+}
+
+/// A model by another name.
+pub struct Renamed {
+    /// The names that are meant.
+    pub names: Glob,
+    /// Who answers for them; by its own model there, a group without one by its own choice.
+    pub to: Member,
+}
+
+/// The backend.
+pub struct Rewriting {
+    /// Whom it hands requests to.
+    pub wrapped: Wrapped,
+    /// What is changed in a request.
+    pub changes: Changes,
+    /// Models by other names; the first that matches counts.
+    pub renamed: Vec<Renamed>,
+}
+
+// === impl Changes ===
+
+impl Changes {
+    /// The request with all changes, and what they are. Fields are taken out first, then defaults, values and caps are put
+    /// in, so that a cap holds for each of them. `None`: there is nothing to change.
+    pub fn apply(&self, request: &Request) -> Option<(Request, Vec<String>)> {
+        let mut top = ObjectEdit::top(&request.body, &request.members);
+        let mut told = Vec::new();
+        for key in &self.remove {
+            if top.remove(key) {
+                told.push(format!("drop:{key}"));
+            }
+        }
+        let removed = |key: &str| self.remove.iter().any(|removed| removed == key);
+        let value = |key: &str| request.value(key).filter(|raw| !removed(key) && !json::is_null(raw));
+        let mut put: Vec<(&str, &[u8])> = Vec::new();
+        for (key, raw) in &self.default {
+            if twins(key).all(|twin| value(twin).is_none()) {
+                top.set(key.as_str(), &raw[..]);
+                put.push((key, raw));
+                told.push(format!("default:{key}"));
+            }
+        }
+        for (key, raw) in &self.set {
+            if value(key) != Some(&raw[..]) {
+                top.set(key.as_str(), &raw[..]);
+                told.push(format!("set:{key}"));
+            }
+            put.push((key, raw));
+        }
+        for (key, most, raw) in &self.cap {
+            for twin in twins(key) {
+                let ours = put.iter().rev().find(|(name, _)| *name == twin).map(|(_, raw)| *raw);
+                let stated = ours.or_else(|| value(twin));
+                if stated.and_then(number).is_some_and(|stated| stated > *most) {
+                    top.set(twin.to_owned(), &raw[..]);
+                    told.push(format!("cap:{twin}"));
+                }
+            }
+        }
+        let mut edits = Edits::new();
+        edits.object(top);
+        if self.system.add(request, &mut edits) {
+            told.extend(self.system.prepend.is_some().then(|| "system:prepend".to_owned()));
+            told.extend(self.system.append.is_some().then(|| "system:append".to_owned()));
+        }
+        if told.is_empty() {
+            return None;
+        }
+        Some((request.edited(edits), told))
+    }
+}
+
+/// The words for the same as this one, itself among them.
+fn twins(key: &str) -> impl Iterator<Item = &str> {
+    let twin = TWINS.iter().find_map(|(one, other)| match key {
+        _ if key == *one => Some(*other),
+        _ if key == *other => Some(*one),
+        _ => None,
+    });
+    std::iter::once(key).chain(twin)
+}
+
+/// A number as it is written; anything else is the upstream's to judge.
+fn number(raw: &[u8]) -> Option<f64> {
+    std::str::from_utf8(raw).ok()?.trim().parse().ok()
+}
+
+// === impl Rewriting ===
+
+impl Rewriting {
+    /// Who answers for this model, and by what name it goes there, if by another one.
+    fn target(&self, asked: &str) -> (&Member, Option<Arc<str>>) {
+        let names = |renamed: &&Renamed| !asked.is_empty() && renamed.names.matcher.is_match(asked);
+        match self.renamed.iter().find(names) {
+            Some(renamed) => (&renamed.to, Some(renamed.to.model.clone().unwrap_or_else(|| Arc::from("")))),
+            None => (&self.wrapped.inner, None),
+        }
+    }
+
+    /// The call as it goes on, and whether anything was changed.
+    fn changed<'s>(&'s self, call: &Call) -> (&'s Member, Call, bool) {
+        let (member, renamed) = self.target(&call.model);
+        let mut own = call.clone();
+        let mut told = Vec::new();
+        if let Some(model) = renamed {
+            own.model = model;
+            told.push("rename:model".to_owned());
+        }
+        if let Some((request, changes)) = self.changes.apply(&call.request) {
+            own.request = Arc::new(request);
+            told.extend(changes);
+        }
+        let changed = !told.is_empty();
+        if changed {
+            own.edits = Arc::new(call.edits.iter().cloned().chain(told).collect());
+        }
+        (member, own, changed)
+    }
+}
+
+impl Modifier for Rewriting {
+    fn wrapped(&self) -> &Wrapped {
+        &self.wrapped
+    }
+
+    fn forward(self: Arc<Self>, call: Call) -> BoxFuture<'static, Result<Reply, ProxyError>> {
+        let (member, own, changed) = self.changed(&call);
+        let about = &self.wrapped.about;
+        let outcome = if changed { "changed" } else { "unchanged" };
+        ModifierActed { group: &about.id, kind: about.kind, outcome }
+            .emit(&self.wrapped.metrics, &call.request_id);
+        member.ask(&own)
+    }
+
+    fn outlook(&self, call: &Call) -> Result<Outlook, String> {
+        let (member, own, _) = self.changed(call);
+        member.outlook(&own)
+    }
+
+    fn standing(&self, call: &Call) -> Option<Outlook> {
+        let (member, renamed) = self.target(&call.model);
+        let model = renamed.unwrap_or_else(|| Arc::clone(&call.model));
+        member.standing(&Call { model, ..call.clone() })
+    }
+
+    fn below(&self, asked: &str) -> Vec<Below<'_>> {
+        if asked.is_empty() {
+            let others = self.renamed.iter().map(|renamed| &renamed.to);
+            return [&self.wrapped.inner]
+                .into_iter()
+                .chain(others)
+                .map(|member| member.below(asked))
+                .collect();
+        }
+        let (member, renamed) = self.target(asked);
+        // By its other name it is meant, whatever its own.
+        let takes = renamed.is_some() || member.takes(asked);
+        // A group that chooses by itself is asked for no model.
+        let model = renamed
+            .is_some()
+            .then(|| member.model.as_deref().unwrap_or_default())
+            .or(member.model.as_deref());
+        vec![Below { model, takes, ..member.below(asked) }]
+    }
+}
+
+#[cfg(test)]
+mod tests;

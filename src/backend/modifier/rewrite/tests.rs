@@ -1,0 +1,77 @@
+//! What is changed in a request, and that all else keeps its bytes.
+
+use super::*;
+use crate::dialect::{CHAT_COMPLETIONS, read};
+
+fn fields(fields: &[(&str, &str)]) -> Vec<(String, Bytes)> {
+    fields.iter().map(|(key, raw)| ((*key).to_owned(), Bytes::copy_from_slice(raw.as_bytes()))).collect()
+}
+
+fn cap(key: &str, most: f64) -> (String, f64, Bytes) {
+    (key.to_owned(), most, Bytes::from(most.to_string()))
+}
+
+/// The members behind `messages`, and what is told of the changes.
+fn applied(changes: &Changes, more: &str) -> Option<(String, Vec<String>)> {
+    const HEAD: &str = r#"{"model":"m","messages":[]"#;
+    let request = read(&CHAT_COMPLETIONS, Bytes::from(format!("{HEAD}{more}}}"))).unwrap();
+    let (changed, told) = changes.apply(&request)?;
+    let body = String::from_utf8(changed.body.to_vec()).unwrap();
+    serde_json::from_str::<serde_json::Value>(&body).unwrap();
+    Some((body.strip_prefix(HEAD)?.strip_suffix('}')?.to_owned(), told))
+}
+
+#[test]
+fn what_is_set_takes_the_place_of_what_was_there_and_is_told_only_if_it_is_another() {
+    let changes = Changes { set: fields(&[("temperature", "0.2")]), ..Changes::default() };
+    let (body, told) = applied(&changes, r#", "temperature" : 1, "x":{"a" : 1e3}"#).unwrap();
+    assert_eq!(body, r#", "temperature" : 0.2, "x":{"a" : 1e3}"#);
+    assert_eq!(told, ["set:temperature"]);
+    assert_eq!(applied(&changes, r#","temperature":0.2"#), None);
+    assert_eq!(applied(&changes, "").unwrap().0, r#","temperature":0.2"#);
+}
+
+#[test]
+fn a_default_is_for_what_is_absent_or_null_by_either_of_its_words() {
+    let changes = Changes { default: fields(&[("max_tokens", "100")]), ..Changes::default() };
+    assert_eq!(
+        applied(&changes, "").unwrap(),
+        (r#","max_tokens":100"#.into(), vec!["default:max_tokens".into()])
+    );
+    assert_eq!(applied(&changes, r#","max_tokens":null"#).unwrap().0, r#","max_tokens":100"#);
+    assert_eq!(applied(&changes, r#","max_tokens":5"#), None);
+    assert_eq!(applied(&changes, r#","max_completion_tokens":5"#), None);
+}
+
+#[test]
+fn a_cap_lowers_numbers_by_either_word_and_holds_for_what_was_set_and_for_defaults() {
+    let changes =
+        Changes { cap: vec![cap("max_tokens", 64.0), cap("temperature", 0.5)], ..Changes::default() };
+    let (body, told) = applied(&changes, r#","max_completion_tokens":4096,"temperature":0.5"#).unwrap();
+    assert_eq!(
+        (body.as_str(), told),
+        (r#","max_completion_tokens":64,"temperature":0.5"#, vec!["cap:max_completion_tokens".into()])
+    );
+    assert_eq!(
+        applied(&changes, r#","max_tokens":64,"temperature":"hot""#),
+        None,
+        "what is no number is the upstream's"
+    );
+    assert_eq!(applied(&changes, ""), None, "what is absent stays so");
+    for changes in [
+        Changes { set: fields(&[("max_tokens", "999")]), ..changes.clone() },
+        Changes { default: fields(&[("max_tokens", "999")]), ..changes },
+    ] {
+        assert_eq!(applied(&changes, "").unwrap().0, r#","max_tokens":64"#);
+    }
+}
+
+#[test]
+fn what_is_removed_is_gone_and_may_get_a_default() {
+    let changes = Changes { remove: vec!["seed".into(), "user".into()], ..Changes::default() };
+    let (body, told) = applied(&changes, r#","seed":1,"top_p":1,"user":"u""#).unwrap();
+    assert_eq!((body.as_str(), told), (r#","top_p":1"#, vec!["drop:seed".to_owned(), "drop:user".into()]));
+    assert_eq!(applied(&changes, r#","top_p":1"#), None);
+    let changes = Changes { default: fields(&[("seed", "7")]), ..changes };
+    assert_eq!(applied(&changes, r#","seed":1"#).unwrap().0, r#","seed":7"#);
+}

@@ -1,0 +1,402 @@
+//! What clients have used of limits that are theirs, and not an upstream's: those of a client's key, of a `limit` group,
+//! and of a `budget`. Each bucket (a client, a group, a header's value) has a ledger of its own (`quota`), so that counting,
+//! windows and reservations are those of upstreams' limits. All of them are hard. Here is the lock, the clock, the bound
+//! on the number of buckets, and what outlives the process.
+
+mod counted;
+mod refused;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::SystemTime;
+
+use crate::config::settings;
+use crate::provider::capacity::Size;
+use crate::quota::{Actual, Charge, Denial, Estimator, Ledger, Limit, LimitView, Mode, Moment, Need, Source};
+use crate::state::{Row, Saved, Source as RowSource, Spent, State, UsageId};
+pub use counted::{Bill, as_reported};
+pub use refused::Words;
+
+/// No more buckets are counted apart: a header can have any value.
+const MOST_BUCKETS: usize = 1_000;
+/// Who comes when there are as many shares this one. Its name is none that a client or a value can have.
+const OTHERS: &str = "(others)";
+/// The longest name of a bucket.
+const LONGEST_NAME: usize = 64;
+/// Around a bucket's name, before the ledger's own key in a row's key.
+const OF: &str = "of:";
+const MARK: &str = "|";
+
+/// All tallies, by who they belong to. They outlive a change of the configuration.
+pub struct Tallies {
+    state: State,
+    saved: Saved,
+    known: Mutex<BTreeMap<String, Arc<Tally>>>,
+}
+
+/// What is used of one list of limits, by bucket.
+pub struct Tally {
+    owner: Arc<str>,
+    written: Vec<settings::Limit>,
+    limits: Vec<Limit>,
+    state: State,
+    clock: fn() -> Moment,
+    inner: Mutex<Inner>,
+}
+
+struct Inner {
+    buckets: HashMap<Arc<str>, Ledger>,
+    estimator: Estimator,
+    /// Another one counts in its place, and keeps its rows.
+    replaced: bool,
+    /// When buckets of which nothing is used were last looked for.
+    swept: i64,
+}
+
+/// What one request has reserved. Settles once, whatever becomes of it: dropped, with what was reserved.
+pub struct Ticket {
+    tally: Arc<Tally>,
+    bucket: Arc<str>,
+    model: Arc<str>,
+    size: Size,
+    charge: Option<Charge>,
+}
+
+/// How one bucket stands.
+pub struct BucketView {
+    /// Its name: a client's, a header's value.
+    pub name: Arc<str>,
+    /// Its limits.
+    pub limits: Vec<LimitView>,
+}
+
+// === impl Tallies ===
+
+impl Tallies {
+    /// None yet; what they were when the process ended before is among `saved`.
+    pub fn new(state: State, saved: &Saved) -> Self {
+        // An id of a provider has no colon, an owner's name has.
+        let own = saved.ledger.iter().filter(|row| row.provider.contains(':')).cloned().collect();
+        Tallies { state, saved: Saved { ledger: own }, known: Mutex::default() }
+    }
+
+    /// Nothing is kept.
+    pub fn nowhere() -> Self {
+        Tallies::new(State::nowhere(), &Saved::default())
+    }
+
+    /// The tally of this owner under these limits. Where they are others than before, what was counted stays, as far as
+    /// a limit of the same unit and window is among them.
+    ///
+    /// # Errors
+    /// What of a limit cannot be read, which the check of the configuration rules out.
+    pub fn of(&self, owner: &str, limits: &[settings::Limit]) -> Result<Arc<Tally>, String> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = known.get(owner);
+        if let Some(tally) = before.filter(|tally| tally.written == limits) {
+            return Ok(Arc::clone(tally));
+        }
+        let rows: Vec<(String, String)> = match before {
+            Some(tally) => tally.hand_over(),
+            None => self.saved.rows_of(owner).map(|(key, json)| (key.to_owned(), json.to_owned())).collect(),
+        };
+        let rows: Vec<(&str, &str)> = rows.iter().map(|(key, json)| (key.as_str(), json.as_str())).collect();
+        let tally = Tally::new(owner, limits, self.state.clone(), moment, &rows)?;
+        known.insert(owner.to_owned(), Arc::clone(&tally));
+        Ok(tally)
+    }
+
+    /// All that there are, by owner.
+    pub fn all(&self) -> Vec<Arc<Tally>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+}
+
+// === impl Tally ===
+
+impl Tally {
+    /// A tally of these limits, as it was left.
+    ///
+    /// # Errors
+    /// What of a limit cannot be read.
+    pub(super) fn new(
+        owner: &str,
+        written: &[settings::Limit],
+        state: State,
+        clock: fn() -> Moment,
+        rows: &[(&str, &str)],
+    ) -> Result<Arc<Tally>, String> {
+        let limits = written.iter().map(parsed).collect::<Result<Vec<_>, _>>();
+        let limits = limits.map_err(|problem| format!("limits of `{owner}`: {problem}"))?;
+        let now = clock();
+        let mut estimator = Estimator::new();
+        estimator.restore(rows);
+        let mut of_buckets: BTreeMap<&str, Vec<(&str, &str)>> = BTreeMap::new();
+        for (key, json) in rows {
+            if let Some((bucket, key)) = parts(key) {
+                of_buckets.entry(bucket).or_default().push((key, json));
+            }
+        }
+        let mut buckets = HashMap::new();
+        for (bucket, rows) in of_buckets.into_iter().take(MOST_BUCKETS) {
+            let mut ledger = Ledger::new(limits.clone());
+            ledger.restore(&rows, now);
+            buckets.insert(Arc::from(bucket), ledger);
+        }
+        let tally = Arc::new(Tally {
+            owner: Arc::from(owner),
+            written: written.to_vec(),
+            limits,
+            state,
+            clock,
+            inner: Mutex::new(Inner { buckets, estimator, replaced: false, swept: i64::MIN }),
+        });
+        let source: Weak<dyn RowSource> = Arc::<Tally>::downgrade(&tally);
+        tally.state.watch(&tally.owner, source);
+        Ok(tally)
+    }
+
+    /// Whom it belongs to: `key:ide`, `limit:team`.
+    pub fn owner(&self) -> &str {
+        &self.owner
+    }
+
+    /// The moment it goes by.
+    pub fn now(&self) -> Moment {
+        (self.clock)()
+    }
+
+    /// Reserves what a request takes, counted under this name. `priced` says what it is in the unit of the limits: tokens
+    /// are passed as they are, a budget makes money of them.
+    ///
+    /// # Errors
+    /// What is in the way.
+    pub fn admit(
+        self: &Arc<Self>,
+        name: &str,
+        model: &Arc<str>,
+        size: Size,
+        priced: impl FnOnce(Need<'_>) -> Need<'_>,
+    ) -> Result<Ticket, Denial> {
+        let now = self.now();
+        let mut inner = self.lock();
+        let bucket = self.bucket(&mut inner, name, now);
+        let Inner { buckets, estimator, .. } = &mut *inner;
+        let need = priced(size.need(estimator, model));
+        let ledger = buckets.entry(Arc::clone(&bucket)).or_insert_with(|| Ledger::new(self.limits.clone()));
+        let charge = ledger.admit(&need, Mode::Keep, now)?;
+        drop(inner);
+        self.state.changed();
+        Ok(Ticket { tally: Arc::clone(self), bucket, model: Arc::clone(model), size, charge: Some(charge) })
+    }
+
+    /// Whether a request would be admitted, and how much is left of what binds it most. Changes nothing.
+    ///
+    /// # Errors
+    /// What is in the way.
+    pub fn check(
+        &self,
+        name: &str,
+        model: &str,
+        size: Size,
+        priced: impl FnOnce(Need<'_>) -> Need<'_>,
+    ) -> Result<f64, Denial> {
+        let now = self.now();
+        let inner = self.lock();
+        let need = priced(size.need(&inner.estimator, model));
+        let name = named(name);
+        let known = inner
+            .buckets
+            .get(&*name)
+            .or_else(|| (inner.buckets.len() >= MOST_BUCKETS).then(|| inner.buckets.get(OTHERS)).flatten());
+        match known {
+            Some(ledger) => ledger.check(&need, now).map(|()| ledger.share_left(&need, now)),
+            None => Ledger::new(self.limits.clone()).check(&need, now).map(|()| 1.0),
+        }
+    }
+
+    /// How the buckets stand, by name.
+    pub fn views(&self) -> Vec<BucketView> {
+        let now = self.now();
+        let inner = self.lock();
+        let mut views: Vec<BucketView> = inner
+            .buckets
+            .iter()
+            .map(|(name, ledger)| BucketView { name: Arc::clone(name), limits: ledger.views(now) })
+            .collect();
+        views.sort_by(|one, other| one.name.cmp(&other.name));
+        views
+    }
+
+    /// Where this name is counted. When there are too many, those of which nothing is used make room, and if there are
+    /// none, who is new shares one with others: that can only be stricter.
+    fn bucket(&self, inner: &mut Inner, name: &str, now: Moment) -> Arc<str> {
+        const SWEEP: i64 = 1_000;
+        let name = named(name);
+        if inner.buckets.contains_key(&*name) {
+            return name;
+        }
+        if inner.buckets.len() >= MOST_BUCKETS && now.0.saturating_sub(inner.swept) >= SWEEP {
+            inner.swept = now.0;
+            let mut gone = Vec::new();
+            inner.buckets.retain(|name, ledger| {
+                let used = ledger.views(now).iter().any(|view| view.used > 0);
+                if !used {
+                    gone.extend(ledger.rows().into_iter().map(|(key, _)| row_key(name, &key)));
+                }
+                used
+            });
+            self.state.forget(&self.owner, &gone);
+        }
+        if inner.buckets.len() >= MOST_BUCKETS { Arc::from(OTHERS) } else { name }
+    }
+
+    /// Its rows for the one that takes its place; it keeps none itself from now on.
+    fn hand_over(&self) -> Vec<(String, String)> {
+        let mut inner = self.lock();
+        inner.replaced = true;
+        rows(&mut inner, |ledger| ledger.rows())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // Nothing in there can be half-changed by a panic that would matter more than going on.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn rows(inner: &mut Inner, of: fn(&mut Ledger) -> Vec<(String, String)>) -> Vec<(String, String)> {
+    let buckets = inner.buckets.iter_mut();
+    buckets
+        .flat_map(|(name, ledger)| of(ledger).into_iter().map(move |(key, json)| (row_key(name, &key), json)))
+        .collect()
+}
+
+fn row_key(name: &str, key: &str) -> String {
+    format!("{OF}{name}{MARK}{key}")
+}
+
+/// A row's bucket and the ledger's own key.
+fn parts(key: &str) -> Option<(&str, &str)> {
+    key.strip_prefix(OF)?.split_once(MARK)
+}
+
+fn parsed(written: &settings::Limit) -> Result<Limit, String> {
+    Limit::parse(
+        &written.unit,
+        written.amount,
+        written.per.as_deref(),
+        written.models.as_deref(),
+        true,
+        written.window.as_deref(),
+        written.time_zone.as_deref(),
+        Source::Configured,
+    )
+}
+
+/// A name as a bucket bears it: bounded, and without what rows or terminals could take for something else. Two long ones
+/// that begin alike stay two.
+fn named(name: &str) -> Arc<str> {
+    let plain = |c: char| !c.is_control() && c != '|';
+    if name.len() <= LONGEST_NAME && name.chars().all(plain) && name != OTHERS {
+        return Arc::from(name);
+    }
+    let begin: String = name.chars().filter(|c| plain(*c)).take(LONGEST_NAME / 4).collect();
+    let hash = super::sticky::key(None, &[name.as_bytes()]);
+    Arc::from(format!("{begin}~{hash:016x}"))
+}
+
+/// Wall-clock time: windows follow it, and counts outlive the process.
+fn moment() -> Moment {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Moment(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}
+
+impl RowSource for Tally {
+    fn changed_rows(&self) -> Vec<Row> {
+        let mut inner = self.lock();
+        if inner.replaced {
+            return Vec::new();
+        }
+        let mut changed = rows(&mut inner, Ledger::dirty);
+        changed.extend(inner.estimator.dirty());
+        changed.into_iter().map(|(key, json)| Row { key, json }).collect()
+    }
+
+    fn spent(&self) -> Vec<(UsageId, Spent)> {
+        Vec::new()
+    }
+
+    fn merge(&self, before: &[(&str, &str)], found: &[(&str, &str)]) {
+        let now = self.now();
+        let mut inner = self.lock();
+        if inner.replaced {
+            return;
+        }
+        let of = |rows: &[(&str, &str)], bucket: &str| -> Vec<(String, String)> {
+            let own = rows.iter().filter_map(|(key, json)| {
+                let (name, key) = parts(key)?;
+                (name == bucket).then(|| (key.to_owned(), (*json).to_owned()))
+            });
+            own.collect()
+        };
+        let names: BTreeSet<&str> =
+            found.iter().filter_map(|(key, _)| parts(key).map(|(name, _)| name)).collect();
+        for name in names.into_iter().take(MOST_BUCKETS) {
+            let (before, found) = (of(before, name), of(found, name));
+            let ledger =
+                inner.buckets.entry(Arc::from(name)).or_insert_with(|| Ledger::new(self.limits.clone()));
+            ledger.merge(&pairs(&before), &pairs(&found), now);
+        }
+    }
+}
+
+fn pairs(rows: &[(String, String)]) -> Vec<(&str, &str)> {
+    rows.iter().map(|(key, json)| (key.as_str(), json.as_str())).collect()
+}
+
+impl Drop for Tally {
+    fn drop(&mut self) {
+        let rows = RowSource::changed_rows(self);
+        if !rows.is_empty() {
+            self.state.save(&self.owner, rows);
+        }
+    }
+}
+
+// === impl Ticket ===
+
+impl Ticket {
+    /// The request is over: what it took, in the unit of the limits.
+    fn settle(&mut self, actual: Actual, input: Option<u64>, output: Option<u64>) {
+        let Some(charge) = self.charge.take() else { return };
+        let now = self.tally.now();
+        let mut inner = self.tally.lock();
+        let answer = output.map(|output| output.div_ceil(self.size.answers.max(1)));
+        let prompt = input.filter(|_| self.size.media == 0);
+        inner.estimator.learn(&self.model, self.size.bytes, prompt, answer);
+        if let Some(ledger) = inner.buckets.get_mut(&self.bucket) {
+            ledger.settle(charge, actual, now);
+        }
+        drop(inner);
+        self.tally.state.changed();
+    }
+
+    /// The request was never sent: it took nothing.
+    pub fn refund(mut self) {
+        let Some(charge) = self.charge.take() else { return };
+        let now = self.tally.now();
+        if let Some(ledger) = self.tally.lock().buckets.get_mut(&self.bucket) {
+            ledger.refund(charge, now);
+        }
+        self.tally.state.changed();
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        // Nobody said what it took: what was reserved is what counts.
+        self.settle(Actual::default(), None, None);
+    }
+}

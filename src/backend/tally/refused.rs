@@ -1,0 +1,51 @@
+//! A limit of a client's as the error that it gets. Pure.
+
+use std::time::Duration;
+
+use crate::error::{Denial as Reason, ErrorKind, ProxyError};
+use crate::quota::{Cause, Denial, Moment};
+
+/// After so long a place may be free.
+const PLACE: Duration = Duration::from_secs(1);
+
+/// Whose limit it is, in words.
+pub struct Words<'a> {
+    /// Who is refused: "client `ide`".
+    pub who: &'a str,
+    /// Whose limit it is: "`limits` of group `team`".
+    pub whose: &'a str,
+    /// The limit, where the ledger's own words are not those of its unit.
+    pub limit: Option<String>,
+}
+
+// === impl Words ===
+
+impl Words<'_> {
+    /// The error: 429 with the moment that frees it, or 400 for a request that can never be.
+    pub fn refuse(&self, denial: &Denial, now: Moment) -> ProxyError {
+        let Words { who, whose, limit } = self;
+        let limit = limit.as_deref().unwrap_or(&denial.limit);
+        let wait = denial
+            .until
+            .map(|until| Duration::from_millis(u64::try_from(until.0.saturating_sub(now.0)).unwrap_or(0)));
+        let (kind, text) = match denial.cause {
+            Cause::NeverFits => {
+                (ErrorKind::Unsupported, format!("the request is too large for {who}: {limit} ({whose})"))
+            }
+            Cause::Full => (ErrorKind::Overloaded, format!("{who} has {limit} already ({whose})")),
+            _ => (ErrorKind::QuotaExhausted, format!("{who} has used up {limit} ({whose})")),
+        };
+        let text = match wait.filter(|_| kind == ErrorKind::QuotaExhausted) {
+            Some(wait) => {
+                format!("{text}; it frees in {} s", wait.as_secs() + u64::from(wait.subsec_nanos() > 0))
+            }
+            None => text,
+        };
+        let mut error = ProxyError::new(kind, text);
+        if kind != ErrorKind::Unsupported {
+            error.retry_after = wait.or((kind == ErrorKind::Overloaded).then_some(PLACE));
+            error.denial = Some(Reason::default());
+        }
+        error
+    }
+}

@@ -1,0 +1,157 @@
+//! What is counted for whom, that it is never more than the limit, and what outlives the process.
+
+use std::cell::Cell;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::quota::Cause;
+
+thread_local! {
+    static NOW: Cell<i64> = const { Cell::new(1_800_000_000_000) };
+}
+
+fn clock() -> Moment {
+    Moment(NOW.get())
+}
+
+fn limit(unit: &str, amount: u64, per: Option<&str>) -> settings::Limit {
+    settings::Limit {
+        unit: unit.to_owned(),
+        amount,
+        per: per.map(str::to_owned),
+        models: None,
+        window: None,
+        time_zone: None,
+    }
+}
+
+fn tally(limits: &[settings::Limit], rows: &[(&str, &str)]) -> Arc<Tally> {
+    Tally::new("limit:g", limits, State::nowhere(), clock, rows).unwrap()
+}
+
+fn size(bytes: usize, max_tokens: u64) -> Size {
+    Size { bytes, media: 0, max_tokens: Some(max_tokens), answers: 1, stream: false }
+}
+
+fn admit(tally: &Arc<Tally>, name: &str) -> Result<Ticket, Denial> {
+    tally.admit(name, &Arc::from("m"), size(40, 10), |need| need)
+}
+
+fn used(tally: &Tally, name: &str) -> u64 {
+    let views = tally.views();
+    let of = views.iter().find(|view| &*view.name == name);
+    of.map_or(0, |view| view.limits.iter().map(|limit| limit.used).sum())
+}
+
+#[test]
+fn each_name_has_a_limit_of_its_own_until_the_window_is_over() {
+    let tally = tally(&[limit("requests", 2, Some("minute"))], &[]);
+    for name in ["ide", "agent"] {
+        assert!(admit(&tally, name).is_ok() && admit(&tally, name).is_ok());
+        let denial = admit(&tally, name).err().unwrap();
+        assert_eq!((denial.cause, denial.limit.as_str()), (Cause::Window, "2 requests per minute"));
+        assert!(denial.until.unwrap().0 > NOW.get());
+    }
+    NOW.set(NOW.get() + 70_000);
+    assert!(admit(&tally, "ide").is_ok());
+}
+
+#[test]
+fn what_is_reported_takes_the_place_of_what_was_reserved_and_what_is_dropped_keeps_it() {
+    let tally = tally(&[limit("tokens", 1_000, Some("hour"))], &[]);
+    let mut ticket = admit(&tally, "ide").unwrap();
+    let reserved = used(&tally, "ide");
+    assert!(reserved >= 20, "{reserved}");
+    ticket.settle(Actual { input_tokens: Some(3), output_tokens: Some(4), refused: false }, Some(3), Some(4));
+    assert_eq!(used(&tally, "ide"), 7);
+    drop(ticket);
+    assert_eq!(used(&tally, "ide"), 7, "it settles once");
+    drop(admit(&tally, "agent").unwrap());
+    assert!(used(&tally, "agent") >= 20, "nobody said what it took");
+    admit(&tally, "nobody").unwrap().refund();
+    assert_eq!(used(&tally, "nobody"), 0);
+}
+
+#[test]
+fn places_are_free_again_when_requests_end() {
+    let tally = tally(&[limit("concurrent", 1, None)], &[]);
+    let ticket = admit(&tally, "ide").unwrap();
+    assert_eq!(admit(&tally, "ide").err().map(|denial| denial.cause), Some(Cause::Full));
+    drop(ticket);
+    assert!(admit(&tally, "ide").is_ok());
+}
+
+#[test]
+fn what_was_counted_outlives_the_process_and_a_change_of_the_limits() {
+    let limits = [limit("requests", 2, Some("day"))];
+    let before = tally(&limits, &[]);
+    drop((admit(&before, "ide").unwrap(), admit(&before, "a | b").unwrap()));
+    let rows = RowSource::changed_rows(&*before);
+    let rows: Vec<(&str, &str)> = rows.iter().map(|row| (row.key.as_str(), row.json.as_str())).collect();
+    let after = tally(&limits, &rows);
+    assert!(admit(&after, "ide").is_ok() && admit(&after, "ide").is_err());
+    assert!(admit(&after, "a | b").is_ok() && admit(&after, "a | b").is_err());
+
+    let tallies = Tallies::nowhere();
+    let first = tallies.of("limit:g", &limits).unwrap();
+    drop(first.admit("ide", &Arc::from("m"), size(4, 1), |need| need).unwrap());
+    assert!(Arc::ptr_eq(&first, &tallies.of("limit:g", &limits).unwrap()));
+    let second = tallies.of("limit:g", &[limit("requests", 1, Some("day"))]).unwrap();
+    assert!(second.admit("ide", &Arc::from("m"), size(4, 1), |need| need).is_err(), "one of one is used");
+    assert!(RowSource::changed_rows(&*first).is_empty(), "the rows are the second one's");
+}
+
+#[test]
+fn what_another_process_counted_is_added() {
+    let limits = [limit("requests", 3, Some("day"))];
+    let other = tally(&limits, &[]);
+    drop((admit(&other, "ide").unwrap(), admit(&other, "ide").unwrap()));
+    let rows = RowSource::changed_rows(&*other);
+    let rows: Vec<(&str, &str)> = rows.iter().map(|row| (row.key.as_str(), row.json.as_str())).collect();
+    let own = tally(&limits, &[]);
+    drop(admit(&own, "ide").unwrap());
+    RowSource::merge(&*own, &[], &rows);
+    assert_eq!(used(&own, "ide"), 3);
+    assert!(admit(&own, "ide").is_err());
+}
+
+#[test]
+fn names_without_end_cost_bounded_memory_and_never_more_than_the_limit_each() {
+    let tally = tally(&[limit("requests", 1, Some("minute"))], &[]);
+    for number in 0..MOST_BUCKETS {
+        assert!(admit(&tally, &format!("value-{number}")).is_ok());
+    }
+    assert!(admit(&tally, "one more").is_ok(), "those who are left share one");
+    assert!(admit(&tally, "and another").is_err());
+    assert!(admit(&tally, OTHERS).is_err(), "no value gets that one for itself");
+    assert_eq!(tally.views().len(), MOST_BUCKETS + 1);
+    NOW.set(NOW.get() + 120_000);
+    assert!(admit(&tally, "later").is_ok());
+    assert!(tally.views().len() < 10, "who has used nothing made room");
+    let (one, other) = ("x".repeat(5_000), format!("{}y", "x".repeat(5_000)));
+    assert!(named(&one).len() <= LONGEST_NAME && named(&one) != named(&other));
+}
+
+proptest! {
+    #[test]
+    fn no_window_ever_holds_more_requests_than_its_limit(
+        steps in prop::collection::vec((0i64..40_000, 0u8..3, any::<bool>()), 1..60),
+    ) {
+        let tally = tally(&[limit("requests", 3, Some("minute"))], &[]);
+        let mut sent: HashMap<u8, Vec<i64>> = HashMap::new();
+        for (pause, who, refunded) in steps {
+            NOW.set(NOW.get() + pause);
+            let Ok(ticket) = admit(&tally, &format!("c{who}")) else { continue };
+            if refunded {
+                ticket.refund();
+                continue;
+            }
+            drop(ticket);
+            let all = sent.entry(who).or_default();
+            all.push(NOW.get());
+            let within = all.iter().filter(|at| **at > NOW.get() - 60_000).count();
+            prop_assert!(within <= 3, "{within}");
+        }
+    }
+}
