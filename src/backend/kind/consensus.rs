@@ -233,4 +233,9 @@ impl Build for Consensus {
             metrics: site.means.metrics,
         })))
     }
+
+    fn repeats(&self) -> bool {
+        // Several answers of one model are worth a vote.
+        true
+    }
 }
