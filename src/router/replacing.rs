@@ -81,7 +81,7 @@ impl RouterActor {
         }
         self.gone.retain(|id| table.provider(id).is_none());
         self.guarding = guarding(&table, &self.guarding);
-        self.metrics = Some(next.metrics);
+        self.metrics = Some(next.means.metrics);
         self.routes.table.store(Arc::new(table));
         Ok(())
     }

@@ -227,7 +227,7 @@ fn what_is_beyond_a_limit_overflows_and_all_without_a_key_share_it() {
     let streamed = chat(&proxy, "fair", r#","max_tokens":20,"stream":true"#);
     assert!(streamed.complete && streamed.text().contains("\"content\":\"a\""), "{}", streamed.text());
     eventually("the stream's end settles", || used(&proxy, "limit", "fair", "anonymous"), |used| *used == 16);
-    let over = chat(&proxy, "fair", r#","max_tokens":90"#);
+    let over = chat(&proxy, "fair", r#","max_tokens":80"#);
     assert_eq!(content(&over), "b");
     assert_eq!(over.header("x-demuxai-attempts"), Some("fair quota_exhausted, b ok"));
     let series = r#"demuxai_modified_requests_total{backend="fair",outcome="overflowed",type="limit"}"#;
@@ -306,7 +306,7 @@ prices = { "*" = { input = 100, output = 100 } }
     let streamed = chat(&proxy, "paid/m", r#","max_tokens":20,"stream":true"#);
     assert!(streamed.complete && streamed.text().contains("\"content\":\"a\""), "{}", streamed.text());
     eventually("the stream's end is paid", || used(&proxy, "budget", "paid", "all"), |used| *used == 0.0016);
-    let over = chat(&proxy, "paid/m", r#","max_tokens":90"#);
+    let over = chat(&proxy, "paid/m", r#","max_tokens":80"#);
     assert_eq!(
         (content(&over), over.header("x-demuxai-attempts")),
         ("b".to_owned(), Some("paid quota_exhausted, b ok"))

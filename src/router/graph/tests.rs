@@ -24,8 +24,9 @@ use crate::config::Sources;
 use crate::config::settings::Config;
 use crate::dialect::{CHAT_COMPLETIONS, COMPLETIONS, EMBEDDINGS, Endpoint, Usage};
 use crate::error::{Denial, ErrorKind, ProxyError};
-use crate::metrics::ModelMeters;
+use crate::metrics::{Metrics, ModelMeters};
 use crate::provider::registry::Registry;
+use crate::provider::scrub::Scrub;
 use crate::quota::{Refusal, Statement};
 
 /// The ends of every graph.
