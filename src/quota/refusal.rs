@@ -140,7 +140,7 @@ impl Ledger {
         let worn = worn.then(|| self.longer_window(unit, model, now)).flatten();
         let learned = if let Some((unit, period)) = worn {
             self.fix(Some(unit), Some(period), model, charge, None, now)
-        } else if crowded || longer {
+        } else if crowded || longer || shared.is_some() {
             None
         } else {
             self.learn_window(unit, said, window, scope, model, charge, now)
