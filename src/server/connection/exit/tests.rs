@@ -146,6 +146,55 @@ async fn no_event_comes_between_what_the_connection_sends_itself() {
 }
 
 #[actix_rt::test]
+async fn nothing_is_lost_and_nothing_waits_when_both_threads_are_at_it() {
+    const EVENTS: usize = 4000;
+    // Sizes that the kernel takes now as a whole, now in part, now not at all.
+    let event = |number: usize| format!("{number}:{}\n", "x".repeat(number * 7919 % 3001));
+    let mut stage = Stage::new(GET, true).await;
+    stage.until_open().await;
+    let (lane, channel) = (Arc::clone(&stage.lane), stage.channel.take().unwrap());
+    let sender = std::thread::spawn(move || {
+        let mut short = 0;
+        for number in 0..EVENTS {
+            let events = Bytes::from(event(number));
+            if lane.pass(&events) {
+                short += 1;
+            } else {
+                channel.blocking_send(events).unwrap();
+            }
+        }
+        short
+    });
+    let expected = (0..EVENTS).map(|number| {
+        let event = event(number);
+        format!("{:X}\r\n{event}\r\n", event.len())
+    });
+    for chunk in expected.chain(["0\r\n\r\n".to_owned()]) {
+        let comes = tokio::time::timeout(std::time::Duration::from_secs(10), stage.comes(&chunk));
+        comes.await.expect("it waits for ever");
+    }
+    let short = sender.join().unwrap();
+    assert!(0 < short && short < EVENTS, "{short} went the short way");
+}
+
+#[actix_rt::test]
+async fn a_client_that_leaves_is_noticed_also_when_its_next_request_waits() {
+    let mut stage = Stage::new(GET, true).await;
+    stage.until_open().await;
+    stage.client.write_all(GET).await.unwrap();
+    // The connection wakes up for the request, and sees nothing more of what its client does.
+    for _ in 0..100 {
+        yield_now().await;
+    }
+    drop(stage.client);
+    while !stage.served.is_finished() {
+        stage.lane.pass(b"event");
+        yield_now().await;
+    }
+    assert!(!stage.lane.is_open() && stage.channel.unwrap().is_closed());
+}
+
+#[actix_rt::test]
 async fn the_way_ends_with_the_answer() {
     let mut stage = Stage::new(GET, true).await;
     stage.until_open().await;
