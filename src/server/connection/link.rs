@@ -136,7 +136,6 @@ impl Link {
             while self.arrived.starts_with(b"\r\n") {
                 self.arrived.advance(2);
             }
-            self.large |= self.arrived.capacity() > MOST_KEPT;
             if !self.arrived.is_empty() {
                 match self.decode_head() {
                     Ok(Some(Message::Item(request))) => return Poll::Ready(Next::Request(request)),
@@ -232,7 +231,6 @@ impl Link {
                     Ok(Some(Message::Chunk(Some(bytes)))) => {
                         let left = left.map(|left| left.saturating_sub(bytes.len() as u64));
                         self.body = Body::Due { left, since: Instant::now(), unasked: false };
-                        self.large |= bytes.len() > MOST_KEPT;
                         return Poll::Ready(Some(Ok(bytes)));
                     }
                     Ok(Some(Message::Chunk(None))) => {
@@ -297,6 +295,8 @@ impl Link {
     fn poll_read(&mut self, room: usize, least: usize, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         if self.arrived.capacity() - self.arrived.len() < least {
             self.arrived.reserve(room);
+            // Here and nowhere else: later its capacity is that of the rest only.
+            self.large |= self.arrived.capacity() > MOST_KEPT;
         }
         poll_read_buf(Pin::new(&mut self.incoming), cx, &mut self.arrived)
     }

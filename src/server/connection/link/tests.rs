@@ -85,3 +85,28 @@ async fn a_large_request_is_read_into_the_memory_of_the_one_before() {
     assert!(places[1] > places[0] && places[1] - places[0] < 200, "{places:?}");
     assert!(places[1] == places[2] && places[2] == places[3], "{places:?}");
 }
+
+#[actix_rt::test]
+async fn the_memory_of_a_large_body_is_known_to_be_large_also_when_it_came_in_small_pieces() {
+    tokio::time::pause();
+    let (link, mut client) = link(None).await;
+    let (link, mut patience) = (Rc::new(RefCell::new(link)), Patience::new());
+    let mut never = pin!(pending::<()>());
+    let (pieces, piece) = (20, vec![b'x'; 16 * 1024]);
+    let head = format!("POST /a HTTP/1.1\r\nhost: a\r\ncontent-length: {}\r\n\r\n", pieces * piece.len());
+    client.write_all(head.as_bytes()).await.unwrap();
+    let next = poll_fn(|cx| patience.poll_next(&link, never.as_mut(), cx)).await;
+    let Next::Request(mut request) = next else { panic!("no request") };
+    let mut body = request.take_payload();
+    for _ in 0..pieces {
+        let next = async {
+            // Longer than a piece is waited for.
+            tokio::time::sleep(SLOW * 2).await;
+            client.write_all(&piece).await.unwrap();
+        };
+        let (come, ()) = tokio::join!(body.next(), next);
+        assert_eq!(come.unwrap().unwrap().len(), piece.len());
+    }
+    assert!(body.next().await.is_none());
+    assert!(link.borrow().holds_much(), "a connection that waits would keep it");
+}
