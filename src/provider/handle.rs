@@ -2,6 +2,7 @@
 //! Starts them, sends calls to them, and replaces those that no longer answer.
 
 mod explain;
+mod life;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -20,7 +21,7 @@ use super::about::About;
 use super::actor::{Forward, Ping, ProviderActor, RefreshModels};
 use super::capacity::{Capacity, Size, breaker};
 use super::fitness::misfit;
-use super::models::{FRESH, Lookup, ModelList, with_static};
+use super::models::{FRESH, Lookup};
 use super::prefix::continued;
 use super::prepare::{Target, check_capability, missing_route};
 use super::supervisor::{Intensity, Observer, supervise};
@@ -99,14 +100,6 @@ impl Provider {
         Provider::at_rest(about, state, saved).running()
     }
 
-    /// With its replicas started.
-    pub(super) fn running(self: Arc<Self>) -> Arc<Self> {
-        let replicas = self.about.config.replicas.max(1);
-        let started = (0..replicas).map(|_| self.start_replica()).collect();
-        self.replicas.store(Arc::new(started));
-        self
-    }
-
     /// The provider without anybody who could send: it answers questions of what it would do, and no requests.
     pub fn at_rest(about: About, state: &State, saved: &Saved) -> Arc<Self> {
         let about = Arc::new(about);
@@ -126,15 +119,6 @@ impl Provider {
             next: AtomicUsize::new(0),
             draining: Arc::default(),
         })
-    }
-
-    /// Puts out the models that are known without asking anybody.
-    pub fn list_static(&self) {
-        let config = &self.about.config;
-        let models = with_static(Vec::new(), &config.models, self.about.facts.static_models());
-        let (include, exclude) = (config.include_models.clone(), config.exclude_models.clone());
-        let list = ModelList::new(models, None, self.about.facts.open_list, include, exclude);
-        self.vitals.models.store(Arc::new(list));
     }
 
     fn is_at_rest(&self) -> bool {
@@ -163,19 +147,6 @@ impl Provider {
     /// What is known of the provider.
     pub fn about(&self) -> &About {
         &self.about
-    }
-
-    /// It is taken out, or another one stands in its place: it only ends what is in flight, and asks for nothing of
-    /// its own any more.
-    pub fn drain(&self) {
-        self.draining.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether nothing is in flight here, and nobody but the caller can send it anything. Asked for one that drains.
-    pub fn is_idle(this: &Arc<Provider>) -> bool {
-        let capacity = &this.vitals.capacity;
-        Arc::strong_count(this) == 1
-            && !this.replicas.load().iter().any(|replica| capacity.is_held_by(replica.generation))
     }
 
     /// The provider's lasting state.
