@@ -91,11 +91,10 @@ impl Frames for Counted {
         let Poll::Ready(frame) = self.stream.poll_frame(cx) else { return Poll::Pending };
         if let Frame::End(end) = &frame
             && let Some((ticket, bill)) = self.open.take()
-        {
-            if end.error.is_none() || end.usage != Usage::default() {
-                ticket.charged(end.usage, bill);
-            }
             // Of one that broke off nobody knows: dropped, it counts as it was reserved.
+            && (end.error.is_none() || end.usage != Usage::default())
+        {
+            ticket.charged(end.usage, bill);
         }
         Poll::Ready(frame)
     }
