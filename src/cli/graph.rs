@@ -49,6 +49,19 @@ struct Edge {
     details: Vec<String>,
 }
 
+// === impl Edge ===
+
+impl Edge {
+    /// What is written beside it, line by line; what only looks at the other has no number.
+    fn label(&self) -> Vec<String> {
+        let number = (self.order > 0).then(|| match &self.model {
+            Some(model) => format!("{}. {model}", self.order),
+            None => format!("{}.", self.order),
+        });
+        number.into_iter().chain(self.details.iter().cloned()).collect()
+    }
+}
+
 /// Prints the graph.
 pub fn run(args: &GraphArgs) -> Exit {
     let config = match load::load(&args.files, None) {

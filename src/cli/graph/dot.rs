@@ -20,22 +20,12 @@ pub(super) fn drawn(picture: &Picture) -> String {
         ));
     }
     for edge in &picture.edges {
-        let (style, mut lines) = match edge.order {
-            0 => ("dashed", Vec::new()),
-            order => (
-                "solid",
-                vec![match &edge.model {
-                    Some(model) => format!("{order}. {model}"),
-                    None => format!("{order}."),
-                }],
-            ),
-        };
-        lines.extend(edge.details.iter().cloned());
+        let style = if edge.order == 0 { "dashed" } else { "solid" };
         text.push_str(&format!(
             "  {} -> {} [style={style}, label={}];\n",
             quoted(std::slice::from_ref(&edge.from)),
             quoted(std::slice::from_ref(&edge.to)),
-            quoted(&lines)
+            quoted(&edge.label())
         ));
     }
     text.push_str("}\n");

@@ -19,18 +19,8 @@ pub(super) fn drawn(picture: &Picture) -> String {
     }
     for edge in &picture.edges {
         let (Some(from), Some(to)) = (number(&edge.from), number(&edge.to)) else { continue };
-        let (arrow, mut lines) = match edge.order {
-            0 => ("-.->", Vec::new()),
-            order => (
-                "-->",
-                vec![match &edge.model {
-                    Some(model) => format!("{order}. {model}"),
-                    None => format!("{order}."),
-                }],
-            ),
-        };
-        lines.extend(edge.details.iter().cloned());
-        text.push_str(&format!("  n{from} {arrow}|{}| n{to}\n", quoted(&lines)));
+        let arrow = if edge.order == 0 { "-.->" } else { "-->" };
+        text.push_str(&format!("  n{from} {arrow}|{}| n{to}\n", quoted(&edge.label())));
     }
     text
 }
