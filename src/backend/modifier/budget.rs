@@ -11,13 +11,12 @@ use super::super::kind::Leaf;
 use super::super::tally::{Bill, Tally, Words};
 use super::super::virtual_model::Below;
 use super::super::{Call, Outlook, Reply, Served};
-use super::limit::{By, beyond, bounded, overflowed};
+use super::limit::{By, beyond, bounded, turned_away};
 use super::price::{Price, Prices, dollars};
 use super::{Modifier, Wrapped};
 use crate::dialect::Usage;
 use crate::error::{ErrorKind, ProxyError};
-use crate::metrics::Metrics;
-use crate::metrics::events::{ModifierActed, Spending};
+use crate::metrics::events::Spending;
 use crate::provider::capacity::Size;
 use crate::quota::{Actual, Denial, Need};
 
@@ -104,12 +103,6 @@ impl Budget {
         let size = Size::of(&call.request);
         self.tally.check(self.by.bucket(call), &call.request.model, size, |need| price.need(need))
     }
-
-    fn acted(&self, call: &Call, outcome: &'static str) {
-        let about = &self.wrapped.about;
-        let metrics: &Metrics = &self.wrapped.metrics;
-        ModifierActed { group: &about.id, kind: about.kind, outcome }.emit(metrics, &call.request_id);
-    }
 }
 
 impl Modifier for Budget {
@@ -121,7 +114,7 @@ impl Modifier for Budget {
         let price = match self.dearest(&call) {
             Ok(price) => price,
             Err(why) => {
-                self.acted(&call, "unpriced");
+                self.wrapped.acted(&call, "unpriced");
                 let error = ProxyError::new(ErrorKind::Unsupported, why);
                 return ready(Err(error.with_param("model").with_code("price_unknown"))).boxed();
             }
@@ -130,7 +123,7 @@ impl Modifier for Budget {
         let size = Size::of(&call.request);
         match self.tally.admit(self.by.bucket(&call), &model, size, |need| price.need(need)) {
             Ok(ticket) => {
-                self.acted(&call, "passed");
+                self.wrapped.acted(&call, "passed");
                 let asked = self.wrapped.inner.ask(&call);
                 async move {
                     let answered = asked.await;
@@ -140,16 +133,7 @@ impl Modifier for Budget {
             }
             Err(denial) => {
                 let refusal = self.refuse(&call, &denial);
-                match &self.overflow {
-                    Some(overflow) => {
-                        self.acted(&call, "overflowed");
-                        overflowed(overflow, &call, &self.wrapped.about.id, refusal)
-                    }
-                    None => {
-                        self.acted(&call, "refused");
-                        ready(Err(refusal)).boxed()
-                    }
-                }
+                turned_away(&self.wrapped, self.overflow.as_ref(), &call, refusal)
             }
         }
     }

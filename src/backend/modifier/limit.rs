@@ -14,7 +14,6 @@ use super::super::{Call, Outlook, Reply};
 use super::{Modifier, Wrapped};
 use crate::backend::strategy::Availability;
 use crate::error::{Attempt, ErrorKind, ProxyError};
-use crate::metrics::events::ModifierActed;
 use crate::provider::capacity::Size;
 use crate::quota::{Cause, Denial};
 
@@ -101,12 +100,6 @@ impl Limited {
         let whose = format!("`limits` of group `{id}`");
         Words { who: &who, whose: &whose, limit: None }.refuse(denial, self.tally.now())
     }
-
-    fn acted(&self, call: &Call, outcome: &'static str) {
-        let about = &self.wrapped.about;
-        ModifierActed { group: &about.id, kind: about.kind, outcome }
-            .emit(&self.wrapped.metrics, &call.request_id);
-    }
 }
 
 impl Modifier for Limited {
@@ -117,22 +110,13 @@ impl Modifier for Limited {
     fn forward(self: Arc<Self>, call: Call) -> BoxFuture<'static, Result<Reply, ProxyError>> {
         match self.admit(&call) {
             Ok(ticket) => {
-                self.acted(&call, "passed");
+                self.wrapped.acted(&call, "passed");
                 let asked = self.wrapped.inner.ask(&call);
                 async move { ticket.settled_by(asked.await, as_reported) }.boxed()
             }
             Err(denial) => {
                 let refusal = self.refuse(&call, &denial);
-                match &self.overflow {
-                    Some(overflow) => {
-                        self.acted(&call, "overflowed");
-                        overflowed(overflow, &call, &self.wrapped.about.id, refusal)
-                    }
-                    None => {
-                        self.acted(&call, "refused");
-                        ready(Err(refusal)).boxed()
-                    }
-                }
+                turned_away(&self.wrapped, self.overflow.as_ref(), &call, refusal)
             }
         }
     }
@@ -156,8 +140,27 @@ impl Modifier for Limited {
     }
 }
 
+/// Hands a call that is beyond a limit to the overflow, if there is one; else it is refused.
+pub(super) fn turned_away(
+    wrapped: &Wrapped,
+    overflow: Option<&Member>,
+    call: &Call,
+    refusal: ProxyError,
+) -> BoxFuture<'static, Result<Reply, ProxyError>> {
+    match overflow {
+        Some(to) => {
+            wrapped.acted(call, "overflowed");
+            overflowed(to, call, &wrapped.about.id, refusal)
+        }
+        None => {
+            wrapped.acted(call, "refused");
+            ready(Err(refusal)).boxed()
+        }
+    }
+}
+
 /// Hands a call on that is beyond a limit; the answer says so.
-pub(super) fn overflowed(
+fn overflowed(
     to: &Member,
     call: &Call,
     id: &Arc<str>,

@@ -28,6 +28,7 @@ use super::virtual_model::{About, Below, VirtualModel, most_input_tokens};
 use super::{Backend, Call, Outlook, Reply};
 use crate::dialect::Request;
 use crate::error::{ErrorKind, ProxyError};
+use crate::metrics::events::ModifierActed;
 use crate::metrics::{Metrics, ModelMeters};
 
 /// A modifier and the backend that it wraps.
@@ -101,6 +102,12 @@ impl Wrapped {
         let mut members = members.into_iter();
         let inner = members.next().ok_or_else(|| format!("group `{}`: nothing to wrap", about.id))?;
         Ok((Wrapped { about, inner, metrics: means.metrics }, members.collect()))
+    }
+
+    /// Tells what it did with a call.
+    fn acted(&self, call: &Call, outcome: &'static str) {
+        let About { id, kind, .. } = &self.about;
+        ModifierActed { group: id, kind, outcome }.emit(&self.metrics, &call.request_id);
     }
 }
 

@@ -12,7 +12,6 @@ use super::super::{Call, Outlook, Reply};
 use super::{Modifier, Wrapped};
 use crate::dialect::{Request, SystemText};
 use crate::error::ProxyError;
-use crate::metrics::events::ModifierActed;
 use crate::quota::Glob;
 use crate::wire::json;
 use crate::wire::splice::{Edits, ObjectEdit};
@@ -161,10 +160,7 @@ impl Modifier for Rewriting {
 
     fn forward(self: Arc<Self>, call: Call) -> BoxFuture<'static, Result<Reply, ProxyError>> {
         let (member, own, changed) = self.changed(&call);
-        let about = &self.wrapped.about;
-        let outcome = if changed { "changed" } else { "unchanged" };
-        ModifierActed { group: &about.id, kind: about.kind, outcome }
-            .emit(&self.wrapped.metrics, &call.request_id);
+        self.wrapped.acted(&call, if changed { "changed" } else { "unchanged" });
         member.ask(&own)
     }
 
