@@ -32,7 +32,7 @@ use crate::upstream::{is_loading, rejected_fields};
 
 /// Largest plain answer that is relayed: embeddings of large batches come close to it.
 const MAX_ANSWER: usize = 256 * 1024 * 1024;
-/// Largest error body that is read.
+/// Most that is read of a document that is no answer: of an error, and of a document where a stream was asked for.
 const MAX_ERROR_BODY: usize = 1024 * 1024;
 
 /// Where the reply goes.
@@ -305,7 +305,8 @@ async fn attempt(job: &Job, refused: &[String]) -> Result<Committed, Failed> {
         timeout_at(deadline, pump.until_commit()).await.map_err(|_| late())??;
         Content::Stream(Box::new(pump))
     } else {
-        let body = timeout_at(deadline, answer.body.collect(MAX_ANSWER)).await.map_err(|_| late())??;
+        let most = if request.stream { MAX_ERROR_BODY } else { MAX_ANSWER };
+        let body = timeout_at(deadline, answer.body.collect(most)).await.map_err(|_| late())??;
         let plain = rewrite_plain(&body, &rewrite)?;
         if request.stream {
             let text = "answered a request for a stream with a plain document";
