@@ -12,11 +12,14 @@ use crate::provider::scrub::{STANDS_IN, Scrub};
 
 /// A text of base64 from this length on is media, wherever it stands.
 const LONG: usize = 1024;
-/// A value in a text under a secret's name is one from this length on, if it has a digit in it: `password: String` is code.
-const SHORTEST: usize = 12;
+/// A value in a text under a secret's name is one from this length on, if it has a letter and a digit in it or stands in
+/// quotes: `password: String` is code.
+const SHORTEST: usize = 6;
+/// So deep documents are looked for in the texts of documents: arguments of tools that write files are two deep.
+const MOST_NESTED: u32 = 4;
 
-/// Names of secrets, without `-` and `_`, in lower case. Not `token`: that is what log probabilities are told of.
-const NAMES: [&str; 22] = [
+/// Names of secrets, without `-` and `_`, in lower case. `token` beside a `logprob` is none: [`is_log_probability`].
+const NAMES: [&str; 23] = [
     "apikey",
     "xapikey",
     "authorization",
@@ -39,21 +42,28 @@ const NAMES: [&str; 22] = [
     "idtoken",
     "refreshtoken",
     "sessiontoken",
+    "token",
 ];
 
 /// Keys as services make them: OpenAI and those like it, Groq, Cerebras, Fireworks, Hugging Face, GitHub, GitLab, Slack,
 /// AWS, Google, NVIDIA, Perplexity, xAI, JSON web tokens; private keys; what follows `Bearer`; passwords in URLs.
+///
+/// Before a key may stand the `n` of an escaped line break: in a document that is written in a text it does.
 const PATTERN: &str = concat!(
-    r"(?-u:\b)(?:sk-[0-9A-Za-z_-]{16,}|[gc]sk[_-][0-9A-Za-z]{20,}|fw_[0-9A-Za-z]{16,}|hf_[0-9A-Za-z]{20,}",
-    r"|gh[pousr]_[0-9A-Za-z]{20,}|github_pat_[0-9A-Za-z_]{20,}|glpat-[0-9A-Za-z_-]{16,}|xox[abprs]-[0-9A-Za-z-]{10,}",
-    r"|AKIA[0-9A-Z]{16}|AIza[0-9A-Za-z_-]{35}|nvapi-[0-9A-Za-z_-]{20,}|pplx-[0-9A-Za-z]{20,}|xai-[0-9A-Za-z]{20,}",
+    r"(?:(?-u:\b)|\\[nrt])(?P<key>sk-[0-9A-Za-z_-]{16,}|[gc]sk[_-][0-9A-Za-z]{20,}|fw_[0-9A-Za-z]{16,}",
+    r"|hf_[0-9A-Za-z]{20,}|gh[pousr]_[0-9A-Za-z]{20,}|github_pat_[0-9A-Za-z_]{20,}|glpat-[0-9A-Za-z_-]{16,}",
+    r"|xox[abprs]-[0-9A-Za-z-]{10,}|AKIA[0-9A-Z]{16}|AIza[0-9A-Za-z_-]{35}|nvapi-[0-9A-Za-z_-]{20,}",
+    r"|pplx-[0-9A-Za-z]{20,}|xai-[0-9A-Za-z]{20,}",
     r"|eyJ[0-9A-Za-z_-]{8,}\.eyJ[0-9A-Za-z_-]{8,}\.[0-9A-Za-z_-]{8,})",
-    r"|-----BEGIN [A-Z ]*PRIVATE KEY-----(?s:.*?)(?:-----END [A-Z ]*PRIVATE KEY-----|\z)",
+    r"|(?P<private>-----BEGIN [A-Z ]*PRIVATE KEY-----(?s:.*?)(?:-----END [A-Z ]*PRIVATE KEY-----|\z))",
     r"|(?i:bearer)[ \t]+(?P<bearer>[0-9A-Za-z_.~+/=-]{16,})",
     r#"|[a-z]{2,12}://[^ \t\r\n"/:@]+:(?P<password>[^ \t\r\n"/@]+)@"#,
-    r#"|(?i:(?:api|access|secret|private)[_-]?(?:access[_-]?)?key|passw(?:or)?d|passphrase|client[_-]?secret"#,
-    r#"|(?:auth|access|refresh|session)[_-]?token)\\?["']?[ \t]*[:=][ \t]*\\?["']?(?P<named>[0-9A-Za-z_.+/=~-]{12,})"#,
+    r#"|(?i:(?:api|access|secret|private)[_-]?(?:access[_-]?)?key|passw(?:or)?d|passphrase|secret|token)"#,
+    r#"\\*["']?[ \t]*[:=][ \t]*(?:\\*["'](?P<quoted>[^ \t\r\n"'\\]{4,})|(?P<named>[0-9A-Za-z_.+/=~-]{6,}))"#,
 );
+
+/// What of a match of the pattern is the secret.
+const PARTS: [&str; 6] = ["key", "private", "bearer", "password", "quoted", "named"];
 
 /// What becomes of the bytes of images and the like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,17 +95,23 @@ impl Redact {
 
     /// Cleans all that is in a value.
     pub(super) fn value(&self, value: &mut Value) {
+        self.within(value, MOST_NESTED);
+    }
+
+    /// The same of a value in a text so many levels from where it is no longer looked for documents.
+    fn within(&self, value: &mut Value, nested: u32) {
         match value {
-            Value::String(text) => self.string(text, ""),
-            Value::Array(items) => items.iter_mut().for_each(|item| self.value(item)),
+            Value::String(text) => self.string(text, "", nested),
+            Value::Array(items) => items.iter_mut().for_each(|item| self.within(item, nested)),
             Value::Object(members) => {
+                let told = is_log_probability(members);
                 for (name, value) in members.iter_mut() {
                     match value {
-                        Value::String(_) | Value::Number(_) if is_secret(name) => {
+                        Value::String(_) | Value::Number(_) if is_secret(name) && !(told && name == "token") => {
                             *value = Value::from(STANDS_IN);
                         }
-                        Value::String(text) => self.string(text, name),
-                        value => self.value(value),
+                        Value::String(text) => self.string(text, name, nested),
+                        value => self.within(value, nested),
                     }
                 }
                 // Names are texts, too, though hardly ever ones with a secret.
@@ -108,12 +124,23 @@ impl Redact {
         }
     }
 
-    fn string(&self, text: &mut String, name: &str) {
+    fn string(&self, text: &mut String, name: &str, nested: u32) {
         if self.media == Media::Cut
             && name != "embedding"
             && let Some(cut) = without_media(text)
         {
             *text = cut;
+            return;
+        }
+        // Arguments and results of tools are documents in a text: names tell there, too.
+        if nested > 0
+            && let Some(document) = document(text)
+        {
+            let mut clean = document.clone();
+            self.within(&mut clean, nested - 1);
+            if clean != document {
+                *text = clean.to_string();
+            }
             return;
         }
         if let Cow::Owned(clean) = self.clean(text) {
@@ -132,17 +159,33 @@ impl Redact {
     fn without_keys<'t>(&self, text: &'t str) -> Cow<'t, str> {
         self.pattern.replace_all(text, |found: &Captures<'_>| {
             let whole = found.get(0).map_or("", |all| all.as_str());
-            let part = ["bearer", "password", "named"].iter().find_map(|name| found.name(name));
-            let Some(part) = part else { return STANDS_IN.to_owned() };
-            let named = found.name("named").map_or("", |value| value.as_str());
-            let is_code = !named.is_empty()
-                && (named.len() < SHORTEST || !named.bytes().any(|byte| byte.is_ascii_digit()));
-            if is_code {
+            let part = PARTS.iter().find_map(|name| found.name(name)).map_or(whole, |part| part.as_str());
+            if found.name("named").is_some() && is_code(part) {
                 return whole.to_owned();
             }
-            whole.replace(part.as_str(), STANDS_IN)
+            let begins = whole.len() - part.len() - usize::from(found.name("password").is_some());
+            whole.get(..begins).map_or_else(String::new, str::to_owned)
+                + STANDS_IN
+                + whole.get(begins + part.len()..).unwrap_or("")
         })
     }
+}
+
+/// Whether a word behind a secret's name, without quotes, is code or prose.
+fn is_code(word: &str) -> bool {
+    let has = |is: fn(&u8) -> bool| word.as_bytes().iter().any(is);
+    word.len() < SHORTEST || !has(u8::is_ascii_digit) || !has(u8::is_ascii_alphabetic)
+}
+
+/// The object or list that a text is, if it is one as a whole.
+fn document(text: &str) -> Option<Value> {
+    let begins = text.trim_start().starts_with(['{', '[']);
+    begins.then(|| serde_json::from_str(text).ok()).flatten()
+}
+
+/// Whether an object tells how likely a token was.
+fn is_log_probability(members: &serde_json::Map<String, Value>) -> bool {
+    members.contains_key("logprob")
 }
 
 /// Whether a name is that of a secret.
@@ -222,14 +265,34 @@ mod tests {
             ("Authorization: Bearer abcdefghijklmnop.q", "Authorization: Bearer (secret)"),
             ("postgres://me:hunter2@host/db", "postgres://me:(secret)@host/db"),
             ("MISTRAL_API_KEY=abcdef1234567890", "MISTRAL_API_KEY=(secret)"),
-            (r#"{"api_key": "abcdef1234567890"}"#, r#"{"api_key": "(secret)"}"#),
+            ("export api_key=abc123", "export api_key=(secret)"),
+            (r#"use {"api_key": "abcdef1234567890"}"#, r#"use {"api_key": "(secret)"}"#),
+            (r#"a file "password": "hunter"; more"#, r#"a file "password": "(secret)"; more"#),
             (r#"{\"password\":\"abcdef1234567890\"}"#, r#"{\"password\":\"(secret)\"}"#),
+            (
+                r"a=1\nAIzaA1b2C3d4E5f6G7h8I9j0K1l2M3n4O5p6Q7r\nb",
+                r"a=1\n(secret)\nb",
+            ),
         ] {
             assert_eq!(cleaned(json!(dirty)), json!(clean));
         }
         let named = json!({"api_key": "x", "X-Api-Key": "y", "password": 123, "Authorization": "Basic z", "user": "u"});
         let clean = json!({"api_key": "(secret)", "X-Api-Key": "(secret)", "password": "(secret)", "Authorization": "(secret)", "user": "u"});
         assert_eq!(cleaned(named), clean);
+    }
+
+    #[test]
+    fn documents_in_texts_are_looked_into() {
+        let call = json!({"arguments": r#"{"path": ".env", "content": "{\"token\": \"t1\"}", "password": "p w"}"#});
+        let clean = json!({"arguments": r#"{"path":".env","content":"{\"token\":\"(secret)\"}","password":"(secret)"}"#});
+        assert_eq!(cleaned(call), clean);
+        let result = json!({"role": "tool", "content": r#"[{"access_token": "acc"}]"#});
+        assert_eq!(cleaned(result)["content"], r#"[{"access_token":"(secret)"}]"#);
+        assert_eq!(cleaned(json!({"metadata": {"token": "abc"}})), json!({"metadata": {"token": "(secret)"}}));
+        let as_it_was = json!("{ \"a\":  [1.50, \"b\"] }");
+        assert_eq!(cleaned(as_it_was.clone()), as_it_was);
+        let deep = json!("[".repeat(100_000));
+        assert_eq!(cleaned(deep.clone()), deep);
     }
 
     #[test]
