@@ -20,6 +20,8 @@ const MOST_AT_ONCE: u32 = 8;
 const WRONG: u64 = 5;
 /// What a count may be wrong by whatever estimates say, as a share of the limit.
 const FIFTIETH: u64 = 50;
+/// What a limit on tokens that was drawn from refusals may be more than thought, as a share of it.
+const LEARNED: u64 = 400;
 /// So many prompts, each smaller than the last, are refused in a row before nothing is asked any more.
 const MOST_SMALLER: u32 = 5;
 /// And so many that were thought to fit.
@@ -86,6 +88,9 @@ impl State {
         }
         let off = need.off.saturating_mul(2).min(prompt / WRONG);
         let smallest = prompt.saturating_sub(off);
+        // What was drawn from refusals is known only as well as what was counted then: who cannot wait finds out.
+        let drawn = self.source == Source::Learned && limit.window != Window::Bucket;
+        let unsure = if drawn && mode == Mode::Last { self.amount / LEARNED } else { 0 };
         // Who can wait does, until it is likely to fit. Who cannot goes where it may fit, as it fails otherwise, but not
         // into what answers are likely to take: others fail for that, as they do while a refusal is heeded. At a bucket,
         // whose edge everybody is at all day long, it goes where it more likely fits than not. Where there is nobody
@@ -102,7 +107,7 @@ impl State {
         };
         let out = self.loans.out.iter().filter(|loan| now.saturating_sub(loan.at) < LET_IN).count();
         let is_free = u32::try_from(out).is_ok_and(|out| out < at_once);
-        if is_free && self.evidence.strict_until <= now && taken <= self.amount {
+        if is_free && self.evidence.strict_until <= now && taken <= self.amount + unsure {
             Room::Lent
         } else if waits(smallest) {
             Room::Soon

@@ -168,3 +168,16 @@ fn who_is_at_the_edge_of_a_bucket_all_day_is_not_refused_as_often_as_not() {
     assert!(admit(&mut ledger, &unsure(110), Mode::Last, 2).is_err(), "in some seconds it fits");
     assert!(admit(&mut ledger, &unsure(85), Mode::Last, 2).is_ok());
 }
+
+#[test]
+fn who_cannot_wait_does_not_fail_for_what_a_learned_limit_may_be_wrong_by() {
+    for (source, fits) in [(Source::Learned, true), (Source::Header, false)] {
+        let mut ledger = ledger(source);
+        let first = admit(&mut ledger, &need(900, 10), Mode::Keep, 0).unwrap();
+        answer(&mut ledger, first, (890, 10), 1);
+        // It was exceeded in vain not long ago.
+        ledger.rules[0].states.values_mut().for_each(|state| state.evidence.rest_until = MINUTE);
+        assert!(admit(&mut ledger, &need(103, 1), Mode::Last, 3).is_err());
+        assert_eq!(admit(&mut ledger, &need(102, 1), Mode::Last, 3).is_ok(), fits, "{source:?}");
+    }
+}
