@@ -76,17 +76,24 @@ impl Changes {
             }
         }
         for (key, raw) in &self.set {
-            if value(key) != Some(&raw[..]) {
+            if value(key) != Some(&raw[..]) || written(request, key).any(|theirs| theirs != raw) {
                 top.set(key.as_str(), &raw[..]);
                 told.push(format!("set:{key}"));
             }
             put.push((key, raw));
+            // The other word for the same would say something else beside it.
+            for twin in twins(key).filter(|twin| twin != key) {
+                if top.remove(twin) {
+                    put.retain(|(name, _)| *name != twin);
+                    told.push(format!("drop:{twin}"));
+                }
+            }
         }
         for (key, most, raw) in &self.cap {
             for twin in twins(key) {
                 let ours = put.iter().rev().find(|(name, _)| *name == twin).map(|(_, raw)| *raw);
-                let stated = ours.or_else(|| value(twin));
-                if stated.and_then(number).is_some_and(|stated| stated > *most) {
+                let exceeds = |raw: &[u8]| number(raw).is_some_and(|stated| stated > *most);
+                if top.has(twin) && ours.map_or_else(|| written(request, twin).any(exceeds), exceeds) {
                     top.set(twin.to_owned(), &raw[..]);
                     told.push(format!("cap:{twin}"));
                 }
@@ -103,6 +110,12 @@ impl Changes {
         }
         Some((request.edited(edits), told))
     }
+}
+
+/// All values of a key: written twice, either may be what counts upstream.
+fn written<'r>(request: &'r Request, key: &'r str) -> impl Iterator<Item = &'r [u8]> {
+    let members = request.members.iter().filter(move |member| member.key == key);
+    members.filter_map(|member| request.body.get(member.value.clone()))
 }
 
 /// The words for the same as this one, itself among them.

@@ -67,6 +67,29 @@ fn a_cap_lowers_numbers_by_either_word_and_holds_for_what_was_set_and_for_defaul
 }
 
 #[test]
+fn a_value_that_is_set_has_no_other_word_for_it_beside_it() {
+    let changes = Changes { set: fields(&[("max_tokens", "50")]), ..Changes::default() };
+    let (body, told) = applied(&changes, r#","max_completion_tokens":4096,"x":1"#).unwrap();
+    assert_eq!(body, r#","x":1,"max_tokens":50"#);
+    assert_eq!(told, ["set:max_tokens", "drop:max_completion_tokens"]);
+    let capped = Changes { cap: vec![cap("max_completion_tokens", 20.0)], ..changes };
+    assert_eq!(applied(&capped, r#","max_completion_tokens":4096"#).unwrap().0, r#","max_tokens":20"#);
+}
+
+#[test]
+fn what_is_written_twice_slips_past_no_cap_and_no_value_that_is_set() {
+    let changes = Changes {
+        cap: vec![cap("max_tokens", 64.0)],
+        set: fields(&[("temperature", "0.2")]),
+        ..Changes::default()
+    };
+    let twice = r#","max_tokens":1,"temperature":0.2,"max_tokens":9999,"temperature":2"#;
+    let (body, _) = applied(&changes, twice).unwrap();
+    assert_eq!((body.matches("max_tokens").count(), body.matches("temperature").count()), (1, 1), "{body}");
+    assert!(body.contains(r#""max_tokens":64"#) && body.contains(r#""temperature":0.2"#), "{body}");
+}
+
+#[test]
 fn what_is_removed_is_gone_and_may_get_a_default() {
     let changes = Changes { remove: vec!["seed".into(), "user".into()], ..Changes::default() };
     let (body, told) = applied(&changes, r#","seed":1,"top_p":1,"user":"u""#).unwrap();
