@@ -148,6 +148,9 @@ impl Walk<'_> {
                 (Next::GiveUp, _) => return Err(self.exhausted()),
                 (Next::Round, _) => {}
                 (Next::Wait { until, woken }, waiter) => {
+                    if let Some(gate) = &self.call.gate {
+                        gate.waits(woken);
+                    }
                     let sleep = tokio::time::sleep_until((self.began + until).into());
                     match waiter.as_ref().filter(|_| woken) {
                         Some(waiter) => {

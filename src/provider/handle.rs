@@ -351,6 +351,9 @@ impl Provider {
                 Err(error) if error.denial.is_some_and(|denial| denial.full.is_some()) => error,
                 answered => return answered,
             };
+            if let Some(gate) = &call.gate {
+                gate.waits(true);
+            }
             if tokio::time::timeout_at(until, waiter.woken()).await.is_err() {
                 return Err(last);
             }

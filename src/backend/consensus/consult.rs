@@ -3,9 +3,10 @@
 //! 1. How the members and the judge stand is looked at as a whole (`plan.rs`); where it could come to nothing, nobody is
 //!    asked. Only a panel that nobody above could replace goes on where `shrink` finds no quorum: what is in the way may be
 //!    a guess, and admission, which costs nothing, knows better.
-//! 2. Those with capacity are asked side by side. Each is held back after its admission until all are admitted
+//! 2. Those with capacity are asked side by side. Each is held back after its admission until enough are admitted
 //!    (`gate.rs`): several on one account could else be sent one after the other into a limit that holds only some of them.
-//!    Where no quorum is admitted, or `refuse` finds one too few, all are given up, and nothing was sent.
+//!    Where no quorum is admitted, or `refuse` finds one too few, all are given up, and nothing was sent. Who waits for a
+//!    place alone is not waited for: it may be one that another one of them holds.
 //! 3. They answer. Once the quorum has, the others have `grace` left, and in any case until `deadline`; then they are
 //!    cancelled. Empty answers do not count. Below the quorum it is an error that says what became of each.
 //! 4. One answer comes of them: by a rule, or the judge is asked (`judging.rs`).
@@ -13,6 +14,7 @@
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -24,13 +26,12 @@ use super::super::{Call, Reply};
 use super::combine::Combine;
 use super::gathering::{Asking, Draft, Heard};
 use super::judging::judged;
-use super::plan::{OnQuota, Refusal, Standing, plan};
+use super::plan::{OnQuota, Refusal, Standing, Start, plan};
 use super::session::Session;
 use super::standing;
 use crate::error::{Denial, ErrorKind, ProxyError};
 
-/// How long all are waited for to be admitted. Whoever has to wait for a place takes longer, and is not waited for: its turn
-/// may come only when another one is done.
+/// How long all are waited for to be admitted, so that they begin together; then those that are there go, if they are enough.
 const ADMISSION: Duration = Duration::from_millis(100);
 
 /// What a panel came to.
@@ -57,9 +58,10 @@ pub(super) enum Verdict {
 /// Why nobody could be asked, or nothing came of it.
 pub(super) async fn consult(session: Arc<Session>) -> Result<Verdict, ProxyError> {
     let keeper = Gatekeeper::default();
+    let due = Instant::now() + session.panel.deadline;
     ask_members(&session, &keeper)?;
-    admit(&session, &keeper).await?;
-    gather(&session).await;
+    admit(&session, &keeper, due).await?;
+    gather(&session, due).await;
     let panel = &session.panel;
     let answered = session.lock().answers.len();
     if answered < panel.quorum {
@@ -205,37 +207,55 @@ fn lacks(session: &Session, until: Option<i64>) -> ProxyError {
     error
 }
 
-/// Waits until all that are asked are admitted, and lets them go, or gives all of them up.
-async fn admit(session: &Session, keeper: &Gatekeeper) -> Result<(), ProxyError> {
-    let mut limit = pin!(sleep(ADMISSION));
+/// Waits until enough of those that are asked are admitted, and lets them go, or gives all of them up.
+async fn admit(session: &Session, keeper: &Gatekeeper, due: Instant) -> Result<(), ProxyError> {
+    if muster(session, keeper, due).await == Start::GiveUp {
+        return Err(given_up(session));
+    }
+    // A panel in a panel is admitted as one.
+    if let Some(gate) = session.call.gate.clone()
+        && !gate.pass().await
+    {
+        return Err(ProxyError::new(ErrorKind::Internal, "whoever asked is gone"));
+    }
+    keeper.open();
+    Ok(())
+}
+
+/// Whether they are to be sent, once that is known.
+async fn muster(session: &Session, keeper: &Gatekeeper, due: Instant) -> Start {
+    let panel = &session.panel;
+    let mut patience = pin!(sleep(ADMISSION));
+    let mut timer = pin!(sleep_until(due));
+    let mut patient = true;
     loop {
+        let looked = poll_fn(|cx| {
+            let muster = session.lock().gathering.muster(cx);
+            if let Some(gate) = &session.call.gate {
+                gate.waits(muster.coming == 0 && muster.queued > 0);
+            }
+            match muster.start(panel.quorum, panel.on_quota, patient) {
+                Start::Wait => Poll::Pending,
+                start => Poll::Ready(start),
+            }
+        });
         tokio::select! {
             biased;
-            () = poll_fn(|cx| session.lock().gathering.poll_decided(cx)) => break,
+            start = looked => return start,
             // Looks once more.
-            () = keeper.arrival() => {}
-            () = &mut limit => break,
+            () = keeper.progress() => {}
+            () = &mut patience, if patient => patient = false,
+            () = &mut timer => return Start::GiveUp,
         }
     }
+}
+
+/// Gives up all that are asked before anything was sent; the error says what is in the way.
+fn given_up(session: &Session) -> ProxyError {
     let panel = &session.panel;
-    let (possible, denied) = {
-        let inner = session.lock();
-        let failed = inner.gathering.failed();
-        let asked = inner.gathering.members().count();
-        (asked.saturating_sub(failed.len()), failed.iter().any(|(_, error)| error.denial.is_some()))
-    };
-    let refused = denied && panel.on_quota == OnQuota::Refuse;
-    if possible >= panel.quorum && !refused {
-        // A panel in a panel is admitted as one.
-        if let Some(gate) = session.call.gate.clone()
-            && !gate.pass().await
-        {
-            return Err(ProxyError::new(ErrorKind::Internal, "whoever asked is gone"));
-        }
-        keeper.open();
-        return Ok(());
-    }
     let mut inner = session.lock();
+    let denied = inner.gathering.failed().iter().any(|(_, error)| error.denial.is_some());
+    let refused = denied && panel.on_quota == OnQuota::Refuse;
     let failed: Vec<(usize, ProxyError)> =
         inner.gathering.failed().into_iter().map(|(index, error)| (index, error.clone())).collect();
     for (index, error) in &failed {
@@ -243,9 +263,13 @@ async fn admit(session: &Session, keeper: &Gatekeeper) -> Result<(), ProxyError>
             inner.failed(*index, &member.label, error);
         }
     }
+    let waiting = inner.gathering.waiting();
     let given_up = inner.gathering.give_up();
     for index in given_up.into_iter().filter(|index| failed.iter().all(|(other, _)| other != index)) {
-        if let Some(member) = panel.members.get(index) {
+        let Some(member) = panel.members.get(index) else { continue };
+        if waiting.contains(&index) {
+            inner.failed(index, &member.label, &not_admitted(panel.deadline, &panel.about.id));
+        } else {
             inner.trail.skipped(&member.label, "could answer, and was not asked".to_owned());
         }
     }
@@ -255,13 +279,17 @@ async fn admit(session: &Session, keeper: &Gatekeeper) -> Result<(), ProxyError>
         (_, true) => ("refused", "no quorum of its members has capacity"),
         (_, false) => ("below_quorum", "no quorum of its members can be reached"),
     };
-    Err(session.failed(outcome, &format!("`{}` was not asked: {what}", panel.about.id)))
+    session.failed(outcome, &format!("`{}` was not asked: {what}", panel.about.id))
+}
+
+/// What stands for a member that was not admitted in time.
+fn not_admitted(deadline: Duration, id: &str) -> ProxyError {
+    ProxyError::new(ErrorKind::Timeout, format!("had no capacity within {deadline:?} (`deadline` of `{id}`)"))
 }
 
 /// Listens until more cannot or need not be waited for.
-async fn gather(session: &Session) {
+async fn gather(session: &Session, due: Instant) {
     let panel = &session.panel;
-    let due = Instant::now() + panel.deadline;
     let mut timer = pin!(sleep_until(due));
     let mut has_quorum = false;
     let late = loop {

@@ -6,9 +6,10 @@ use std::task::{Context, Poll};
 
 use futures_util::future::BoxFuture;
 
-use super::super::gate::Gate;
+use super::super::gate::{Gate, Progress};
 use super::super::lease::Lease;
 use super::super::{Frame, Reply, ReplyBody, ReplyStream};
+use super::plan::Muster;
 use crate::dialect::{Usage, said_in_events};
 use crate::error::{ErrorKind, ProxyError};
 
@@ -76,18 +77,30 @@ impl Gathering {
         self.asked.iter().map(|asked| (asked.member, !matches!(asked.state, State::Over)))
     }
 
-    /// Ready when each one was admitted, or has answered or failed.
-    pub(super) fn poll_decided(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut decided = true;
+    /// How far all of them are on their way to be admitted, having gone on with it.
+    pub(super) fn muster(&mut self, cx: &mut Context<'_>) -> Muster {
+        let mut muster = Muster::default();
         for asked in &mut self.asked {
             if let State::Asking(asking) = &mut asked.state
                 && let Poll::Ready(came) = asking.as_mut().poll(cx)
             {
                 asked.state = State::Came(Box::new(came));
             }
-            decided &= asked.gate.arrived() || !matches!(asked.state, State::Asking(_));
+            match (&asked.state, asked.gate.progress()) {
+                (State::Came(came), _) => match came.as_ref() {
+                    Ok(_) => muster.ready += 1,
+                    Err(error) => {
+                        muster.failed += 1;
+                        muster.denied |= error.denial.is_some();
+                    }
+                },
+                (State::Over, _) => muster.failed += 1,
+                (_, Progress::Arrived) => muster.ready += 1,
+                (_, Progress::Queued) => muster.queued += 1,
+                (_, Progress::Coming) => muster.coming += 1,
+            }
         }
-        if decided { Poll::Ready(()) } else { Poll::Pending }
+        muster
     }
 
     /// Those that failed before anything was listened to.
@@ -97,6 +110,14 @@ impl Gathering {
             _ => None,
         });
         errors.collect()
+    }
+
+    /// Those of whom it is not known yet whether they are admitted.
+    pub(super) fn waiting(&self) -> Vec<usize> {
+        let waits = |asked: &&Asked| {
+            matches!(asked.state, State::Asking(_)) && asked.gate.progress() != Progress::Arrived
+        };
+        self.asked.iter().filter(waits).map(|asked| asked.member).collect()
     }
 
     /// What is heard next. `None`: all have ended.

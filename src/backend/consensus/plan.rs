@@ -1,4 +1,5 @@
-//! Whether a panel is asked at all, and who of it: its capacity is looked at as a whole before anybody is. Pure.
+//! Whether a panel is asked at all, who of it, and when those that were admitted are sent: its capacity is looked at as a
+//! whole. Pure.
 
 /// What happens where some members have no capacity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,6 +74,54 @@ pub(super) fn plan(
     }
 }
 
+/// How far those that are asked are on their way to be admitted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Muster {
+    /// Admitted, and not sent yet; or answered without being sent anything.
+    pub(super) ready: usize,
+    /// They wait for a place, which may be one that another one of them holds.
+    pub(super) queued: usize,
+    /// It is not known yet whether they will be admitted.
+    pub(super) coming: usize,
+    /// They are not.
+    pub(super) failed: usize,
+    /// One of these has no capacity.
+    pub(super) denied: bool,
+}
+
+/// What becomes of those that are asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Start {
+    /// They are sent.
+    Go,
+    /// All are given up, and nothing was sent.
+    GiveUp,
+    /// More of them are waited for.
+    Wait,
+}
+
+impl Muster {
+    /// Whether they are sent now. `patient`: it is early enough to have all of them begin together.
+    ///
+    /// 1. Those that may still be admitted are no quorum, or one has no capacity under `refuse`: all are given up.
+    /// 2. All are there, or would be if those that are there were sent and made room: they are sent.
+    /// 3. Those that are there are enough: they are sent, but not before others had their moment.
+    /// 4. Else nothing would come of it without the others, which are waited for.
+    pub(super) fn start(self, quorum: usize, on_quota: OnQuota, patient: bool) -> Start {
+        let Muster { ready, queued, coming, failed, denied } = self;
+        let refuses = on_quota == OnQuota::Refuse;
+        if ready + queued + coming < quorum || (refuses && denied) {
+            return Start::GiveUp;
+        }
+        if coming == 0 && queued == 0 {
+            return Start::Go;
+        }
+        let needed = if refuses { ready + queued + coming + failed } else { quorum };
+        let makes_room = coming == 0 && ready > 0;
+        if !patient && (ready >= needed || makes_room) { Start::Go } else { Start::Wait }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::OnQuota::{Refuse, Shrink};
@@ -97,6 +146,29 @@ mod tests {
         assert_eq!(plan(&members, None, 3, Shrink), Err(Refusal::Member(4, Some(20))));
         assert_eq!(plan(&members, None, 5, Shrink), Err(Refusal::Member(3, None)));
         assert_eq!(plan(&members, None, 3, Refuse), Err(Refusal::Member(3, None)));
+    }
+
+    #[test]
+    fn those_that_are_there_wait_for_the_others_as_long_as_they_are_no_quorum_without_them() {
+        let muster = |ready, queued, coming, failed| Muster { ready, queued, coming, failed, denied: failed > 0 };
+        for (muster, patient, start) in [
+            (muster(3, 0, 0, 0), true, Start::Go),
+            (muster(2, 0, 0, 1), true, Start::Go),
+            (muster(2, 0, 1, 0), true, Start::Wait),
+            (muster(2, 0, 1, 0), false, Start::Go),
+            (muster(1, 0, 2, 0), false, Start::Wait),
+            (muster(1, 1, 1, 0), false, Start::Wait),
+            (muster(1, 2, 0, 0), true, Start::Wait),
+            (muster(1, 2, 0, 0), false, Start::Go),
+            (muster(0, 3, 0, 0), false, Start::Wait),
+            (muster(1, 0, 0, 2), true, Start::GiveUp),
+            (muster(0, 1, 0, 2), false, Start::GiveUp),
+        ] {
+            assert_eq!(muster.start(2, Shrink, patient), start, "{muster:?} {patient}");
+        }
+        assert_eq!(muster(2, 0, 1, 0).start(2, Refuse, false), Start::Wait, "all must have capacity");
+        assert_eq!(muster(2, 1, 0, 0).start(2, Refuse, false), Start::Go, "it lacks a place alone");
+        assert_eq!(muster(2, 0, 0, 1).start(2, Refuse, false), Start::GiveUp);
     }
 
     #[test]

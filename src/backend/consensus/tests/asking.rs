@@ -164,7 +164,7 @@ async fn a_limit_that_holds_only_some_of_the_panel_lets_none_be_sent() {
         let [a, second, judge] = fakes([
             Fake::says("a", "A"),
             // Its outlook is good, but admission finds the place taken.
-            Fake::says("second", "B").admitted_after(None),
+            Fake::says("second", "B").denied_after(0),
             Fake::says("judge", "J"),
         ]);
         let panel = Panel { on_quota, ..panel(&[&a, &second], &judge) };
@@ -185,7 +185,7 @@ async fn refuse_holds_for_what_admission_finds_and_shrink_goes_on_with_a_quorum(
         fakes([
             Fake::says("a", "A"),
             Fake::says("b", "B"),
-            Fake::says("second", "S").admitted_after(None),
+            Fake::says("second", "S").denied_after(0),
             Fake::says("judge", "J"),
         ])
     };
@@ -202,13 +202,80 @@ async fn refuse_holds_for_what_admission_finds_and_shrink_goes_on_with_a_quorum(
 async fn who_waits_for_a_place_does_not_keep_the_others_from_being_sent() {
     let [a, queued, judge] = fakes([
         Fake::says("a", "A"),
-        Fake::says("queued", "Q").admitted_after(Some(5000)),
+        Fake::says("queued", "Q").queued_for(5000),
         Fake::says("judge", "J"),
     ]);
-    let began = Instant::now();
-    let (reply, _) = whole(panel(&[&a, &queued], &judge), "").await.unwrap();
-    assert_eq!(began.elapsed(), Duration::from_millis(5000));
+    let mut asking = whole(panel(&[&a, &queued], &judge), "").boxed();
+    let moment = tokio::time::timeout(Duration::from_millis(200), &mut asking).await;
+    assert_eq!((moment.is_err(), a.times_sent()), (true, 1), "the place may be its own");
+    let (reply, _) = asking.await.unwrap();
     assert_eq!(hops(&reply.served.attempts), [("a", "answered"), ("queued", "answered")]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_is_sent_before_a_quorum_is_admitted_however_long_that_takes() {
+    for late in [Fake::says("late", "L").admitted_after(5000), Fake::says("late", "L").denied_after(5000)] {
+        let [a, late, judge] = fakes([Fake::says("a", "A"), late, Fake::says("judge", "J")]);
+        let mut asking = whole(panel(&[&a, &late], &judge), "").boxed();
+        let moment = tokio::time::timeout(Duration::from_millis(4900), &mut asking).await;
+        assert_eq!((moment.is_err(), a.times_sent(), a.open()), (true, 0, 1), "it holds its place");
+        let answered = asking.await;
+        assert_eq!((a.times_sent(), a.open()), (usize::from(answered.is_ok()), 0));
+        if let Err(error) = answered {
+            assert_eq!(hops(&error.attempts), [("late", "quota_exhausted"), ("a", "skipped")]);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_admitted_late_is_not_waited_for_where_the_others_are_a_quorum() {
+    let three = || {
+        fakes([
+            Fake::says("a", "A"),
+            Fake::says("b", "B"),
+            Fake::says("late", "L").denied_after(5000),
+            Fake::says("judge", "J"),
+        ])
+    };
+    let [a, b, late, judge] = three();
+    let quick = Panel { grace: Duration::ZERO, ..panel(&[&a, &b, &late], &judge) };
+    let asking = tokio::time::timeout(Duration::from_millis(200), whole(quick, ""));
+    assert!(asking.await.unwrap().is_ok());
+    let [a, b, late, judge] = three();
+    let refusing = Panel { on_quota: OnQuota::Refuse, ..panel(&[&a, &b, &late], &judge) };
+    assert!(whole(refusing, "").await.is_err(), "all must have capacity");
+    assert_eq!((a.times_sent(), b.times_sent()), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_not_admitted_by_the_deadline_is_given_up_and_told() {
+    let [a, late, judge] = fakes([
+        Fake::says("a", "A"),
+        Fake::says("late", "L").admitted_after(600_000),
+        Fake::says("judge", "J"),
+    ]);
+    let error = whole(panel(&[&a, &late], &judge), "").await.err().unwrap();
+    assert_eq!(hops(&error.attempts), [("a", "skipped"), ("late", "timeout")]);
+    assert_eq!((a.times_sent(), a.open(), late.open()), (0, 0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panel_whose_members_wait_for_a_place_lets_the_panel_above_make_room() {
+    let [a, b, inner_judge, third, judge] = fakes([
+        Fake::says("a", "A").queued_for(5000),
+        Fake::says("b", "B").queued_for(5000),
+        Fake::says("inner-judge", "I"),
+        Fake::says("third", "T"),
+        Fake::says("judge", "J"),
+    ]);
+    let inner = Arc::new(PanelBackend::new(panel(&[&a, &b], &inner_judge))) as Arc<dyn Backend>;
+    let mut outer = panel(&[&third], &judge);
+    outer.members.push(member(inner));
+    outer.quorum = 2;
+    let mut asking = whole(outer, "").boxed();
+    assert!(tokio::time::timeout(Duration::from_millis(200), &mut asking).await.is_err());
+    assert_eq!(third.times_sent(), 1);
+    assert!(asking.await.is_ok());
 }
 
 #[tokio::test(start_paused = true)]
@@ -232,7 +299,7 @@ async fn a_panel_in_a_panel_is_admitted_as_one() {
         Fake::says("a", "A"),
         Fake::says("b", "B"),
         Fake::says("inner-judge", "I"),
-        Fake::says("denied", "D").admitted_after(None),
+        Fake::says("denied", "D").denied_after(0),
         Fake::says("judge", "J"),
     ]);
     let inner = Arc::new(PanelBackend::new(panel(&[&a, &b], &inner_judge))) as Arc<dyn Backend>;

@@ -30,12 +30,21 @@ pub(super) enum Step {
     Fail(ErrorKind),
 }
 
+/// What comes of it when a fake is to be admitted, after so many milliseconds.
+#[derive(Clone, Copy)]
+enum Admission {
+    Granted(u64),
+    /// It waits for a place.
+    Queued(u64),
+    /// For want of quota.
+    Denied(u64),
+}
+
 /// A fake backend.
 pub(super) struct Fake {
     pub(super) id: &'static str,
     steps: Vec<Step>,
-    /// How long it takes to be admitted; `None`: it never is, for want of quota.
-    admission: Option<u64>,
+    admission: Admission,
     outlook: Result<Availability, &'static str>,
     /// The calls that were sent: not those that were only admitted.
     sent: Arc<Mutex<Vec<Call>>>,
@@ -55,7 +64,7 @@ impl Fake {
         Fake {
             id,
             steps: steps.into_iter().collect(),
-            admission: Some(0),
+            admission: Admission::Granted(0),
             outlook: Ok(Availability::Now),
             sent: Arc::default(),
             open: Arc::default(),
@@ -81,8 +90,16 @@ impl Fake {
         Fake { outlook, ..self }
     }
 
-    pub(super) fn admitted_after(self, admission: Option<u64>) -> Fake {
-        Fake { admission, ..self }
+    pub(super) fn admitted_after(self, wait: u64) -> Fake {
+        Fake { admission: Admission::Granted(wait), ..self }
+    }
+
+    pub(super) fn queued_for(self, wait: u64) -> Fake {
+        Fake { admission: Admission::Queued(wait), ..self }
+    }
+
+    pub(super) fn denied_after(self, wait: u64) -> Fake {
+        Fake { admission: Admission::Denied(wait), ..self }
     }
 
     pub(super) fn times_sent(&self) -> usize {
@@ -222,13 +239,17 @@ impl Backend for Fake {
         let (meters, steps) = (self.meters("m"), self.steps.clone());
         let (open, sent) = (Arc::clone(&self.open), Arc::clone(&self.sent));
         async move {
-            let Some(admission) = admission else {
+            let (Admission::Granted(wait) | Admission::Queued(wait) | Admission::Denied(wait)) = admission;
+            if let (Admission::Queued(_), Some(gate)) = (admission, &call.gate) {
+                gate.waits(true);
+            }
+            tokio::time::sleep(Duration::from_millis(wait)).await;
+            if let Admission::Denied(_) = admission {
                 let mut denied = ProxyError::new(ErrorKind::QuotaExhausted, "20 requests per minute are used up");
                 denied.denial = Some(crate::error::Denial::default());
                 denied.retry_after = Some(Duration::from_secs(20));
                 return Err(denied);
-            };
-            tokio::time::sleep(Duration::from_millis(admission)).await;
+            }
             let lease = lease(&open);
             if let Some(gate) = call.gate.clone() {
                 assert!(gate.pass().await, "whoever asks is still there");
