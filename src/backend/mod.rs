@@ -5,6 +5,7 @@ pub mod arrival;
 pub mod attempts;
 pub mod condition;
 pub mod consensus;
+pub mod costs;
 mod emptiness;
 pub mod explain;
 pub mod fail_on;
@@ -40,6 +41,7 @@ use crate::error::{Attempt, ProxyError};
 use crate::metrics::caching::{CacheUse, Share};
 use crate::metrics::{EndReason, ModelMeters};
 use arrival::Arrival;
+use costs::Costs;
 use explain::Account;
 use gate::Gate;
 use lease::Lease;
@@ -77,6 +79,8 @@ pub struct Call {
     pub round: Option<Round>,
     /// Where it waits between its admission and its being sent, until others are admitted, too.
     pub gate: Option<Gate>,
+    /// Who is told what the upstreams report that it cost.
+    pub costs: Option<Arc<Costs>>,
 }
 
 /// A server that loads a model is asked again after this.

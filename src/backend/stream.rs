@@ -17,8 +17,8 @@ use super::resume::Resume;
 use super::{Frame, Reply, ReplyBody, StreamEnd};
 use crate::dialect::{Continuation, DONE_EVENT, Usage};
 use crate::error::{ErrorKind, ProxyError};
-use crate::metrics::EndReason;
 use crate::metrics::stream::StreamMeter;
+use crate::metrics::{EndReason, ModelMeters};
 
 /// The downstream end of a streamed answer, from its first semantic event on.
 pub struct ReplyStream {
@@ -54,6 +54,11 @@ pub trait Frames: Send {
     /// Whether another backend may go on with it, within what is held here.
     fn may_be_continued(&self) -> bool {
         false
+    }
+
+    /// Who answers, where that came out only behind the commit point.
+    fn answering(&self) -> Option<Arc<ModelMeters>> {
+        None
     }
 }
 
@@ -216,6 +221,14 @@ impl ReplyStream {
         self.lane()?.passed()
     }
 
+    /// Who answers, where that came out only behind the commit point; the head of the reply could not say so.
+    pub fn answering(&self) -> Option<Arc<ModelMeters>> {
+        match &self.source {
+            Source::Leg(_) => None,
+            Source::Made(frames) => frames.answering(),
+        }
+    }
+
     /// Whether another backend may go on with it.
     pub fn may_be_continued(&self) -> bool {
         self.resume.is_some() || matches!(&self.source, Source::Made(frames) if frames.may_be_continued())
@@ -244,6 +257,10 @@ impl Frames for ReplyStream {
 
     fn may_be_continued(&self) -> bool {
         ReplyStream::may_be_continued(self)
+    }
+
+    fn answering(&self) -> Option<Arc<ModelMeters>> {
+        ReplyStream::answering(self)
     }
 }
 

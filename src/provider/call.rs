@@ -17,10 +17,11 @@ use super::headers;
 use super::prepare::{Prepared, prepare};
 use super::pump::{Ended, Pump};
 use super::vitals::{Health, Vitals};
+use crate::backend::costs::{Costs, Part};
 use crate::backend::frames::Sent;
 use crate::backend::lease::Lease;
 use crate::backend::{Call, Marks, Reply, ReplyBody, ReplyStream, Served};
-use crate::dialect::{Plain, rewrite_plain};
+use crate::dialect::{Plain, Usage, rewrite_plain};
 use crate::dialect::{Rewrite, Shape};
 use crate::error::{ErrorKind, ProxyError};
 use crate::metrics::ModelMeters;
@@ -63,6 +64,38 @@ enum Content {
     Stream(Box<Pump>),
 }
 
+/// Who wants to know what an answer that began has cost, and what there is to say beside that.
+struct Cost(Option<Box<(Arc<Costs>, Part)>>);
+
+// === impl Job ===
+
+impl Job {
+    /// Tells whoever counts costs that an answer began.
+    fn cost(&self) -> Cost {
+        let Some(costs) = &self.call.costs else { return Cost(None) };
+        costs.begun();
+        let part = Part {
+            provider: Arc::clone(&self.about.id),
+            model: Arc::clone(&self.call.model),
+            meters: Arc::clone(&self.meters),
+            usage: Usage::default(),
+        };
+        Cost(Some(Box::new((Arc::clone(costs), part))))
+    }
+}
+
+// === impl Cost ===
+
+impl Cost {
+    /// It cost so much.
+    fn reported(&self, usage: Usage) {
+        if let Some(known) = &self.0 {
+            let (costs, part) = &**known;
+            costs.reported(&Part { usage, ..part.clone() });
+        }
+    }
+}
+
 /// Carries out one call. The reply's receiver going away cancels it at once, at every point.
 pub(super) async fn carry(job: Job, mut reply: ReplySender) {
     if let Some(gate) = job.call.gate.clone() {
@@ -97,11 +130,13 @@ pub(super) async fn carry(job: Job, mut reply: ReplySender) {
         }
     };
     job.vitals.answered();
+    let cost = job.cost();
     let (body, pumping) = match committed.content {
         Content::Whole(plain) => {
             AttemptEnded { meters: &job.meters, model: &job.call.model, failure: None }.emit();
             AnswerCompleted { meters: &job.meters, usage: plain.usage }.emit();
             job.lease.used(plain.usage);
+            cost.reported(plain.usage);
             job.vitals.capacity.is_well();
             (ReplyBody::Whole { bytes: plain.bytes, usage: plain.usage }, None)
         }
@@ -134,6 +169,7 @@ pub(super) async fn carry(job: Job, mut reply: ReplySender) {
     if let Some((pump, sender)) = pumping {
         let told = |ended: &Ended, usage| {
             recall.used(usage);
+            cost.reported(usage);
             match ended {
                 Ok(()) => job.vitals.capacity.is_well(),
                 Err(error) => {

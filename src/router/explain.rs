@@ -139,6 +139,7 @@ pub fn explain(question: &Question, around: &Surroundings<'_>) -> Result<Explana
         arrival: Some(Arc::new(arrival)),
         edits: Arc::default(),
         gate: None,
+        costs: None,
         so_far: None,
         round: None,
     };

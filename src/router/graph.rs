@@ -3,7 +3,9 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use jiff::Timestamp;
+use serde_json::Value;
 
 use crate::backend::Backend;
 use crate::backend::group::Member;
@@ -12,6 +14,7 @@ use crate::backend::split::{Route, Split, SplitBackend};
 use crate::backend::virtual_model::{About, Memory, Section, VirtualModel};
 use crate::config::settings::{GroupConfig, MemberConfig, RouteConfig, RouterConfig};
 use crate::provider::handle::Provider;
+use crate::wire::json::{Digest, Digester};
 
 /// What was built, and over what.
 pub struct Graph {
@@ -19,6 +22,8 @@ pub struct Graph {
     groups: Vec<Arc<dyn VirtualModel>>,
     routers: Vec<Arc<dyn VirtualModel>>,
     means: Means,
+    /// How each of these is configured, with all below it.
+    prints: HashMap<String, Digest>,
 }
 
 /// What there was before, where the configuration is reloaded.
@@ -60,7 +65,9 @@ impl Graph {
         means: &Means,
         before: &Before,
     ) -> Result<Graph, String> {
-        let mut graph = Graph { leaves, groups: Vec::new(), routers: Vec::new(), means: means.clone() };
+        let prints = leaves.iter().map(|leaf| (leaf.id().to_owned(), print_of_leaf(&**leaf))).collect();
+        let mut graph =
+            Graph { leaves, groups: Vec::new(), routers: Vec::new(), means: means.clone(), prints };
         let mut same = before.same.clone();
         let (mut groups, mut routers) = (groups.iter().peekable(), routers.iter().peekable());
         while groups.peek().is_some() || routers.peek().is_some() {
@@ -76,8 +83,10 @@ impl Graph {
                     old => graph.group(config, old.and_then(|old| old.memory()))?,
                 };
                 graph.groups.push(group);
+                graph.prints.insert(config.id.clone(), graph.print_of_group(config));
             } else if let Some(config) = routers.next() {
                 let split = graph.split(config)?;
+                graph.prints.insert(config.id.clone(), graph.print_of_router(config));
                 graph.routers.push(Arc::new(SplitBackend::new(split)));
             } else if let Some(config) = groups.next() {
                 // Says what is missing.
@@ -166,7 +175,42 @@ impl Graph {
                 self.leaves_below(&member.backend, member.model.as_deref(), &mut leaves);
                 leaves
             }),
+            below: self.print_of_members(&config.members),
         })
+    }
+
+    fn print_of_group(&self, config: &GroupConfig) -> Digest {
+        let mut digester = Digester::default();
+        digester.part("type", config.kind.as_bytes());
+        digester.part("options", Value::from(config.options.clone()).to_string().as_bytes());
+        digester.part("members", self.print_of_members(&config.members).as_bytes());
+        digester.finish()
+    }
+
+    /// When a route is taken does not count: it chooses among answers that are good.
+    fn print_of_router(&self, config: &RouterConfig) -> Digest {
+        let targets = config.routes.iter();
+        self.print_of(targets.map(|route| (route.backend.as_str(), route.label(), &route.set)))
+    }
+
+    fn print_of_members(&self, members: &[MemberConfig]) -> Digest {
+        self.print_of(members.iter().map(|member| (member.backend.as_str(), member.label(), &member.set)))
+    }
+
+    /// Of backends, each by its id, as it is written, and with the fields that are set for it.
+    fn print_of<'a>(
+        &self,
+        named: impl Iterator<Item = (&'a str, String, &'a Vec<(String, Bytes)>)>,
+    ) -> Digest {
+        let mut digester = Digester::default();
+        for (id, label, set) in named {
+            digester.part("label", label.as_bytes());
+            for (key, value) in set {
+                digester.part(key, value);
+            }
+            digester.part("below", self.prints.get(id).map_or(&[][..], Digest::as_bytes));
+        }
+        digester.finish()
     }
 
     /// The providers below this backend, each as often as it is named.
@@ -179,6 +223,13 @@ impl Graph {
             }
         }
     }
+}
+
+/// Of a provider counts where it is: what it says, and how it is asked, is its upstream's affair.
+fn print_of_leaf(leaf: &dyn Backend) -> Digest {
+    let mut digester = Digester::default();
+    digester.part("host", leaf.seat().host.unwrap_or_default().as_bytes());
+    digester.finish()
 }
 
 fn as_member(config: &MemberConfig, backend: Arc<dyn Backend>) -> Member {

@@ -134,6 +134,7 @@ async fn answer(
         so_far: None,
         round: None,
         gate: None,
+        costs: None,
     };
     let ticket = admit(edge, client, &full_id, &call.request)?;
     let mut pending = target.backend.forward(call);

@@ -133,8 +133,18 @@ impl StreamBody {
         }
     }
 
+    /// Notes who answers, where the head could not say so.
+    fn note_who_answers(&mut self) {
+        if let State::Streaming { stream, .. } = &self.state
+            && let Some(meters) = stream.answering()
+        {
+            self.record.meters = Some(meters);
+        }
+    }
+
     fn fail(&mut self, error: &ProxyError) -> Bytes {
         self.record.failed(error);
+        self.note_who_answers();
         self.state = State::Cutting;
         error_event(error)
     }
@@ -170,6 +180,13 @@ impl StreamBody {
     }
 }
 
+impl Drop for StreamBody {
+    fn drop(&mut self) {
+        // Of one that the client leaves, too, which has no end.
+        self.note_who_answers();
+    }
+}
+
 impl MessageBody for StreamBody {
     type Error = io::Error;
 
@@ -201,6 +218,7 @@ impl MessageBody for StreamBody {
                         match end.error {
                             None => {
                                 this.record.finished();
+                                this.note_who_answers();
                                 this.state = State::Finished;
                             }
                             Some(error) => {

@@ -174,6 +174,36 @@ fn answers_on_disk_outlive_the_daemon() {
     assert!(!hits.is_empty() && hits.iter().all(|(again, first)| again.body == first.body));
 }
 
+#[test]
+fn answers_on_disk_are_not_given_once_what_is_below_the_cache_is_configured_in_another_way() {
+    let directory = tempfile::tempdir().unwrap();
+    let fake = upstream(plays);
+    let told = |prompt: &str| {
+        format!(
+            "[groups.told]\ntype = \"rewrite\"\nto = \"up/m\"\nsystem = {{ prepend = \"{prompt}\" }}\n{}path = \"{}\"\n",
+            KEPT.replace("up/m", "told"),
+            directory.path().join("answers.db").display()
+        )
+    };
+    let proxy = daemon(&fake, &told("Be brief."));
+    let ask = |proxy: &Proxy, seed: usize| chat(proxy, "kept", &format!(r#","seed":{seed}"#));
+    for seed in 0..20 {
+        ask(&proxy, seed);
+    }
+    let written = "demuxai_cache_disk_total{backend=\"kept\",outcome=\"kept\"}";
+    eventually("they are on disk", || proxy.find_metric(written), |count| *count == Some(20.0));
+    drop(proxy);
+    for (prompt, found) in [("Be brief.", true), ("Be kind.", false)] {
+        let proxy = daemon(&fake, &told(prompt));
+        ask(&proxy, 100);
+        let up = "demuxai_cache_disk_up{backend=\"kept\"}";
+        eventually("the file is open", || proxy.find_metric(up), |is| *is == Some(1.0));
+        // One that the disk does not say in time is asked for anew.
+        let hits = (0..20).filter(|seed| cache_of(&ask(&proxy, *seed)) == (200, Some("hit"))).count();
+        assert_eq!(hits > 0, found, "{prompt}");
+    }
+}
+
 const ONCE: &str = "[groups.once]\ntype = \"dedupe\"\nto = \"up/m\"\n";
 
 fn gated(proxy: &Proxy) -> Reading {

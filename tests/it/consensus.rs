@@ -194,6 +194,8 @@ fn the_members_are_streamed_as_reasoning_while_they_speak_and_the_judge_as_conte
     assert_eq!(ids, got.events().len() - 1, "every chunk has the one id");
     let last: Value = serde_json::from_str(&got.events()[got.events().len() - 2]).expect("JSON");
     assert_eq!((&last["choices"], &last["usage"]["completion_tokens"]), (&json!([]), &json!(4)), "{last}");
+    let answered = "demuxai_requests_total{backend=\"panel\",endpoint=\"chat\",listener=\"test\",model=\"m\",outcome=\"ok\",provider=\"c\"}";
+    eventually("the judge answered it", || proxy.find_metric(answered), |count| *count == Some(1.0));
     settled(&proxy, &["a", "b", "c"]);
 }
 

@@ -323,6 +323,109 @@ prices = { "*" = { input = 100, output = 100 } }
 }
 
 #[test]
+fn a_budget_counts_each_upstream_s_part_of_an_answer_at_its_own_price() {
+    let (a, b) = (good("a"), good("b"));
+    let proxy = daemon(
+        &[&a, &b],
+        r#"
+[groups.panel]
+type = "consensus"
+members = ["a/m", "a/other"]
+judge = "b/m"
+[groups.paid]
+type = "budget"
+to = "panel"
+caps = [{ usd = 1, per = "day" }]
+prices = { "a/m" = { input = 100, output = 100 }, "a/other" = { input = 200, output = 200 }, "b/m" = { input = 0, output = 0 } }
+"#,
+    );
+    let small = r#","max_tokens":20"#;
+    // 8 tokens each: at 100 and 200 dollars a million, and the judge's for nothing.
+    assert_eq!(content(&chat(&proxy, "paid", small)), "b");
+    assert_eq!(used(&proxy, "budget", "paid", "all"), 0.0024);
+    let cost = |provider: &str, model: &str| {
+        let series =
+            format!("demuxai_cost_usd_total{{backend=\"paid\",model=\"{model}\",provider=\"{provider}\"}}");
+        (proxy.metric(&series) * 1e6).round()
+    };
+    assert_eq!((cost("a", "m"), cost("a", "other"), cost("b", "m")), (800.0, 1600.0, 0.0));
+    let streamed = chat(&proxy, "paid", r#","max_tokens":20,"stream":true"#);
+    assert!(streamed.complete, "{}", streamed.text());
+    eventually("the stream's end is paid", || used(&proxy, "budget", "paid", "all"), |used| *used == 0.0048);
+}
+
+#[test]
+fn what_no_upstream_was_asked_for_costs_a_budget_nothing() {
+    let gate = Fake::start(|received| {
+        let says = says("a", received);
+        if received.path().ends_with("/models") { says } else { Script::new().gate("go").then(says) }
+    })
+    .expect("fake upstream starts");
+    let proxy = daemon(
+        &[&gate],
+        r#"
+[groups.once]
+type = "dedupe"
+to = "a/m"
+[groups.kept]
+type = "cache"
+to = "once"
+[groups.paid]
+type = "budget"
+to = "kept"
+caps = [{ usd = 1, per = "day" }]
+prices = { "*" = { input = 100, output = 100 } }
+[groups.sorry]
+type = "static"
+answer = "later"
+[groups.free]
+type = "budget"
+to = "sorry"
+caps = [{ usd = 1, per = "day" }]
+"#,
+    );
+    let asks = r#","max_tokens":20,"temperature":0"#;
+    std::thread::scope(|scope| {
+        let both = [0, 1].map(|_| scope.spawn(|| chat(&proxy, "paid", asks)));
+        let shared = "demuxai_modified_requests_total{backend=\"once\",outcome=\"follower\",type=\"dedupe\"}";
+        eventually("they share a call", || proxy.find_metric(shared), |count| *count == Some(1.0));
+        gate.open_gate("go");
+        for asking in both {
+            assert_eq!(content(&asking.join().expect("an answer")), "a");
+        }
+    });
+    assert_eq!((asked(&gate), used(&proxy, "budget", "paid", "all")), (1, json!(0.0008)));
+    let hit = chat(&proxy, "paid", asks);
+    assert_eq!(hit.header("x-demuxai-cache"), Some("hit"));
+    assert_eq!((asked(&gate), used(&proxy, "budget", "paid", "all")), (1, json!(0.0008)));
+    assert_eq!(content(&chat(&proxy, "free", SMALL_TALK)), "later");
+    assert_eq!(used(&proxy, "budget", "free", "all"), 0.0);
+}
+
+/// Long enough that it would cost something.
+const SMALL_TALK: &str = r#","user":"somebody","max_tokens":1000"#;
+
+#[test]
+fn an_answer_that_nobody_reports_counts_as_it_was_reserved() {
+    let mute = Fake::start(|received| {
+        if received.path().ends_with("/models") {
+            return says("a", received);
+        }
+        Answer::json(200).body(
+            r#"{"id":"c","object":"chat.completion","model":"m","choices":[{"index":0,"message":{"role":"assistant","content":"a"},"finish_reason":"stop"}]}"#,
+        )
+    })
+    .expect("fake upstream starts");
+    let proxy = daemon(
+        &[&mute],
+        "[groups.paid]\ntype = \"budget\"\nto = \"a/m\"\ncaps = [{ usd = 1, per = \"day\" }]\n\
+         prices = { \"*\" = { input = 0, output = 100 } }\n",
+    );
+    assert_eq!(content(&chat(&proxy, "paid", r#","max_tokens":20"#)), "a");
+    assert_eq!(used(&proxy, "budget", "paid", "all"), 0.002);
+}
+
+#[test]
 fn a_budget_that_is_used_up_says_which_cap_and_until_when() {
     let a = good("a");
     let proxy = daemon(

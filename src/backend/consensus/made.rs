@@ -17,7 +17,7 @@ use super::frame::Disarm;
 use super::session::Session;
 use crate::dialect::{Composer, DONE_EVENT};
 use crate::error::{ErrorKind, ProxyError};
-use crate::metrics::EndReason;
+use crate::metrics::{EndReason, ModelMeters};
 
 /// Harmony's channels in the text of a message (OpenAI, "Harmony response format", 2025-08): the analysis, and behind it
 /// what the user is to see.
@@ -35,6 +35,8 @@ pub(super) struct Made {
     ready: VecDeque<Frame>,
     /// Who answers, once a judge does.
     served: Option<Served>,
+    /// The same behind the commit point, where the members' words were.
+    answering: Option<Arc<ModelMeters>>,
 }
 
 enum Phase {
@@ -67,6 +69,7 @@ impl Made {
             phase: Phase::Consulting(consulting),
             ready: VecDeque::new(),
             served: None,
+            answering: None,
         }
     }
 
@@ -115,6 +118,7 @@ impl Made {
     }
 
     fn end(&mut self, reason: EndReason, error: Option<ProxyError>) {
+        self.answering = self.answering();
         if error.is_none() {
             self.session.finished();
         }
@@ -127,6 +131,7 @@ impl Made {
         match verdict {
             Err(error) => self.end(EndReason::UpstreamError, Some(error)),
             Ok(Verdict::Judged { reply, number }) => {
+                self.answering = Some(Arc::clone(&reply.served.meters));
                 self.served = Some(reply.served);
                 match reply.body {
                     ReplyBody::Stream(stream) => {
@@ -227,5 +232,13 @@ impl Frames for Made {
             Phase::Relaying { stream, .. } => stream.shut_down(),
             Phase::Over => {}
         }
+    }
+
+    fn answering(&self) -> Option<Arc<ModelMeters>> {
+        let judge = match &self.phase {
+            Phase::Relaying { stream, .. } => stream.answering(),
+            Phase::Consulting(_) | Phase::Over => None,
+        };
+        judge.or_else(|| self.answering.clone())
     }
 }

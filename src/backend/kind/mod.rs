@@ -24,6 +24,7 @@ use super::virtual_model::{About, Memory, VirtualModel};
 use crate::config::Reading;
 use crate::metrics::Metrics;
 use crate::provider::scrub::Scrub;
+use crate::wire::json::Digest;
 
 /// A type of group.
 pub(crate) struct Kind {
@@ -69,6 +70,8 @@ pub struct Site {
     pub memory: Option<Memory>,
     /// The providers that a request can come to by the first of the members.
     pub leaves: Vec<Leaf>,
+    /// A digest of how all that is below is configured: where it differs, answers may.
+    pub below: Digest,
 }
 
 /// What all backends share.

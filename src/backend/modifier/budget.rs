@@ -1,16 +1,18 @@
 //! `budget`: how much money one backend may cost, and who answers beyond that. An estimate is reserved before a request is
-//! sent, and what its upstream reports takes its place. Money is counted as the tally counts tokens, in nano-dollars.
+//! sent, and what the upstreams below report takes its place, each at its own price: of a panel all its calls, of an answer
+//! that a cache had none. Money is counted as the tally counts tokens, in nano-dollars.
 
 use std::sync::Arc;
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
 
+use super::super::costs::{Costs, Part};
 use super::super::group::Member;
 use super::super::kind::Leaf;
-use super::super::tally::{Bill, Tally, Words};
+use super::super::tally::{Bill, Tally, Ticket, Words};
 use super::super::virtual_model::Below;
-use super::super::{Call, Outlook, Reply, Served};
+use super::super::{Call, Outlook, Reply};
 use super::limit::{By, beyond, bounded, turned_away};
 use super::price::{Price, Prices, dollars};
 use super::{Modifier, Wrapped};
@@ -36,6 +38,14 @@ pub struct Budget {
     pub caps: Vec<(String, String)>,
     /// What is spent of them.
     pub tally: Arc<Tally>,
+}
+
+/// What is reserved for one answer, in nano-dollars, and at which price.
+#[derive(Clone, Copy)]
+struct Reserved {
+    price: Price,
+    input: u64,
+    output: u64,
 }
 
 // === impl Budget ===
@@ -67,21 +77,47 @@ impl Budget {
     }
 
     /// What the answer of this provider and model costs.
-    fn price_of(&self, served: &Served, reserved: Price) -> Price {
-        let leaf = self.leaves.iter().find(|leaf| *leaf.provider == *served.provider);
-        leaf.and_then(|leaf| self.prices.of(leaf, &served.model)).unwrap_or(reserved)
+    fn price_of(&self, part: &Part, dearest: Price) -> Price {
+        let leaf = self.leaves.iter().find(|leaf| *leaf.provider == *part.provider);
+        leaf.and_then(|leaf| self.prices.of(leaf, &part.model)).unwrap_or(dearest)
     }
 
-    fn bill(&self, served: &Served, reserved: Price) -> Bill {
-        let price = self.price_of(served, reserved);
-        let (group, metrics) = (Arc::clone(&self.wrapped.about.id), Arc::clone(&self.wrapped.metrics));
-        let meters = Arc::clone(&served.meters);
-        Box::new(move |usage: Usage| {
-            let actual = price.actual(usage);
-            let spent = actual.input_tokens.unwrap_or(0).saturating_add(actual.output_tokens.unwrap_or(0));
-            Spending { group: &group, meters: &meters, nanodollars: spent }.emit(&metrics);
-            actual
-        })
+    /// What all that was told costs, and tells it. What an upstream did not report counts as it was reserved.
+    fn spent(&self, costs: &Costs, reserved: Reserved) -> Actual {
+        let told = costs.told();
+        let mut input = reserved.input.saturating_mul(told.open);
+        let mut output = reserved.output.saturating_mul(told.open);
+        for part in &told.parts {
+            let actual = self.price_of(part, reserved.price).actual(part.usage);
+            let sum = actual.input_tokens.unwrap_or(0).saturating_add(actual.output_tokens.unwrap_or(0));
+            Spending { group: &self.wrapped.about.id, meters: &part.meters, nanodollars: sum }
+                .emit(&self.wrapped.metrics);
+            input = input.saturating_add(actual.input_tokens.unwrap_or(reserved.input));
+            output = output.saturating_add(actual.output_tokens.unwrap_or(reserved.output));
+        }
+        Actual { input_tokens: Some(input), output_tokens: Some(output), refused: false }
+    }
+
+    /// Asks the backend that is wrapped, and counts what that costs.
+    async fn ask(
+        self: Arc<Self>,
+        call: Call,
+        ticket: Ticket,
+        reserved: Reserved,
+    ) -> Result<Reply, ProxyError> {
+        let costs = Costs::below(call.costs.as_ref());
+        let own = Call { costs: Some(Arc::clone(&costs)), ..call };
+        let answered = self.wrapped.inner.ask(&own).await;
+        let has_cost = !costs.told().parts.is_empty();
+        let bill: Bill = Box::new(move |_| self.spent(&costs, reserved));
+        match answered {
+            // Some of those below answered, and it came to nothing.
+            Err(error) if has_cost => {
+                ticket.unreported(bill);
+                Err(error)
+            }
+            answered => ticket.settled_by(answered, || bill),
+        }
     }
 
     fn words(&self, denial: &Denial) -> Option<String> {
@@ -121,15 +157,16 @@ impl Modifier for Budget {
         };
         let model = Arc::from(call.request.model.as_str());
         let size = Size::of(&call.request);
-        match self.tally.admit(self.by.bucket(&call), &model, size, |need| price.need(need)) {
+        let mut reserved = Reserved { price, input: 0, output: 0 };
+        let admitted = self.tally.admit(self.by.bucket(&call), &model, size, |need| {
+            let need = price.need(need);
+            (reserved.input, reserved.output) = (need.input_tokens, need.output_tokens);
+            need
+        });
+        match admitted {
             Ok(ticket) => {
                 self.wrapped.acted(&call, "passed");
-                let asked = self.wrapped.inner.ask(&call);
-                async move {
-                    let answered = asked.await;
-                    ticket.settled_by(answered, |served| self.bill(served, price))
-                }
-                .boxed()
+                self.ask(call, ticket, reserved).boxed()
             }
             Err(denial) => {
                 let refusal = self.refuse(&call, &denial);

@@ -34,11 +34,11 @@ pub enum Among {
 }
 
 /// The digest of all that counts of a call, as the backend below gets it, within one scope.
-pub(super) fn identity(scope: &[&str], call: &Call, among: Among) -> Digest {
+pub(super) fn identity(scope: &[&[u8]], call: &Call, among: Among) -> Digest {
     let request = &call.request;
     let mut digester = Digester::default();
     for part in scope {
-        digester.part("scope", part.as_bytes());
+        digester.part("scope", part);
     }
     match (among, &call.client) {
         (Among::OneClients, Some(client)) => digester.part("client", client.as_bytes()),
@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     fn of(call: &Call) -> Digest {
-        identity(&["c"], call, Among::OneClients)
+        identity(&[b"c"], call, Among::OneClients)
     }
 
     fn chat(more: &str) -> Call {
@@ -121,8 +121,8 @@ mod tests {
             of(&call(r#""messages":[{"role":"user","content":"ho"}]"#)),
             of(&Call { model: Arc::from("other"), ..chat("") }),
             of(&Call { client: Some(Arc::from("me")), ..chat("") }),
-            identity(&["d"], &chat(""), Among::OneClients),
-            identity(&["c", ""], &chat(""), Among::OneClients),
+            identity(&[b"d"], &chat(""), Among::OneClients),
+            identity(&[b"c", b""], &chat(""), Among::OneClients),
         ];
         let beta = (HeaderName::from_static("openai-beta"), HeaderValue::from_static("x"));
         all.push(of(&Call { headers: Arc::new(vec![beta]), ..chat("") }));
@@ -138,7 +138,7 @@ mod tests {
         let named = SILENT_HEADERS.map(header).to_vec();
         assert_eq!(of(&Call { headers: Arc::new(named), ..chat("") }), of(&chat("")));
         let of_client = |client: &str, among| {
-            identity(&["c"], &Call { client: Some(Arc::from(client)), ..chat("") }, among)
+            identity(&[b"c"], &Call { client: Some(Arc::from(client)), ..chat("") }, among)
         };
         assert_eq!(of_client("me", Among::AllClients), of_client("you", Among::AllClients));
         assert_ne!(of_client("me", Among::OneClients), of_client("you", Among::OneClients));

@@ -30,6 +30,7 @@ use crate::dialect::Request;
 use crate::error::{ErrorKind, ProxyError};
 use crate::metrics::events::ModifierActed;
 use crate::metrics::{Metrics, ModelMeters};
+use crate::wire::json::Digest;
 
 /// A modifier and the backend that it wraps.
 pub struct Wrapped {
@@ -37,6 +38,8 @@ pub struct Wrapped {
     pub about: About,
     /// Whom it hands requests to.
     pub inner: Member,
+    /// How all that is below is configured.
+    pub below: Digest,
     /// Where is recorded.
     pub metrics: Arc<Metrics>,
 }
@@ -98,10 +101,10 @@ impl Wrapped {
     /// # Errors
     /// When there is none, which the check of the configuration rules out.
     pub fn with_others(site: Site) -> Result<(Wrapped, Vec<Member>), String> {
-        let Site { about, members, means, .. } = site;
+        let Site { about, members, means, below, .. } = site;
         let mut members = members.into_iter();
         let inner = members.next().ok_or_else(|| format!("group `{}`: nothing to wrap", about.id))?;
-        Ok((Wrapped { about, inner, metrics: means.metrics }, members.collect()))
+        Ok((Wrapped { about, inner, below, metrics: means.metrics }, members.collect()))
     }
 
     /// Tells what it did with a call.

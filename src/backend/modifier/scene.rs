@@ -27,6 +27,7 @@ use crate::dialect::{CHAT_COMPLETIONS, Endpoint, Usage, read};
 use crate::error::{ErrorKind, ProxyError};
 use crate::metrics::{EndReason, Metrics, ModelMeters};
 use crate::quota::{Refusal, Statement};
+use crate::wire::json::Digester;
 
 /// What an answer is said to have cost.
 pub(super) const USAGE: Usage = Usage { input: Some(3), output: Some(2), reasoning: None, cached: None };
@@ -57,6 +58,7 @@ pub(super) fn call_at(endpoint: &Endpoint, fields: &str) -> Call {
         so_far: None,
         round: None,
         gate: None,
+        costs: None,
     }
 }
 
@@ -218,6 +220,7 @@ impl Upstream {
                 weight: 1,
                 set: Vec::new(),
             },
+            below: Digester::default().finish(),
             metrics: Arc::clone(&self.metrics),
         }
     }

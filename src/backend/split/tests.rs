@@ -134,6 +134,7 @@ fn call_at(endpoint: &Endpoint, model: &str, fields: &str) -> Call {
         so_far: None,
         round: None,
         gate: None,
+        costs: None,
     }
 }
 

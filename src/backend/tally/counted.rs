@@ -1,18 +1,21 @@
 //! An answer that is counted: what its upstream reports at the end takes the place of what was reserved.
 
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use super::super::{Frame, Frames, Reply, ReplyBody, ReplyStream, Served};
+use super::super::{Frame, Frames, Reply, ReplyBody, ReplyStream};
 use super::Ticket;
 use crate::dialect::Usage;
 use crate::error::{ErrorKind, Fault, ProxyError};
+use crate::metrics::ModelMeters;
 use crate::quota::Actual;
 
-/// Makes of an answer's tokens what it took in the unit of the limits.
+/// Makes of an answer's tokens, none where nobody reported any, what it took in the unit of the limits. What it does not say
+/// counts as it was reserved.
 pub type Bill = Box<dyn FnOnce(Usage) -> Actual + Send>;
 
 /// Tokens, as they were reported.
-pub fn as_reported(_served: &Served) -> Bill {
+pub fn as_reported() -> Bill {
     Box::new(|usage| Actual { input_tokens: usage.input, output_tokens: usage.output, refused: false })
 }
 
@@ -32,7 +35,7 @@ impl Ticket {
     pub fn settled_by(
         self,
         answered: Result<Reply, ProxyError>,
-        bill: impl FnOnce(&Served) -> Bill,
+        bill: impl FnOnce() -> Bill,
     ) -> Result<Reply, ProxyError> {
         let Reply { status, headers, body, served, waited, lease } = match answered {
             Ok(reply) => reply,
@@ -41,7 +44,7 @@ impl Ticket {
                 return Err(error);
             }
         };
-        let bill = bill(&served);
+        let bill = bill();
         let body = match body {
             ReplyBody::Whole { bytes, usage } => {
                 self.charged(usage, bill);
@@ -62,6 +65,12 @@ impl Ticket {
         let output = usage.output.or(self.size.max_tokens.filter(|most| *most == 0));
         let actual = bill(Usage { output, ..usage });
         self.settle(actual, usage.input, usage.output);
+    }
+
+    /// It ended, and nobody reported what its answer took.
+    pub fn unreported(mut self, bill: Bill) {
+        let actual = bill(Usage::default());
+        self.settle(actual, None, None);
     }
 
     /// It ended without an answer: what demuxai refused was never sent, all else counts as a request that took nothing.
@@ -91,10 +100,12 @@ impl Frames for Counted {
         let Poll::Ready(frame) = self.stream.poll_frame(cx) else { return Poll::Pending };
         if let Frame::End(end) = &frame
             && let Some((ticket, bill)) = self.open.take()
-            // Of one that broke off nobody knows: dropped, it counts as it was reserved.
-            && (end.error.is_none() || end.usage != Usage::default())
         {
-            ticket.charged(end.usage, bill);
+            if end.error.is_some() && end.usage.is_empty() {
+                ticket.unreported(bill);
+            } else {
+                ticket.charged(end.usage, bill);
+            }
         }
         Poll::Ready(frame)
     }
@@ -105,5 +116,18 @@ impl Frames for Counted {
 
     fn may_be_continued(&self) -> bool {
         self.stream.may_be_continued()
+    }
+
+    fn answering(&self) -> Option<Arc<ModelMeters>> {
+        self.stream.answering()
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        // Whoever it was for has left.
+        if let Some((ticket, bill)) = self.open.take() {
+            ticket.unreported(bill);
+        }
     }
 }

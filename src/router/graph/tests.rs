@@ -282,6 +282,7 @@ fn call(model: &str, which: usize) -> Call {
         arrival: Some(Arc::new(Arrival::new(Arc::from("l"), endpoint.path, headers))),
         edits: Arc::default(),
         gate: None,
+        costs: None,
         so_far: None,
         round: None,
     }

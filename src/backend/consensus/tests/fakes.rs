@@ -304,6 +304,7 @@ pub(super) fn call(fields: &str) -> Call {
         so_far: None,
         round: None,
         gate: None,
+        costs: None,
     }
 }
 

@@ -32,8 +32,8 @@ use crate::backend::strategy::Availability;
 use crate::backend::{Call, Frame, Frames, Marks, Outlook, Reply, ReplyBody, ReplyStream, Served};
 use crate::dialect::{Ending, Usage};
 use crate::error::ProxyError;
-use crate::metrics::EndReason;
 use crate::metrics::caching::{CacheMeters, CacheUse};
+use crate::metrics::{EndReason, ModelMeters};
 use crate::quota::Moment;
 use crate::wire::json::Digest;
 pub use disk::Disk;
@@ -104,7 +104,10 @@ impl Cache {
 
     fn key(&self, call: &Call) -> Digest {
         let below = self.wrapped.inner.call(call, None);
-        identity(&[&self.wrapped.about.id, &self.wrapped.inner.label], &below, self.options.among)
+        let Wrapped { about, inner, below: print, .. } = &self.wrapped;
+        // Answers on disk outlive the configuration that they came of.
+        let scope = [about.id.as_bytes(), inner.label.as_bytes(), print.as_bytes()];
+        identity(&scope, &below, self.options.among)
     }
 
     /// Whether an answer may still be given.
@@ -157,7 +160,8 @@ impl Cache {
     fn replay(&self, entry: Arc<Entry>, call: &Call) -> Reply {
         self.meters.saved(entry.usage);
         let age = entry.age((self.clock)()).unwrap_or_default();
-        let (model, edits, usage) = (Arc::from(entry.model.as_str()), entry.edits.clone(), entry.usage);
+        let (model, usage) = (Arc::from(entry.model.as_str()), entry.usage);
+        let edits = call.edits.iter().chain(&entry.edits).cloned().collect();
         let body = match entry.pieces {
             None => ReplyBody::Whole { bytes: entry.bytes.clone(), usage },
             Some(_) => {
@@ -184,8 +188,9 @@ impl Cache {
         }
     }
 
-    /// The reply on its way, kept when it is whole if it can be.
-    fn keeping(self: Arc<Self>, key: Digest, reply: Reply) -> Reply {
+    /// The reply on its way, kept when it is whole if it can be; `above`: so many changes of the request were made before
+    /// it came here, which are none of the answer's.
+    fn keeping(self: Arc<Self>, key: Digest, reply: Reply, above: usize) -> Reply {
         let mut reply = reply;
         if reply.status != 200 {
             return reply;
@@ -196,7 +201,7 @@ impl Cache {
             bytes,
             pieces: None,
             model: served.model.to_string(),
-            edits: served.edits.clone(),
+            edits: served.edits.iter().skip(above).cloned().collect(),
             usage,
         };
         reply.body = match reply.body {
@@ -247,7 +252,7 @@ impl Modifier for Cache {
             if reply.served.marks.cache != Some(CacheUse::Hit) {
                 reply.served.marks.cache = Some(CacheUse::Miss);
             }
-            Ok(self.keeping(key, reply))
+            Ok(self.keeping(key, reply, call.edits.len()))
         }
         .boxed()
     }
@@ -320,5 +325,9 @@ impl Frames for Keeping {
 
     fn may_be_continued(&self) -> bool {
         self.stream.may_be_continued()
+    }
+
+    fn answering(&self) -> Option<Arc<ModelMeters>> {
+        self.stream.answering()
     }
 }

@@ -222,6 +222,20 @@ async fn a_cache_below_that_has_it_counts_for_the_one_above() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_hit_tells_the_changes_of_its_own_request_and_those_that_the_answer_came_of() {
+    let upstream = Upstream::new([whole()]);
+    let cache = cache(&upstream, options());
+    let changed = |by: &[&str]| {
+        let edits: Vec<String> = by.iter().map(|edit| (*edit).to_owned()).collect();
+        Call { edits: Arc::new(edits), ..zero("") }
+    };
+    // The upstream of these tests says its own change alone.
+    ask(&cache, changed(&[])).await.unwrap();
+    let hit = ask(&cache, changed(&["set:temperature"])).await.unwrap();
+    assert_eq!((used(&hit), hit.reply.served.edits), (Some("hit"), vec!["set:temperature".to_owned(), "drop:seed".to_owned()]));
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_in_memory_can_be_had_though_the_backend_has_no_capacity() {
     let upstream = Upstream::new([whole()]);
     let cache = cache(&upstream, options());

@@ -25,7 +25,7 @@ use crate::backend::{Call, Frame, Frames, Reply, ReplyBody, ReplyStream, Served,
 use crate::dialect::Usage;
 use crate::error::{ErrorKind, ProxyError};
 use crate::metrics::caching::{FollowerCut, Share, SharedMeters};
-use crate::metrics::{EndReason, Metrics};
+use crate::metrics::{EndReason, Metrics, ModelMeters};
 use crate::wire::json::Digest;
 
 /// A call in flight.
@@ -309,6 +309,8 @@ impl Seat {
                             flight.keep(shared, bytes);
                         }
                         Ok(Poll::Ready(Frame::End(end))) => {
+                            let mut head = head;
+                            head.served.meters = stream.answering().unwrap_or(head.served.meters);
                             shared.state = State::Over(head, *end);
                             shared.open = false;
                         }
@@ -400,6 +402,14 @@ impl Frames for Stream {
 
     fn may_be_continued(&self) -> bool {
         self.may_be_continued
+    }
+
+    fn answering(&self) -> Option<Arc<ModelMeters>> {
+        match &self.seat.flight.shared().state {
+            State::Streaming(_, stream, _) => stream.answering(),
+            State::Over(head, _) => Some(Arc::clone(&head.served.meters)),
+            State::Asking(_) | State::Failed(_) | State::Whole(..) | State::Looked => None,
+        }
     }
 }
 

@@ -56,7 +56,9 @@ impl Dedupe {
         let below = self.wrapped.inner.call(call, None);
         // Calls that go different lengths to find capacity end differently where there is none.
         let round = call.round.as_ref().map(|round| (round.guesses, round.waiter.is_some()));
-        identity(&[&self.wrapped.inner.label, &format!("{round:?}")], &below, self.options.among)
+        let round = format!("{round:?}");
+        let scope = [self.wrapped.inner.label.as_bytes(), round.as_bytes()];
+        identity(&scope, &below, self.options.among)
     }
 
     /// A place in the call that is in flight for what this one asks, or in a new one.

@@ -23,6 +23,7 @@ use super::{Modifier, Wrapped};
 use crate::backend::{Call, Frame, Frames, Reply, ReplyBody, ReplyStream};
 use crate::dialect::Usage;
 use crate::error::ProxyError;
+use crate::metrics::ModelMeters;
 use crate::provider::scrub::Scrub;
 use file::Lines;
 use record::{Answer, Record};
@@ -210,6 +211,10 @@ impl Frames for Noting {
 
     fn may_be_continued(&self) -> bool {
         self.stream.may_be_continued()
+    }
+
+    fn answering(&self) -> Option<Arc<ModelMeters>> {
+        self.stream.answering()
     }
 }
 

@@ -9,6 +9,7 @@ use crate::backend::Call;
 use crate::dialect::Usage;
 use crate::metrics::Metrics;
 use crate::state::now;
+use crate::wire::json::Digester;
 
 fn cache(upstream: &Arc<Upstream>, path: PathBuf) -> Arc<Cache> {
     let wrapped = upstream.wrapped("cache");
@@ -25,6 +26,15 @@ fn cache(upstream: &Arc<Upstream>, path: PathBuf) -> Arc<Cache> {
     Arc::new(Cache::new(wrapped, options, Some(disk), now))
 }
 
+/// Over a backend that is configured in this way.
+fn cache_over(upstream: &Arc<Upstream>, path: PathBuf, how: &str) -> Arc<Cache> {
+    let mut cache = cache(upstream, path);
+    let mut digester = Digester::default();
+    digester.part("below", how.as_bytes());
+    Arc::get_mut(&mut cache).unwrap().wrapped.below = digester.finish();
+    cache
+}
+
 fn upstream() -> Arc<Upstream> {
     Upstream::new([Script::Whole(Duration::ZERO, WHOLE.to_owned())])
 }
@@ -39,6 +49,18 @@ async fn used(cache: &Arc<Cache>) -> Option<CacheUse> {
 
 fn disk(upstream: &Upstream, outcome: &str) -> u64 {
     upstream.metric(&format!("demuxai_cache_disk_total{{backend=\"g\",outcome=\"{outcome}\"}}"))
+}
+
+#[tokio::test]
+async fn an_answer_is_not_given_where_what_is_below_is_configured_in_another_way() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("answers.db");
+    let upstream = upstream();
+    for (how, expected) in [("one", CacheUse::Miss), ("one", CacheUse::Hit), ("other", CacheUse::Miss)] {
+        let cache = cache_over(&upstream, path.clone(), how);
+        assert_eq!(used(&cache).await, Some(expected), "{how}");
+        cache.disk.as_ref().unwrap().settle().await;
+    }
 }
 
 #[tokio::test]
