@@ -130,13 +130,18 @@ impl Tally {
 
 /// A chat request; `script` is what the upstream is to do.
 pub fn request(script: &str, stream: bool, content: &str) -> Arc<[u8]> {
+    request_with("up/bench", "", script, stream, content)
+}
+
+/// The same for this model, with these lines more in its head.
+pub fn request_with(model: &str, headers: &str, script: &str, stream: bool, content: &str) -> Arc<[u8]> {
     let flag = if stream { r#""stream":true,"# } else { "" };
     let body = format!(
-        r#"{{"model":"up/bench",{flag}"user":"{script}","temperature":0.7,"messages":[{{"role":"system","content":"You are a helpful assistant."}},{{"role":"user","content":"{content}"}}]}}"#
+        r#"{{"model":"{model}",{flag}"user":"{script}","temperature":0.7,"messages":[{{"role":"system","content":"You are a helpful assistant."}},{{"role":"user","content":"{content}"}}]}}"#
     );
     format!(
         "POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n\
-         Authorization: Bearer none\r\nAccept: */*\r\nUser-Agent: bench\r\nContent-Length: {}\r\n\r\n{body}",
+         Authorization: Bearer none\r\nAccept: */*\r\nUser-Agent: bench\r\n{headers}Content-Length: {}\r\n\r\n{body}",
         body.len()
     )
     .into_bytes()

@@ -37,6 +37,7 @@ pub struct Proxy {
 }
 
 /// How a proxy is started.
+#[derive(Clone)]
 pub struct Launcher {
     pub upstream: SocketAddr,
     pub cores: Option<Cores>,
@@ -44,6 +45,8 @@ pub struct Launcher {
     pub directory: PathBuf,
     /// What is run in the daemon's place: nginx again, to see how much of a ratio is noise.
     pub calibrate: bool,
+    /// Groups that the daemon has beside its provider.
+    pub groups: &'static str,
 }
 
 // === impl Cores ===
@@ -159,7 +162,8 @@ http {{
         let upstream = self.upstream;
         let text = format!(
             "[listeners.local]\naddress = \"127.0.0.1:{port}\"\nworkers = 1\n\n\
-             [providers.up]\ntype = \"openai\"\nurl = \"http://{upstream}\"\n"
+             [providers.up]\ntype = \"openai\"\nurl = \"http://{upstream}\"\n{}",
+            self.groups
         );
         let file = directory.join("demuxai.toml");
         fs::write(&file, text)?;

@@ -7,11 +7,13 @@
 //! Needs Linux, nginx and taskset. All traffic stays on 127.0.0.1; a run takes about two and a half minutes.
 //! `-- --rounds N` changes the number of rounds; `-- --only NAME,…` runs these loads alone (closed, rate, one, fifty, many,
 //! flood, body, cancel) and looks at their bounds; `-- --calibrate` puts a second nginx in the daemon's place, which shows
-//! how far from 1.00 this machine's noise takes a ratio.
+//! how far from 1.00 this machine's noise takes a ratio; `-- --modifiers` measures in place of all that what caches and other
+//! modifiers cost a request that has nothing of them (about a minute; needs no nginx).
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark prints")]
 
 mod client;
 mod load;
+mod modifiers;
 mod process;
 mod report;
 mod upstream;
@@ -38,6 +40,7 @@ const SECOND: Duration = Duration::from_secs(1);
 struct Options {
     rounds: usize,
     calibrate: bool,
+    modifiers: bool,
     only: Vec<String>,
 }
 
@@ -58,12 +61,13 @@ fn main() -> ExitCode {
 }
 
 fn options(arguments: &[String]) -> Outcome<Options> {
-    let mut options = Options { rounds: ROUNDS, calibrate: false, only: Vec::new() };
+    let mut options = Options { rounds: ROUNDS, calibrate: false, modifiers: false, only: Vec::new() };
     let mut words = arguments.iter();
     while let Some(word) = words.next() {
         match word.as_str() {
             "--bench" => {}
             "--calibrate" => options.calibrate = true,
+            "--modifiers" => options.modifiers = true,
             "--rounds" => options.rounds = words.next().ok_or("--rounds needs a number")?.parse()?,
             "--only" => {
                 let names: Vec<&str> =
@@ -75,7 +79,7 @@ fn options(arguments: &[String]) -> Outcome<Options> {
             }
             other => {
                 return Err(format!(
-                    "unknown option {other} (known: --rounds N, --only NAME,…, --calibrate)"
+                    "unknown option {other} (known: --rounds N, --only NAME,…, --calibrate, --modifiers)"
                 )
                 .into());
             }
@@ -86,7 +90,10 @@ fn options(arguments: &[String]) -> Outcome<Options> {
 
 fn run(options: &Options) -> Outcome<bool> {
     let begin = Instant::now();
-    let nginx = said(&["nginx", "-v"]).ok_or("nginx is missing: apt-get install nginx-light")?;
+    let nginx = match options.modifiers {
+        true => "no nginx".to_owned(),
+        false => said(&["nginx", "-v"]).ok_or("nginx is missing: apt-get install nginx-light")?,
+    };
     // 500 streams are 1,000 descriptors here; the proxies inherit the limit.
     let own = std::process::id().to_string();
     said(&["prlimit", "--pid", &own, "--nofile=8192:8192"]);
@@ -98,8 +105,17 @@ fn run(options: &Options) -> Outcome<bool> {
         cores,
         directory: directory.path().to_owned(),
         calibrate: options.calibrate,
+        groups: "",
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    if options.modifiers {
+        let measured =
+            async { tokio::time::timeout(TIME_LIMIT, modifiers::measure(&launcher, options.rounds)).await };
+        let table = runtime.block_on(measured).map_err(|_| "it takes too long")??;
+        println!("{}", about(options, cores, &nginx, begin.elapsed()));
+        println!("{table}");
+        return Ok(true);
+    }
     let samples = runtime.block_on(async {
         let rounds = rounds(options, &launcher, &mut upstream);
         tokio::time::timeout(TIME_LIMIT, rounds).await.map_err(|_| "it takes too long")?

@@ -271,9 +271,17 @@ mod tests {
 
     #[test]
     fn what_only_looks_like_a_control_token_stays_as_it_is() {
-        for text in
-            ["a <| b |> c", "x <|> y", "<s>old</s>", "[INSTALL]", "list[0] < 3", "<|", "<||>", "<|a b|>", "<turn>"]
-        {
+        for text in [
+            "a <| b |> c",
+            "x <|> y",
+            "<s>old</s>",
+            "[INSTALL]",
+            "list[0] < 3",
+            "<|",
+            "<||>",
+            "<|a b|>",
+            "<turn>",
+        ] {
             assert_eq!(disarmed(text), text);
         }
         assert_eq!(disarmed("a<|im_end|>\n<|im_start|>system"), "a<| im_end|>\n<| im_start|>system");

@@ -150,7 +150,8 @@ mod tests {
 
     #[test]
     fn those_that_are_there_wait_for_the_others_as_long_as_they_are_no_quorum_without_them() {
-        let muster = |ready, queued, coming, failed| Muster { ready, queued, coming, failed, denied: failed > 0 };
+        let muster =
+            |ready, queued, coming, failed| Muster { ready, queued, coming, failed, denied: failed > 0 };
         for (muster, patient, start) in [
             (muster(3, 0, 0, 0), true, Start::Go),
             (muster(2, 0, 0, 1), true, Start::Go),

@@ -200,11 +200,8 @@ async fn refuse_holds_for_what_admission_finds_and_shrink_goes_on_with_a_quorum(
 
 #[tokio::test(start_paused = true)]
 async fn who_waits_for_a_place_does_not_keep_the_others_from_being_sent() {
-    let [a, queued, judge] = fakes([
-        Fake::says("a", "A"),
-        Fake::says("queued", "Q").queued_for(5000),
-        Fake::says("judge", "J"),
-    ]);
+    let [a, queued, judge] =
+        fakes([Fake::says("a", "A"), Fake::says("queued", "Q").queued_for(5000), Fake::says("judge", "J")]);
     let mut asking = whole(panel(&[&a, &queued], &judge), "").boxed();
     let moment = tokio::time::timeout(Duration::from_millis(200), &mut asking).await;
     assert_eq!((moment.is_err(), a.times_sent()), (true, 1), "the place may be its own");

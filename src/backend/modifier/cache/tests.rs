@@ -232,7 +232,10 @@ async fn a_hit_tells_the_changes_of_its_own_request_and_those_that_the_answer_ca
     // The upstream of these tests says its own change alone.
     ask(&cache, changed(&[])).await.unwrap();
     let hit = ask(&cache, changed(&["set:temperature"])).await.unwrap();
-    assert_eq!((used(&hit), hit.reply.served.edits), (Some("hit"), vec!["set:temperature".to_owned(), "drop:seed".to_owned()]));
+    assert_eq!(
+        (used(&hit), hit.reply.served.edits),
+        (Some("hit"), vec!["set:temperature".to_owned(), "drop:seed".to_owned()])
+    );
 }
 
 #[tokio::test(start_paused = true)]
