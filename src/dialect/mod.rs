@@ -150,9 +150,11 @@ impl Request {
         self.member(key).and_then(|member| self.body.get(member.value.clone()))
     }
 
-    /// How many tokens the answer may have, if the client says so.
+    /// How many tokens the answer may have, if the client says so. Zero is no bound: servers that do not refuse it answer
+    /// at whatever length they like.
     pub fn max_tokens(&self) -> Option<u64> {
-        ["max_completion_tokens", "max_tokens"].iter().find_map(|key| json::as_u64(self.value(key)?))
+        let stated = |key: &&str| json::as_u64(self.value(key)?).filter(|most| *most > 0);
+        ["max_completion_tokens", "max_tokens"].iter().find_map(stated)
     }
 
     /// How many answers it asks for, those among which the upstream chooses counted: `n` and `best_of`.

@@ -59,7 +59,10 @@ impl SystemText {
                 }
             }
             if is_system {
-                return content.is_some_and(|content| self.to_content(body, content, edits));
+                return match content {
+                    Some(content) => self.to_content(body, content, edits),
+                    None => self.as_content(message.range.start + 1, edits),
+                };
             }
         }
         let Some(whole) = self.whole() else { return false };
@@ -70,6 +73,13 @@ impl SystemText {
         added.extend_from_slice(&quoted(&whole));
         added.extend_from_slice(if empty { b"}" } else { b"}," });
         edits.insert(at, added);
+        true
+    }
+
+    /// A message of the system has none: what we say becomes its content. It has other fields, such as its role.
+    fn as_content(&self, at: usize, edits: &mut Edits<'_>) -> bool {
+        let Some(whole) = self.whole() else { return false };
+        edits.insert(at, [br#""content":"#, &quoted(&whole)[..], b","].concat());
         true
     }
 
@@ -180,6 +190,10 @@ mod tests {
         assert_eq!(
             chat(r#"[{"role":"system","content":null}]"#),
             r#"[{"role":"system","content":"A \"1\"\n\nZ"}]"#
+        );
+        assert_eq!(
+            chat(r#"[{"role":"system"}]"#),
+            r#"[{"content":"A \"1\"\n\nZ","role":"system"}]"#
         );
         assert_eq!(
             chat(r#"[{"role":"system","content":[]}]"#),

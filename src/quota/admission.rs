@@ -132,6 +132,12 @@ impl Need<'_> {
         share(unit, self.input_tokens, self.output_tokens)
     }
 
+    /// Whether it takes nothing of a unit, whatever is reported later: an answer that is thought to be empty may not be.
+    pub(super) fn is_nothing(&self, unit: Unit) -> bool {
+        let may_answer = unit == Unit::OutputTokens && self.most_output != Some(0);
+        self.of(unit) == 0 && unit != Unit::Concurrent && !may_answer
+    }
+
     /// What it takes of a unit in any case: what is only thought of its answer is not among it.
     pub(super) fn at_least(&self, unit: Unit) -> u64 {
         match unit {

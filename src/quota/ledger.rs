@@ -130,8 +130,7 @@ impl Ledger {
                 state.probe = Some(sequence);
                 parts.push(Part { rule: rule.id, key: key.to_owned(), n: 0, unit: limit.unit, before: 0 });
             }
-            if limit.period == Period::Request || (need.of(limit.unit) == 0 && limit.unit != Unit::Concurrent)
-            {
+            if limit.period == Period::Request || need.is_nothing(limit.unit) {
                 continue;
             }
             let state = state_of(&mut rule.states, limit, key, now);

@@ -63,10 +63,11 @@ impl Log {
                 *last = last.saturating_add(n);
                 self.sum += u128::from(*last - before);
             }
-            None => {
+            None if n > 0 => {
                 self.entries.push_back((now, n));
                 self.sum += u128::from(n);
             }
+            None => {}
         }
         self.bound(length);
     }

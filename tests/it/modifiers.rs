@@ -151,7 +151,7 @@ system = { prepend = "Be kind.", append = "Be brief." }
 [groups.names]
 type = "rewrite"
 to = "a/m"
-rename = { "gpt-4o*" = "other", "fast" = "b/m" }
+rename = { "gpt-4o*" = "other", "fas*" = "other", "fast" = "b/m" }
 "#,
     );
     let got = chat(&proxy, "polite", r#", "seed" : 7,"max_completion_tokens":4096, "x":{"n" : 1e3}"#);
@@ -175,7 +175,7 @@ rename = { "gpt-4o*" = "other", "fast" = "b/m" }
         ("a".to_owned(), Some("rename:model"))
     );
     assert_eq!(sent(&a)["model"], "other");
-    assert_eq!(content(&chat(&proxy, "names/fast", "")), "b");
+    assert_eq!(content(&chat(&proxy, "names/fast", "")), "b", "a name comes before globs of its length");
     let own = chat(&proxy, "names", "");
     assert_eq!((content(&own), own.header("x-demuxai-edits")), ("a".to_owned(), None));
     assert_eq!(chat(&proxy, "names/unheard-of", "").status, 404);

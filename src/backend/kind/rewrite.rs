@@ -18,6 +18,9 @@ use crate::config::spec::MemberSpec;
 use crate::dialect::SystemText;
 use crate::quota::Glob;
 
+/// What makes a name a glob.
+const GLOB: [char; 4] = ['*', '?', '[', '{'];
+
 /// The row.
 pub(super) const REWRITE: Kind =
     Kind { word: "rewrite", options: &[<RewriteSpec as JsonSchema>::json_schema], read };
@@ -130,8 +133,8 @@ fn renames(
             renames.push((glob, Target::Model(to.to_owned())));
         }
     }
-    // What says more comes before what says less.
-    renames.sort_by_key(|(glob, _)| std::cmp::Reverse(glob.text.len()));
+    // What says more comes before what says less, and a name before all globs.
+    renames.sort_by_key(|(glob, _)| (glob.text.contains(GLOB), std::cmp::Reverse(glob.text.len())));
     renames
 }
 

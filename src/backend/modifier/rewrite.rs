@@ -10,7 +10,7 @@ use super::super::group::Member;
 use super::super::virtual_model::Below;
 use super::super::{Call, Outlook, Reply};
 use super::{Modifier, Wrapped};
-use crate::dialect::{Request, SystemText};
+use crate::dialect::{Request, SystemText, Task};
 use crate::error::ProxyError;
 use crate::quota::Glob;
 use crate::wire::json;
@@ -18,6 +18,34 @@ use crate::wire::splice::{Edits, ObjectEdit};
 
 /// Two words for one parameter: what is said of one is meant of both.
 const TWINS: [(&str, &str); 1] = [("max_tokens", "max_completion_tokens")];
+
+/// What is said of an answer that is generated: embeddings have none, and strict servers refuse the field.
+const OF_ANSWERS: [&str; 24] = [
+    "max_tokens",
+    "max_completion_tokens",
+    "temperature",
+    "top_p",
+    "top_k",
+    "min_p",
+    "n",
+    "best_of",
+    "stop",
+    "seed",
+    "presence_penalty",
+    "frequency_penalty",
+    "repetition_penalty",
+    "logprobs",
+    "top_logprobs",
+    "logit_bias",
+    "tools",
+    "tool_choice",
+    "parallel_tool_calls",
+    "response_format",
+    "reasoning_effort",
+    "verbosity",
+    "modalities",
+    "stream_options",
+];
 
 /// What is changed in a request.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -28,7 +56,8 @@ pub struct Changes {
     pub default: Vec<(String, Bytes)>,
     /// Fields that get a value.
     pub set: Vec<(String, Bytes)>,
-    /// Fields that are no larger than this number: name, number, JSON.
+    /// Fields that are no larger than this number: name, number, JSON. What is no number is, and so is what is below zero,
+    /// which means without a bound; penalties alone are negative in earnest. `null` is as good as not there.
     pub cap: Vec<(String, f64, Bytes)>,
     /// What is added to what the system says.
     pub system: SystemText,
@@ -68,14 +97,15 @@ impl Changes {
         let removed = |key: &str| self.remove.iter().any(|removed| removed == key);
         let value = |key: &str| request.value(key).filter(|raw| !removed(key) && !json::is_null(raw));
         let mut put: Vec<(&str, &[u8])> = Vec::new();
-        for (key, raw) in &self.default {
+        let meant = |key: &str| request.task != Task::Embedding || !OF_ANSWERS.contains(&key);
+        for (key, raw) in self.default.iter().filter(|(key, _)| meant(key)) {
             if twins(key).all(|twin| value(twin).is_none()) {
                 top.set(key.as_str(), &raw[..]);
                 put.push((key, raw));
                 told.push(format!("default:{key}"));
             }
         }
-        for (key, raw) in &self.set {
+        for (key, raw) in self.set.iter().filter(|(key, _)| meant(key)) {
             if value(key) != Some(&raw[..]) || written(request, key).any(|theirs| theirs != raw) {
                 top.set(key.as_str(), &raw[..]);
                 told.push(format!("set:{key}"));
@@ -92,7 +122,7 @@ impl Changes {
         for (key, most, raw) in &self.cap {
             for twin in twins(key) {
                 let ours = put.iter().rev().find(|(name, _)| *name == twin).map(|(_, raw)| *raw);
-                let exceeds = |raw: &[u8]| number(raw).is_some_and(|stated| stated > *most);
+                let exceeds = |raw: &[u8]| exceeds(twin, raw, *most);
                 if top.has(twin) && ours.map_or_else(|| written(request, twin).any(exceeds), exceeds) {
                     top.set(twin.to_owned(), &raw[..]);
                     told.push(format!("cap:{twin}"));
@@ -128,9 +158,11 @@ fn twins(key: &str) -> impl Iterator<Item = &str> {
     std::iter::once(key).chain(twin)
 }
 
-/// A number as it is written; anything else is the upstream's to judge.
-fn number(raw: &[u8]) -> Option<f64> {
-    std::str::from_utf8(raw).ok()?.trim().parse().ok()
+/// Whether a value is not known to be within a cap.
+fn exceeds(key: &str, raw: &[u8], most: f64) -> bool {
+    let stated: Option<f64> = std::str::from_utf8(raw).ok().and_then(|text| text.trim().parse().ok());
+    let least = if key.ends_with("_penalty") { f64::NEG_INFINITY } else { 0.0 };
+    !json::is_null(raw) && stated.is_none_or(|stated| !(least..=most).contains(&stated))
 }
 
 // === impl Rewriting ===

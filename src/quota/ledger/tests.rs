@@ -541,3 +541,16 @@ fn a_request_that_is_too_large_is_told_the_limit_the_estimate_and_what_helps() {
     let text = Ledger::new(vec![guess]).check(&need(300, 1), Moment(0)).unwrap_err().limit;
     assert_eq!(text, "200 tokens per day, and its prompt is estimated at 300; shorten it");
 }
+
+#[test]
+fn an_answer_that_was_thought_to_be_empty_is_counted_as_it_was() {
+    let mut ledger =
+        Ledger::new(vec![limit("output_tokens", 100, Some("hour"), "rolling", Source::Configured)]);
+    for (most_output, used) in [(None, 60), (Some(0), 60)] {
+        let need = Need { most_output, ..need(10, 0) };
+        let charge = ledger.admit(&need, Mode::Keep, Moment(0)).unwrap();
+        let actual = Actual { input_tokens: Some(10), output_tokens: Some(60), refused: false };
+        ledger.settle(charge, actual, Moment(1));
+        assert_eq!(ledger.views(Moment(1))[0].used, used, "{most_output:?}: embeddings have no answer");
+    }
+}

@@ -1,7 +1,7 @@
 //! What is changed in a request, and that all else keeps its bytes.
 
 use super::*;
-use crate::dialect::{CHAT_COMPLETIONS, read};
+use crate::dialect::{CHAT_COMPLETIONS, EMBEDDINGS, read};
 
 fn fields(fields: &[(&str, &str)]) -> Vec<(String, Bytes)> {
     fields.iter().map(|(key, raw)| ((*key).to_owned(), Bytes::copy_from_slice(raw.as_bytes()))).collect()
@@ -52,11 +52,7 @@ fn a_cap_lowers_numbers_by_either_word_and_holds_for_what_was_set_and_for_defaul
         (body.as_str(), told),
         (r#","max_completion_tokens":64,"temperature":0.5"#, vec!["cap:max_completion_tokens".into()])
     );
-    assert_eq!(
-        applied(&changes, r#","max_tokens":64,"temperature":"hot""#),
-        None,
-        "what is no number is the upstream's"
-    );
+    assert_eq!(applied(&changes, r#","max_tokens":64,"temperature":null"#), None);
     assert_eq!(applied(&changes, ""), None, "what is absent stays so");
     for changes in [
         Changes { set: fields(&[("max_tokens", "999")]), ..changes.clone() },
@@ -64,6 +60,30 @@ fn a_cap_lowers_numbers_by_either_word_and_holds_for_what_was_set_and_for_defaul
     ] {
         assert_eq!(applied(&changes, "").unwrap().0, r#","max_tokens":64"#);
     }
+}
+
+#[test]
+fn what_is_not_known_to_be_within_a_cap_is_capped() {
+    let caps = vec![cap("max_tokens", 64.0), cap("frequency_penalty", 1.0)];
+    let changes = Changes { cap: caps, ..Changes::default() };
+    for unbounded in ["-1", "\"100\"", "1e9", "[1]", "{}", "true"] {
+        let body = applied(&changes, &format!(r#","max_tokens":{unbounded}"#)).unwrap().0;
+        assert_eq!(body, r#","max_tokens":64"#, "{unbounded}");
+    }
+    assert_eq!(applied(&changes, r#","frequency_penalty":-2"#), None, "that is a number like any other");
+}
+
+#[test]
+fn what_is_said_of_answers_is_not_said_to_embeddings() {
+    let changes = Changes {
+        set: fields(&[("temperature", "0.2"), ("dimensions", "64")]),
+        default: fields(&[("max_tokens", "100")]),
+        ..Changes::default()
+    };
+    let request = read(&EMBEDDINGS, Bytes::from(r#"{"model":"m","input":"x"}"#)).unwrap();
+    let (changed, told) = changes.apply(&request).unwrap();
+    assert_eq!(changed.body, r#"{"model":"m","input":"x","dimensions":64}"#);
+    assert_eq!(told, ["set:dimensions"]);
 }
 
 #[test]
