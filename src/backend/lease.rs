@@ -9,25 +9,25 @@ use crate::quota::{Refusal, Statement};
 /// Identifies one replica's incarnation: one arbiter with one actor and one client.
 pub type Generation = u64;
 
-/// What an admission can be told. Implemented by whoever grants leases.
+/// What an admission can be told. Implemented by whoever grants leases; what it does not count it need not hear.
 pub trait Hold: Send + Sync {
     /// This replica carries the request out.
-    fn assign(&self, generation: Generation);
+    fn assign(&self, _generation: Generation) {}
 
     /// The request is about to be sent: from now on it counts at the upstream. Called once for each time it is sent.
-    fn sent(&self);
+    fn sent(&self) {}
 
     /// The upstream stated this about its limits, in the head of its answer.
-    fn stated(&self, statements: &[Statement], refused: bool);
+    fn stated(&self, _statements: &[Statement], _refused: bool) {}
 
     /// The upstream answered it: the commit point is reached.
-    fn succeeded(&self);
+    fn succeeded(&self) {}
 
     /// The upstream refused it for reasons of quota, and took nothing of it unless it had answered.
-    fn refused(&self, refusal: &Refusal);
+    fn refused(&self, _refusal: &Refusal) {}
 
     /// What it cost, as the upstream reports.
-    fn used(&self, usage: Usage);
+    fn used(&self, _usage: Usage) {}
 
     /// It is over. Called any number of times; only the first one counts.
     fn release(&self);
@@ -47,12 +47,6 @@ pub struct Recall {
 struct Nothing;
 
 impl Hold for Nothing {
-    fn assign(&self, _generation: Generation) {}
-    fn sent(&self) {}
-    fn stated(&self, _statements: &[Statement], _refused: bool) {}
-    fn succeeded(&self) {}
-    fn refused(&self, _refusal: &Refusal) {}
-    fn used(&self, _usage: Usage) {}
     fn release(&self) {}
 }
 
@@ -153,12 +147,6 @@ mod tests {
     struct Counting(AtomicUsize);
 
     impl Hold for Counting {
-        fn assign(&self, _generation: Generation) {}
-        fn sent(&self) {}
-        fn stated(&self, _statements: &[Statement], _refused: bool) {}
-        fn succeeded(&self) {}
-        fn refused(&self, _refusal: &Refusal) {}
-        fn used(&self, _usage: Usage) {}
         fn release(&self) {
             self.0.fetch_add(1, Ordering::Relaxed);
         }

@@ -17,7 +17,7 @@ use tokio::time::{Sleep, sleep};
 use super::{Modifier, Wrapped};
 use crate::backend::arrival::Arrival;
 use crate::backend::group::Member;
-use crate::backend::lease::{Generation, Hold, Lease};
+use crate::backend::lease::{Hold, Lease};
 use crate::backend::strategy::Availability;
 use crate::backend::virtual_model::{About, Section};
 use crate::backend::{
@@ -26,7 +26,6 @@ use crate::backend::{
 use crate::dialect::{CHAT_COMPLETIONS, Endpoint, Usage, read};
 use crate::error::{ErrorKind, ProxyError};
 use crate::metrics::{EndReason, Metrics, ModelMeters};
-use crate::quota::{Refusal, Statement};
 use crate::wire::json::Digester;
 
 /// What an answer is said to have cost.
@@ -139,12 +138,6 @@ struct Pieces {
 }
 
 impl Hold for Held {
-    fn assign(&self, _generation: Generation) {}
-    fn sent(&self) {}
-    fn stated(&self, _statements: &[Statement], _refused: bool) {}
-    fn succeeded(&self) {}
-    fn refused(&self, _refusal: &Refusal) {}
-    fn used(&self, _usage: Usage) {}
     fn release(&self) {
         if self.1.swap(1, Ordering::Relaxed) == 0 {
             self.0.held.fetch_sub(1, Ordering::Relaxed);

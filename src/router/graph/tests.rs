@@ -15,7 +15,7 @@ use super::*;
 use crate::backend::arrival::Arrival;
 use crate::backend::explain::{Course, End, explain};
 use crate::backend::kind::{KINDS, Means, words};
-use crate::backend::lease::{Generation, Hold, Lease};
+use crate::backend::lease::{Hold, Lease};
 use crate::backend::strategy::Availability;
 use crate::backend::tally::Tallies;
 use crate::backend::{Call, Marks, Outlook, Reply, ReplyBody, Served};
@@ -27,7 +27,6 @@ use crate::error::{Denial, ErrorKind, ProxyError};
 use crate::metrics::{Metrics, ModelMeters};
 use crate::provider::registry::Registry;
 use crate::provider::scrub::Scrub;
-use crate::quota::{Refusal, Statement};
 
 /// The ends of every graph.
 const LEAVES: usize = 4;
@@ -67,12 +66,6 @@ struct Entry {
 }
 
 impl Hold for Entry {
-    fn assign(&self, _generation: Generation) {}
-    fn sent(&self) {}
-    fn stated(&self, _statements: &[Statement], _refused: bool) {}
-    fn succeeded(&self) {}
-    fn refused(&self, _refusal: &Refusal) {}
-    fn used(&self, _usage: Usage) {}
     fn release(&self) {
         if self.open.swap(false, Ordering::Relaxed) {
             self.books.held.fetch_sub(1, Ordering::Relaxed);

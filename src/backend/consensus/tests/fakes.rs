@@ -11,13 +11,12 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::time::Sleep;
 
-use super::super::super::lease::{Generation, Hold};
+use super::super::super::lease::Hold;
 use super::super::super::strategy::Availability;
 use super::super::*;
 use crate::backend::StreamEnd;
 use crate::dialect::{CHAT_COMPLETIONS, Usage, read};
 use crate::metrics::EndReason;
-use crate::quota::{Refusal as Refused, Statement};
 
 /// One step of a fake's answer.
 #[derive(Clone)]
@@ -135,12 +134,6 @@ fn lease(open: &Arc<AtomicUsize>) -> Lease {
 }
 
 impl Hold for Held {
-    fn assign(&self, _generation: Generation) {}
-    fn sent(&self) {}
-    fn stated(&self, _statements: &[Statement], _refused: bool) {}
-    fn succeeded(&self) {}
-    fn refused(&self, _refusal: &Refused) {}
-    fn used(&self, _usage: Usage) {}
     fn release(&self) {
         if !self.released.swap(true, Ordering::SeqCst) {
             self.open.fetch_sub(1, Ordering::SeqCst);
