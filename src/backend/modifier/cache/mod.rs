@@ -45,7 +45,7 @@ pub use replay::Pace;
 use replay::Replay;
 
 /// What an answer has in it that one upstream began and another one went on with: two models' words.
-const STITCHED: &[u8] = b"\"x_demuxai\":";
+const STITCHED: &[u8] = b"\"x_demuxai\":{\"continued_by\":";
 
 /// How a cache is configured.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -177,6 +177,17 @@ async fn errors_and_answers_that_are_not_whole_are_never_kept() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_panel_s_answer_is_kept_though_several_had_a_part_in_it() {
+    let bill = "data: {\"choices\":[],\"usage\":{},\"x_demuxai\":{\"consensus\":[]}}\n\n".to_owned();
+    let pieces = [chunk("a"), bill, finish()].map(|piece| (Duration::ZERO, piece)).to_vec();
+    let upstream = Upstream::new([Script::Stream(pieces, None)]);
+    let cache = cache(&upstream, options());
+    for how in ["miss", "hit"] {
+        assert_eq!(used(&ask(&cache, stream()).await.unwrap()), Some(how));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_client_that_leaves_cancels_the_upstream_and_nothing_is_kept() {
     let upstream = Upstream::new([hello()]);
     let cache = cache(&upstream, options());
