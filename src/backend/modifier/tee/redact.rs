@@ -46,7 +46,8 @@ const NAMES: [&str; 23] = [
 ];
 
 /// Keys as services make them: OpenAI and those like it, Groq, Cerebras, Fireworks, Hugging Face, GitHub, GitLab, Slack,
-/// AWS, Google, NVIDIA, Perplexity, xAI, JSON web tokens; private keys; what follows `Bearer`; passwords in URLs.
+/// AWS, Google, NVIDIA, Perplexity, xAI, Stripe, npm, JSON web tokens; private keys; what follows `Bearer`; passwords in
+/// URLs.
 ///
 /// Before a key may stand the `n` of an escaped line break: in a document that is written in a text it does.
 const PATTERN: &str = concat!(
@@ -54,6 +55,7 @@ const PATTERN: &str = concat!(
     r"|hf_[0-9A-Za-z]{20,}|gh[pousr]_[0-9A-Za-z]{20,}|github_pat_[0-9A-Za-z_]{20,}|glpat-[0-9A-Za-z_-]{16,}",
     r"|xox[abprs]-[0-9A-Za-z-]{10,}|AKIA[0-9A-Z]{16}|AIza[0-9A-Za-z_-]{35}|nvapi-[0-9A-Za-z_-]{20,}",
     r"|pplx-[0-9A-Za-z]{20,}|xai-[0-9A-Za-z]{20,}",
+    r"|[rs]k_(?:live|test)_[0-9A-Za-z]{16,}|npm_[0-9A-Za-z]{30,}|xapp-[0-9A-Za-z-]{10,}",
     r"|eyJ[0-9A-Za-z_-]{8,}\.eyJ[0-9A-Za-z_-]{8,}\.[0-9A-Za-z_-]{8,})",
     r"|(?P<private>-----BEGIN [A-Z ]*PRIVATE KEY-----(?s:.*?)(?:-----END [A-Z ]*PRIVATE KEY-----|\z))",
     r"|(?i:bearer)[ \t]+(?P<bearer>[0-9A-Za-z_.~+/=-]{16,})",
@@ -247,6 +249,9 @@ mod tests {
             format!("github_pat_{long}"),
             format!("glpat-{long}"),
             format!("xoxb-{long}"),
+            format!("xapp-1-{long}"),
+            format!("sk_live_{long}"),
+            format!("npm_{long}"),
             "AKIAIOSFODNN7EXAMPLE".to_owned(),
             "AIzaA1b2C3d4E5f6G7h8I9j0K1l2M3n4O5p6Q7r".to_owned(),
             format!("nvapi-{long}"),
