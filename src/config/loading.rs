@@ -224,6 +224,7 @@ impl Loading {
             unset: BTreeMap::new(),
             veiled: Veiled::default(),
             files: BTreeSet::new(),
+            written: BTreeMap::new(),
             programs: sources.programs,
             findings: self.findings,
             warnings: Findings::default(),

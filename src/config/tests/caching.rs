@@ -47,6 +47,14 @@ type = "tee"
 to = "up/m"
 path = ""
 max_record = "1TB"
+[groups.one]
+type = "tee"
+to = "up/m"
+path = "records/chat.jsonl"
+[groups.other]
+type = "cache"
+to = "up/m"
+path = "./records/chat.jsonl"
 "#;
     let case = Case::of(text);
     std::fs::create_dir(case.directory.path().join("sub")).unwrap();

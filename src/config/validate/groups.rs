@@ -208,10 +208,25 @@ impl Reading<'_, '_> {
                 self.problem(&[key], format!("{quoted} is a directory; name a file in it"));
                 None
             }
-            Ok(file) => Some(file),
+            Ok(file) => self.own(key, file),
             Err(why) => {
                 self.problem(&[key], why);
                 None
+            }
+        }
+    }
+
+    /// The file, if it is no other group's: two that write to it would destroy what the other one wrote.
+    fn own(&mut self, key: &'static str, file: PathBuf) -> Option<PathBuf> {
+        match self.check.written.get(&file) {
+            Some(other) if other != self.id => {
+                let text = format!("is the file of group `{other}`, too; name another one");
+                self.problem(&[key], text);
+                None
+            }
+            _ => {
+                self.check.written.insert(file.clone(), self.id.to_owned());
+                Some(file)
             }
         }
     }

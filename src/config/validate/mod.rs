@@ -63,6 +63,8 @@ pub(crate) struct Check<'a> {
     pub(crate) veiled: Veiled,
     /// The files that options name and whose contents count.
     pub(crate) files: BTreeSet<PathBuf>,
+    /// The files that groups write to, and whose each is.
+    pub(crate) written: BTreeMap<PathBuf, String>,
     /// Programs may be run for secrets.
     pub(crate) programs: Programs,
     /// What is wrong.
