@@ -373,8 +373,10 @@ impl Ticket {
         let Some(charge) = self.charge.take() else { return };
         let now = self.tally.now();
         let mut inner = self.tally.lock();
-        let answer = output.map(|output| output.div_ceil(self.size.answers.max(1)));
-        let prompt = input.filter(|_| self.size.media == 0);
+        // Of what cost nothing nothing is learned.
+        let answer =
+            output.filter(|output| *output > 0).map(|output| output.div_ceil(self.size.answers.max(1)));
+        let prompt = input.filter(|input| *input > 0 && self.size.media == 0);
         inner.estimator.learn(&self.model, self.size.bytes, prompt, answer);
         if let Some(ledger) = inner.buckets.get_mut(&self.bucket) {
             ledger.settle(charge, actual, now);

@@ -235,6 +235,20 @@ fn what_is_beyond_a_limit_overflows_and_all_without_a_key_share_it() {
 }
 
 #[test]
+fn a_fixed_answer_takes_none_of_a_limit_in_tokens() {
+    let a = good("a");
+    let proxy = daemon(
+        &[&a],
+        "[groups.sorry]\ntype = \"static\"\nanswer = \"later\"\n\
+         [groups.team]\ntype = \"limit\"\nto = \"sorry\"\nby = \"group\"\nlimits = [{ tokens = 10000, per = \"day\" }]\n",
+    );
+    for more in [SMALL_TALK.to_owned(), format!("{SMALL_TALK},\"stream\":true")] {
+        assert!(chat(&proxy, "team", &more).text().contains("later"));
+    }
+    eventually("nothing is used", || used(&proxy, "limit", "team", "all"), |used| *used == 0);
+}
+
+#[test]
 fn a_limit_by_a_header_counts_each_of_its_values() {
     let a = good("a");
     let proxy = daemon(

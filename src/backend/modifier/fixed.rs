@@ -23,6 +23,9 @@ use crate::metrics::events::ModifierActed;
 use crate::metrics::{EndReason, Metrics, ModelMeters};
 use crate::provider::{Capabilities, Model};
 
+/// What an answer costs that nobody was asked for.
+const NOTHING: Usage = Usage { input: Some(0), output: Some(0), reasoning: None, cached: None };
+
 /// What it answers.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Answer {
@@ -60,10 +63,7 @@ impl Frames for Ready {
     fn poll_frame(&mut self, _cx: &mut Context<'_>) -> Poll<Frame> {
         Poll::Ready(match self.0.pop_front() {
             Some(event) => Frame::Data(event),
-            None => {
-                let usage = Usage::default();
-                Frame::End(Box::new(StreamEnd { reason: EndReason::Done, error: None, usage }))
-            }
+            None => Frame::End(Box::new(StreamEnd { reason: EndReason::Done, error: None, usage: NOTHING })),
         })
     }
 }
@@ -92,7 +92,7 @@ impl Fixed {
             let events = Ready(written.events(&call.request).into());
             ReplyBody::Stream(ReplyStream::made(events, call.received.elapsed()))
         } else {
-            ReplyBody::Whole { bytes: written.whole(&call.request), usage: Usage::default() }
+            ReplyBody::Whole { bytes: written.whole(&call.request), usage: NOTHING }
         };
         Ok(Reply {
             status: 200,
