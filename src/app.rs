@@ -156,11 +156,7 @@ impl Plan {
         let at_rest = |about| Provider::at_rest(about, &state, &saved);
         let providers: Vec<Arc<Provider>> = self.abouts.into_iter().map(at_rest).collect();
         providers.iter().for_each(|provider| provider.list_static());
-        let means = Means {
-            metrics: Arc::clone(&self.metrics),
-            secrets: Arc::new(Scrub::of_all(&self.config)),
-            tallies: Arc::new(Tallies::new(State::nowhere(), &saved)),
-        };
+        let means = Means::new(&self.metrics, Scrub::of_all(&self.config), Tallies::new(state, &saved));
         let Config { groups, routers, .. } = &self.config;
         let graph = Graph::build(groups, routers, &providers, &means, &Before::default())
             .map_err(BuildError::Internal)?;
@@ -179,11 +175,8 @@ impl Plan {
         let (state, saved) = State::open(&self.config.state, &self.metrics);
         let providers: Vec<Arc<Provider>> =
             self.abouts.into_iter().map(|about| Provider::start(about, &state, &saved)).collect();
-        let means = Means {
-            metrics: Arc::clone(&self.metrics),
-            secrets: Arc::new(Scrub::of_all(&self.config)),
-            tallies: Arc::new(Tallies::new(state.clone(), &saved)),
-        };
+        let tallies = Tallies::new(state.clone(), &saved);
+        let means = Means::new(&self.metrics, Scrub::of_all(&self.config), tallies);
         let Config { groups, routers, .. } = &self.config;
         let graph = Graph::build(groups, routers, &providers, &means, &Before::default())
             .map_err(BuildError::Internal)?;
@@ -227,10 +220,8 @@ impl Plan {
         }
         ConfigLoaded { metrics: &self.metrics, at: reloader::seconds_now() }.emit();
         if let Some(Source { load, registry, level }) = source {
-            let (router, metrics) = (router.clone(), Arc::clone(&self.metrics));
-            let tallies = Arc::clone(&means.tallies);
-            let (state, image) = (state.clone(), self.config.image);
-            let reloader = Reloader { load, registry, level, router, doors, metrics, tallies, state, image };
+            let (router, state, image) = (router.clone(), state.clone(), self.config.image);
+            let reloader = Reloader { load, registry, level, router, doors, means, state, image };
             actix_rt::spawn(reloader.run(wishes));
         }
         let handle = AppHandle { ends, router, routes, metrics: self.metrics, state, reloads };

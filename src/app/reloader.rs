@@ -13,12 +13,10 @@ use tracing::{error, info, warn};
 
 use super::{BuildError, admin_token, described};
 use crate::backend::kind::Means;
-use crate::backend::tally::Tallies;
 use crate::base_url::BaseUrl;
 use crate::config::image::Image;
 use crate::config::settings::{Config, Listener, ProviderConfig};
 use crate::config::{Difference, Fate, Report};
-use crate::metrics::Metrics;
 use crate::metrics::reload::{ConfigLoaded, ConfigRefused, ConfigReloaded};
 use crate::provider::registry::Registry;
 use crate::provider::scrub::Scrub;
@@ -42,8 +40,7 @@ pub struct Reloader {
     pub level: Level,
     pub(super) router: Addr<RouterActor>,
     pub(super) doors: Vec<Arc<Door>>,
-    pub(super) metrics: Arc<Metrics>,
-    pub(super) tallies: Arc<Tallies>,
+    pub(super) means: Means,
     pub(super) state: State,
     /// What is in force.
     pub(super) image: Image,
@@ -83,11 +80,11 @@ impl Reloader {
                 let cause = cause.label();
                 match &granted {
                     Ok(Outcome { difference, .. }) => {
-                        ConfigLoaded { metrics: &self.metrics, at: seconds_now() }.emit();
+                        ConfigLoaded { metrics: &self.means.metrics, at: seconds_now() }.emit();
                         ConfigReloaded { cause, difference }.emit();
                     }
                     Err(Refusal::Bad(problems) | Refusal::Impossible(problems)) => {
-                        ConfigRefused { metrics: &self.metrics, cause, problems }.emit();
+                        ConfigRefused { metrics: &self.means.metrics, cause, problems }.emit();
                     }
                 }
                 granted
@@ -105,15 +102,17 @@ impl Reloader {
         let (mut config, providers) = self.checked(config, &difference).await?;
         let (notes, files) = (std::mem::take(&mut config.notes), std::mem::take(&mut config.files));
         let image = self.image.with(&config.image);
-        let secrets = Arc::new(secrets);
-        let same_groups = difference.ids("groups", Fate::Unchanged).into_iter().map(str::to_owned).collect();
+        let same =
+            ["groups", "routers"].into_iter().flat_map(|section| difference.ids(section, Fate::Unchanged));
+        // Before anything passes that may hold one.
+        self.means.secrets.change(secrets);
         let replace = Replace {
             providers,
             groups: std::mem::take(&mut config.groups),
-            same_groups,
             routers: std::mem::take(&mut config.routers),
+            same: same.map(str::to_owned).collect(),
             aliases: std::mem::take(&mut config.aliases),
-            means: Means { metrics: Arc::clone(&self.metrics), secrets, tallies: Arc::clone(&self.tallies) },
+            means: self.means.clone(),
         };
         let replaced = self.router.send(replace).await.map_err(|error| error.to_string());
         replaced.and_then(|replaced| replaced).map_err(Refusal::Impossible)?;
@@ -153,7 +152,7 @@ impl Reloader {
         let same: Vec<String> =
             difference.ids("providers", Fate::Unchanged).into_iter().map(str::to_owned).collect();
         let (providers, registry, metrics) =
-            (std::mem::take(&mut config.providers), self.registry.clone(), Arc::clone(&self.metrics));
+            (std::mem::take(&mut config.providers), self.registry.clone(), Arc::clone(&self.means.metrics));
         let level = config.log.level.clone();
         let described = spawn_blocking(move || {
             let next = |provider: ProviderConfig| {

@@ -19,6 +19,7 @@ pub mod modifier;
 pub mod plan;
 mod race;
 mod resume;
+pub mod secrets;
 pub mod split;
 pub mod sticky;
 pub mod strategy;

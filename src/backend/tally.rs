@@ -21,6 +21,9 @@ pub use refused::Words;
 
 /// No more buckets are counted apart: a header can have any value.
 const MOST_BUCKETS: usize = 1_000;
+/// No more owners are remembered of which nobody knows any more. More than anybody configures; it only bounds what a
+/// program does that renames keys for ever.
+const MOST_OWNERS: usize = 1_000;
 /// Who comes when there are as many shares this one. Its name is none that a client or a value can have.
 const OTHERS: &str = "(others)";
 /// The longest name of a bucket.
@@ -94,6 +97,9 @@ impl Tallies {
     /// What of a limit cannot be read, which the check of the configuration rules out.
     pub fn of(&self, owner: &str, limits: &[settings::Limit]) -> Result<Arc<Tally>, String> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= MOST_OWNERS && !known.contains_key(owner) {
+            known.retain(|_, tally| Arc::strong_count(tally) > 1);
+        }
         let before = known.get(owner);
         if let Some(tally) = before.filter(|tally| tally.written == limits) {
             return Ok(Arc::clone(tally));

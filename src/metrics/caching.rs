@@ -1,6 +1,7 @@
 //! What caches, dedupes and tees do: their metrics, and one struct per event as in `events`.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry};
 use tracing::{debug, info, warn};
@@ -32,7 +33,7 @@ pub struct CacheMeters {
 /// The handles of what one cache keeps on disk.
 #[derive(Clone)]
 pub struct DiskMeters {
-    group: String,
+    group: Arc<str>,
     uses: IntCounterVec,
     up: IntGauge,
 }
@@ -44,7 +45,7 @@ pub struct SharedMeters(IntGauge);
 /// The handles of one tee.
 #[derive(Clone)]
 pub struct TeeMeters {
-    group: String,
+    group: Arc<str>,
     records: IntCounterVec,
 }
 
@@ -154,6 +155,26 @@ impl CachingFamilies {
     }
 }
 
+impl CachingFamilies {
+    pub(super) fn counters(&self) -> [&IntCounterVec; 3] {
+        [&self.saved, &self.disk, &self.records]
+    }
+
+    pub(super) fn gauges(&self) -> [&IntGaugeVec; 4] {
+        [&self.entries, &self.bytes, &self.disk_up, &self.shared_bytes]
+    }
+
+    /// Those that only groups of this type have.
+    pub(super) fn of_kind(&self, kind: &str) -> (Vec<&IntCounterVec>, Vec<&IntGaugeVec>) {
+        match kind {
+            "cache" => (vec![&self.saved, &self.disk], vec![&self.entries, &self.bytes, &self.disk_up]),
+            "dedupe" => (Vec::new(), vec![&self.shared_bytes]),
+            "tee" => (vec![&self.records], Vec::new()),
+            _ => (Vec::new(), Vec::new()),
+        }
+    }
+}
+
 impl Metrics {
     /// The handles of this cache; its series appear with this.
     pub fn cache(&self, group: &str) -> CacheMeters {
@@ -167,14 +188,14 @@ impl Metrics {
     }
 
     /// The handles of this cache's disk; its series appear with this.
-    pub fn cache_disk(&self, group: &str) -> DiskMeters {
+    pub fn cache_disk(&self, group: &Arc<str>) -> DiskMeters {
         for outcome in [DiskUse::Kept, DiskUse::Busy, DiskUse::Late, DiskUse::Failed] {
-            self.caching.disk.with_label_values(&[group, outcome.label()]).inc_by(0);
+            self.caching.disk.with_label_values(&[&**group, outcome.label()]).inc_by(0);
         }
         DiskMeters {
-            group: group.to_owned(),
+            group: Arc::clone(group),
             uses: self.caching.disk.clone(),
-            up: self.caching.disk_up.with_label_values(&[group]),
+            up: self.caching.disk_up.with_label_values(&[&**group]),
         }
     }
 
@@ -184,11 +205,11 @@ impl Metrics {
     }
 
     /// The handles of this tee; its series appear with this.
-    pub fn tee(&self, group: &str) -> TeeMeters {
+    pub fn tee(&self, group: &Arc<str>) -> TeeMeters {
         for outcome in [RecordUse::Written, RecordUse::Dropped, RecordUse::Failed] {
-            self.caching.records.with_label_values(&[group, outcome.label()]).inc_by(0);
+            self.caching.records.with_label_values(&[&**group, outcome.label()]).inc_by(0);
         }
-        TeeMeters { group: group.to_owned(), records: self.caching.records.clone() }
+        TeeMeters { group: Arc::clone(group), records: self.caching.records.clone() }
     }
 }
 
@@ -274,20 +295,20 @@ impl DiskUse {
 impl DiskMeters {
     /// Counts what became of a job.
     pub fn count(&self, outcome: DiskUse) {
-        self.uses.with_label_values(&[self.group.as_str(), outcome.label()]).inc();
+        self.uses.with_label_values(&[&*self.group, outcome.label()]).inc();
     }
 
     /// The file can be used, from the start or again.
     pub fn works(&self, file: &Path) {
         self.up.set(1);
-        info!(group = self.group, file = %file.display(), "answers are kept on disk, too");
+        info!(group = &*self.group, file = %file.display(), "answers are kept on disk, too");
     }
 
     /// The file cannot be used, for a new reason. Says so, loudly.
     pub fn fails(&self, file: &Path, why: &str) {
         self.up.set(0);
         warn!(
-            group = self.group,
+            group = &*self.group,
             file = %file.display(),
             error = why,
             "answers cannot be kept on disk: keeping them in memory, trying again"
@@ -299,7 +320,7 @@ impl DiskDropped<'_> {
     /// Counts it, with a line for those who look for it.
     pub fn emit(&self) {
         self.meters.count(self.why);
-        debug!(group = self.meters.group, why = self.why.label(), "the disk of a cache is too slow");
+        debug!(group = &*self.meters.group, why = self.why.label(), "the disk of a cache is too slow");
     }
 }
 
@@ -307,7 +328,11 @@ impl FollowerCut<'_> {
     /// Counts it, loudly: a client was told of it.
     pub fn emit(&self, metrics: &Metrics, request_id: &str) {
         ModifierActed { group: self.group, kind: "dedupe", outcome: "cut" }.emit(metrics, request_id);
-        warn!(request_id, group = self.group, "a client read a shared answer too slowly and was left behind");
+        warn!(
+            request_id,
+            group = &*self.group,
+            "a client read a shared answer too slowly and was left behind"
+        );
     }
 }
 
@@ -326,13 +351,13 @@ impl RecordUse {
 impl TeeMeters {
     /// Counts what became of a record.
     pub fn count(&self, outcome: RecordUse) {
-        self.records.with_label_values(&[self.group.as_str(), outcome.label()]).inc();
+        self.records.with_label_values(&[&*self.group, outcome.label()]).inc();
     }
 
     /// The file cannot be written, for a new reason. Says so, loudly.
     pub fn fails(&self, file: &Path, why: &str) {
         warn!(
-            group = self.group,
+            group = &*self.group,
             file = %file.display(),
             error = why,
             "records are lost: the file cannot be written, trying again with each of them"
@@ -341,13 +366,13 @@ impl TeeMeters {
 
     /// The file can be written again.
     pub fn works(&self, file: &Path) {
-        info!(group = self.group, file = %file.display(), "records are written again");
+        info!(group = &*self.group, file = %file.display(), "records are written again");
     }
 
     /// Records were dropped since this was last said.
     pub fn falls_behind(&self, file: &Path, dropped: u64) {
         warn!(
-            group = self.group,
+            group = &*self.group,
             file = %file.display(),
             dropped,
             "records were dropped: the disk is slower than the requests"

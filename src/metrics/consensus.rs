@@ -9,8 +9,8 @@ use super::{Metrics, counters};
 
 /// The families; their series appear with the first request of a panel.
 pub(super) struct ConsensusFamilies {
-    requests: IntCounterVec,
-    members: IntCounterVec,
+    pub(super) requests: IntCounterVec,
+    pub(super) members: IntCounterVec,
 }
 
 /// A request at a panel is over, or was dropped.

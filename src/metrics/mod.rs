@@ -419,6 +419,12 @@ impl ModelMeters {
         resolved.push(((Arc::clone(listener), backend.cloned(), task.label(), outcome), counter));
     }
 
+    /// Keeps no handles of requests that asked for this backend.
+    fn let_go(&self, backend: &str) {
+        let mut resolved = self.requests_resolved.lock().unwrap_or_else(PoisonError::into_inner);
+        resolved.retain(|((_, by, ..), _)| by.as_deref() != Some(backend));
+    }
+
     fn duration(&self, task: Task) -> &Histogram {
         let [chat, completion, fim, embedding] = &self.duration_resolved;
         let resolved = match task {

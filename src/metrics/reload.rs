@@ -111,38 +111,72 @@ impl Metrics {
         let _ = self.up.remove_label_values(&[provider]);
     }
 
-    /// Ends the series of a provider that is there no more. False while somebody may still record for it; then nothing
-    /// is done.
-    pub fn forget(&self, provider: &str) -> bool {
+    /// Ends the series of a provider, group or router that is there no more. False while somebody may still record for it;
+    /// then nothing is done.
+    pub fn forget(&self, id: &str) -> bool {
+        // The word for "nobody" in these labels; it is there for others.
+        if id == "none" {
+            return true;
+        }
         let mut meters = self.meters.lock().unwrap_or_else(PoisonError::into_inner);
         let in_use =
             |meters: &HashMap<String, Arc<_>>| meters.values().any(|meter| Arc::strong_count(meter) > 1);
-        if meters.get(provider).is_some_and(in_use) {
+        if meters.get(id).is_some_and(in_use) {
             return false;
         }
-        meters.remove(provider);
-        let of_provider = [("provider", provider)];
-        for counters in [&self.requests, &self.attempts, &self.tokens, &self.stream_ends, &self.restarts] {
-            remove(counters, &of_provider);
-        }
+        meters.remove(id);
+        let caching = &self.caching;
+        let counters = [
+            &self.requests,
+            &self.attempts,
+            &self.tokens,
+            &self.stream_ends,
+            &self.restarts,
+            &self.failovers,
+            &self.routed,
+            &self.modified,
+            &self.consensus.requests,
+            &self.consensus.members,
+        ];
+        counters.into_iter().chain(caching.counters()).for_each(|family| remove(family, id));
         for histograms in [&self.first_token, &self.per_token, &self.duration, &self.overhead] {
-            remove(histograms, &of_provider);
+            remove(histograms, id);
         }
-        remove(&self.streams, &of_provider);
-        remove(&self.failovers, &[("from", provider), ("to", provider)]);
+        remove(&self.cost, id);
+        std::iter::once(&self.streams).chain(caching.gauges()).for_each(|family| remove(family, id));
         true
+    }
+
+    /// Ends the series that only a group of this type has, where another type has its id now.
+    pub fn forget_kind(&self, id: &str, kind: &str) {
+        let (counters, gauges) = self.caching.of_kind(kind);
+        counters.into_iter().for_each(|family| remove(family, id));
+        gauges.into_iter().for_each(|family| remove(family, id));
+    }
+
+    /// Keeps no handles of series that tell of this backend: a request that ends makes its own.
+    pub fn let_go(&self, id: &str) {
+        let meters = self.meters.lock().unwrap_or_else(PoisonError::into_inner);
+        meters.values().flat_map(HashMap::values).for_each(|meters| meters.let_go(id));
     }
 }
 
-/// Removes the series that have any of these labels.
-fn remove<T: MetricVecBuilder>(family: &MetricVec<T>, labels: &[(&str, &str)]) {
+/// The labels whose values are ids of backends, or begin with one: `mistral/codestral-latest`.
+const NAMING: [&str; 7] = ["provider", "backend", "router", "group", "from", "to", "member"];
+
+/// Removes the series that tell of this backend.
+fn remove<T: MetricVecBuilder>(family: &MetricVec<T>, id: &str) {
+    let tells_of_it = |(name, value): (&&str, &&str)| {
+        NAMING.contains(name)
+            && value.strip_prefix(id).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
     for described in family.collect() {
         for series in described.get_metric() {
-            let of_it: HashMap<&str, &str> =
+            let labels: HashMap<&str, &str> =
                 series.get_label().iter().map(|pair| (pair.name(), pair.value())).collect();
-            if labels.iter().any(|(name, value)| of_it.get(name) == Some(value)) {
+            if labels.iter().any(tells_of_it) {
                 // It was there a moment ago.
-                let _ = family.remove(&of_it);
+                let _ = family.remove(&labels);
             }
         }
     }

@@ -14,6 +14,7 @@ const SHORTEST: usize = 12;
 pub const STANDS_IN: &str = "(secret)";
 
 /// The secrets of one provider, ready to be looked for.
+#[derive(Clone)]
 pub struct Scrub {
     finders: Vec<Finder<'static>>,
 }
@@ -42,6 +43,16 @@ impl Scrub {
         let bare = |secret: &'s str| secret.rsplit(' ').next().unwrap_or(secret);
         let long = secrets.map(|secret| bare(secret.trim())).filter(|secret| secret.len() >= SHORTEST);
         Scrub { finders: long.map(|secret| Finder::new(secret.as_bytes()).into_owned()).collect() }
+    }
+
+    /// These and those of another one.
+    pub fn and(mut self, other: &Scrub) -> Self {
+        for finder in &other.finders {
+            if self.finders.iter().all(|known| known.needle() != finder.needle()) {
+                self.finders.push(finder.clone());
+            }
+        }
+        self
     }
 
     /// The same error without secrets.

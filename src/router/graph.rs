@@ -29,9 +29,9 @@ pub struct Graph {
 /// What there was before, where the configuration is reloaded.
 #[derive(Default)]
 pub struct Before {
-    /// The groups that are configured as they were.
-    pub groups: HashMap<String, Arc<dyn VirtualModel>>,
-    /// The providers that stay. A group over these alone stays as it is; another one is built anew, and remembers.
+    /// The groups and routers that are configured as they were.
+    pub virtuals: HashMap<String, Arc<dyn VirtualModel>>,
+    /// The providers that stay. What is over these alone stays as it is; another one is built anew, and remembers.
     pub same: BTreeSet<String>,
 }
 
@@ -74,20 +74,22 @@ impl Graph {
             let ready =
                 |config: &&GroupConfig| config.members.iter().all(|member| graph.has(&member.backend));
             if let Some(config) = groups.next_if(ready) {
-                let old = before.groups.get(&config.id);
-                let group = match old {
-                    Some(old) if config.members.iter().all(|member| same.contains(&member.backend)) => {
-                        same.insert(config.id.clone());
-                        Arc::clone(old)
-                    }
-                    old => graph.group(config, old.and_then(|old| old.memory()))?,
+                let members = config.members.iter().map(|member| member.backend.as_str());
+                let old = before.virtuals.get(&config.id);
+                let group = match stays(old, members, &mut same) {
+                    Some(group) => group,
+                    None => graph.group(config, old.and_then(|old| old.memory()))?,
                 };
                 graph.groups.push(group);
                 graph.prints.insert(config.id.clone(), graph.print_of_group(config));
             } else if let Some(config) = routers.next() {
-                let split = graph.split(config)?;
+                let old = before.virtuals.get(&config.id);
+                let router = match stays(old, named(config), &mut same) {
+                    Some(router) => router,
+                    None => Arc::new(SplitBackend::new(graph.split(config)?)),
+                };
+                graph.routers.push(router);
                 graph.prints.insert(config.id.clone(), graph.print_of_router(config));
-                graph.routers.push(Arc::new(SplitBackend::new(split)));
             } else if let Some(config) = groups.next() {
                 // Says what is missing.
                 graph.group(config, None)?;
@@ -230,6 +232,29 @@ fn print_of_leaf(leaf: &dyn Backend) -> Digest {
     let mut digester = Digester::default();
     digester.part("host", leaf.seat().host.unwrap_or_default().as_bytes());
     digester.finish()
+}
+
+/// The one that was there, if it is configured as it was and all that it names stays, too.
+fn stays<'n>(
+    old: Option<&Arc<dyn VirtualModel>>,
+    mut names: impl Iterator<Item = &'n str>,
+    same: &mut BTreeSet<String>,
+) -> Option<Arc<dyn VirtualModel>> {
+    let stays = old.filter(|_| names.all(|name| same.contains(name)))?;
+    same.insert(stays.id().to_owned());
+    Some(Arc::clone(stays))
+}
+
+/// The ids of all backends that a router names: its targets, and those whose state its conditions look at.
+fn named(config: &RouterConfig) -> impl Iterator<Item = &str> {
+    config.routes.iter().flat_map(|route| {
+        let watched = route
+            .conditions
+            .backends()
+            .into_iter()
+            .map(|name| name.split_once('/').map_or(name, |(id, _)| id));
+        std::iter::once(route.backend.as_str()).chain(watched)
+    })
 }
 
 fn as_member(config: &MemberConfig, backend: Arc<dyn Backend>) -> Member {

@@ -16,6 +16,7 @@ use actix::{Actor, AsyncContext, Context, Handler, Message, ResponseFuture, Supe
 use arc_swap::ArcSwap;
 use futures_util::future::{join, join_all};
 
+use crate::backend::virtual_model::About;
 use crate::metrics::Metrics;
 use crate::provider::handle::Provider;
 use crate::state::State;
@@ -39,6 +40,8 @@ pub struct RouterActor {
     draining: Vec<Guarding>,
     /// Ids of providers that are there no more, until their series have ended.
     gone: BTreeSet<String>,
+    /// Groups and routers that are there no more, or are of another type, until their series have ended.
+    former: Vec<About>,
     accounts: Accounts,
     /// Known from the first replacement on; before it nobody is gone.
     metrics: Option<Arc<Metrics>>,
@@ -87,6 +90,7 @@ impl RouterActor {
             guarding,
             draining: Vec::new(),
             gone: BTreeSet::new(),
+            former: Vec::new(),
             accounts,
             metrics: None,
             state,

@@ -12,8 +12,9 @@ use super::table::Table;
 use super::{Guarding, RouterActor, guarding};
 use crate::backend::Backend;
 use crate::backend::kind::Means;
+use crate::backend::virtual_model::About;
 use crate::config::settings::{AliasConfig, GroupConfig, RouterConfig};
-use crate::provider::about::About;
+use crate::provider::about::About as OfProvider;
 use crate::provider::handle::Provider;
 use crate::provider::succession::{Kinship, kinship};
 
@@ -25,10 +26,10 @@ pub struct Replace {
     pub providers: Vec<Next>,
     /// The groups, as in [`crate::config::settings::Config`].
     pub groups: Vec<GroupConfig>,
-    /// The groups among them that are as they were, and keep what they remember.
-    pub same_groups: BTreeSet<String>,
     /// The routers, likewise.
     pub routers: Vec<RouterConfig>,
+    /// The groups and routers among them that are as they were: they stay, or keep what they remember.
+    pub same: BTreeSet<String>,
     /// Other names for models.
     pub aliases: Vec<AliasConfig>,
     /// What all backends share.
@@ -40,7 +41,7 @@ pub enum Next {
     /// The one of this id, as it is.
     Same(String),
     /// A new one, or one whose configuration changed.
-    New(Box<About>),
+    New(Box<OfProvider>),
 }
 
 // === impl RouterActor ===
@@ -48,9 +49,9 @@ pub enum Next {
 impl RouterActor {
     fn replace(&mut self, next: Replace) -> Result<(), String> {
         let old = self.routes.table();
-        let same = old.virtuals().filter(|known| next.same_groups.contains(known.id()));
-        let groups = same.map(|known| (known.id().to_owned(), Arc::clone(known))).collect();
-        let mut before = Before { groups, ..Before::default() };
+        let same = old.virtuals().filter(|known| next.same.contains(known.id()));
+        let virtuals = same.map(|known| (known.id().to_owned(), Arc::clone(known))).collect();
+        let mut before = Before { virtuals, ..Before::default() };
         let mut providers = Vec::with_capacity(next.providers.len());
         for entry in next.providers {
             providers.push(match entry {
@@ -79,7 +80,10 @@ impl RouterActor {
             provider.drain();
             self.draining.push(Guarding::of(provider, &self.guarding));
         }
-        self.gone.retain(|id| table.provider(id).is_none());
+        self.gone.retain(|id| !table.is_backend(id));
+        let left = old.virtuals().map(|known| known.about()).filter(|about| !goes_on(about, &table));
+        self.former.extend(left.cloned());
+        self.former.retain(|about| !goes_on(about, &table));
         self.guarding = guarding(&table, &self.guarding);
         self.metrics = Some(next.means.metrics);
         self.routes.table.store(Arc::new(table));
@@ -87,7 +91,7 @@ impl RouterActor {
     }
 
     /// The provider of this description: in the place of the one of that id, if there is one.
-    fn started(&mut self, about: About, old: &Table) -> Arc<Provider> {
+    fn started(&mut self, about: OfProvider, old: &Table) -> Arc<Provider> {
         let Some(before) = old.provider(&about.id) else { return self.accounts.start(about) };
         if kinship(&before.about().config, &about.config) != Kinship::None {
             return before.succeeded_by(about);
@@ -119,7 +123,27 @@ impl RouterActor {
             }
             !forgotten
         });
+        let table = self.routes.table();
+        self.former.retain(|about| {
+            // The counts of requests know it by its id.
+            metrics.let_go(&about.id);
+            // Whoever is still served by it holds its id.
+            if Arc::strong_count(&about.id) > 1 {
+                return true;
+            }
+            if table.is_backend(&about.id) {
+                // Another type under its id.
+                metrics.forget_kind(&about.id, about.kind);
+                return false;
+            }
+            !metrics.forget(&about.id)
+        });
     }
+}
+
+/// Whether the table has this group or router, or another one of its type in its place.
+fn goes_on(about: &About, table: &Table) -> bool {
+    table.find_virtual(&about.id).is_some_and(|found| found.about().kind == about.kind)
 }
 
 impl Handler<Replace> for RouterActor {

@@ -95,7 +95,8 @@ impl Table {
         self.virtuals.iter().any(|known| known.reads_arrival())
     }
 
-    fn is_backend(&self, id: &str) -> bool {
+    /// Whether a provider, a group or a router has this id.
+    pub fn is_backend(&self, id: &str) -> bool {
         self.by_id.contains_key(id) || self.find_virtual(id).is_some()
     }
 

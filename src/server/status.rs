@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::edge::Edge;
 use super::respond::error_response;
 use crate::backend::Backend;
+use crate::config::settings::ClientKey;
 use crate::error::{ErrorKind, ProxyError};
 use crate::metrics::quota::AccountView;
 use crate::provider::capacity::Picture;
@@ -133,8 +134,18 @@ fn limit(view: &LimitView) -> Value {
 /// What clients have used of limits of theirs: those of their keys, of `limit` groups and of budgets.
 fn clients(edge: &Edge) -> Vec<Value> {
     let mut clients = Vec::new();
+    let table = edge.routes.table();
     for tally in edge.tallies.all() {
         let (of, id) = tally.owner().split_once(':').unwrap_or_default();
+        let limited = |key: &ClientKey| key.id == id && !key.limits.is_empty();
+        let is_there = match of {
+            "key" => edge.keys.iter().any(limited),
+            kind => table.find_virtual(id).is_some_and(|found| found.about().kind == kind),
+        };
+        // What is gone is remembered in case it comes back.
+        if !is_there {
+            continue;
+        }
         for bucket in tally.views() {
             let limits: Vec<Value> = bucket
                 .limits

@@ -1,6 +1,8 @@
 //! The configuration changes while the daemon serves: what is unchanged stays, what changed is replaced, what is gone
 //! ends what it has in flight, a bad file changes nothing, and no stream is cut.
 
+mod groups;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::super::modifier::cache::{Cache, Disk, Options, Pace};
+use super::super::modifier::cache::{Cache, Disk, Kept, Options, Pace};
 use super::super::modifier::{Among, Modified, Wrapped};
 use super::super::virtual_model::VirtualModel;
 use super::{Build, Kind, Read, Site};
@@ -111,7 +111,11 @@ fn read(reading: &mut Reading<'_, '_>) -> Option<Read> {
 
 impl Build for Configured {
     fn build(&self, site: Site) -> Result<Arc<dyn VirtualModel>, String> {
+        let kept = site.memory.clone().and_then(|memory| memory.downcast::<Kept>().ok());
         let wrapped = Wrapped::of(site)?;
+        if let Some(kept) = kept {
+            return Ok(Arc::new(Modified::new(Cache::over(wrapped, self.options.clone(), kept, now))));
+        }
         let disk = self.file.as_ref().map(|(path, most)| {
             Disk::new(path.clone(), *most, now, wrapped.metrics.cache_disk(&wrapped.about.id))
         });

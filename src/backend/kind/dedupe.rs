@@ -5,7 +5,7 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::super::modifier::dedupe::{Dedupe, Options};
+use super::super::modifier::dedupe::{Dedupe, InFlight, Options};
 use super::super::modifier::{Modified, Wrapped};
 use super::super::virtual_model::VirtualModel;
 use super::cache::among;
@@ -45,6 +45,8 @@ fn read(reading: &mut Reading<'_, '_>) -> Option<Read> {
 
 impl Build for Options {
     fn build(&self, site: Site) -> Result<Arc<dyn VirtualModel>, String> {
-        Ok(Arc::new(Modified::new(Dedupe::new(Wrapped::of(site)?, self.clone()))))
+        let flights = site.memory.clone().and_then(|memory| memory.downcast::<InFlight>().ok());
+        let flights = flights.unwrap_or_default();
+        Ok(Arc::new(Modified::new(Dedupe::over(Wrapped::of(site)?, self.clone(), flights))))
     }
 }

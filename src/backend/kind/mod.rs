@@ -19,6 +19,8 @@ use schemars::{Schema, SchemaGenerator};
 
 use super::Seat;
 use super::group::Member;
+use super::modifier::tee::Files;
+use super::secrets::Secrets;
 use super::tally::Tallies;
 use super::virtual_model::{About, Memory, VirtualModel};
 use crate::config::Reading;
@@ -80,9 +82,25 @@ pub struct Means {
     /// Where is recorded.
     pub metrics: Arc<Metrics>,
     /// What must not be written down.
-    pub secrets: Arc<Scrub>,
+    pub secrets: Arc<Secrets>,
     /// What clients have used, which outlives a change of the configuration.
     pub tallies: Arc<Tallies>,
+    /// The files that tees write to.
+    pub tees: Arc<Files>,
+}
+
+// === impl Means ===
+
+impl Means {
+    /// What there is at start.
+    pub fn new(metrics: &Arc<Metrics>, secrets: Scrub, tallies: Tallies) -> Self {
+        Means {
+            metrics: Arc::clone(metrics),
+            secrets: Arc::new(Secrets::new(secrets)),
+            tallies: Arc::new(tallies),
+            tees: Arc::default(),
+        }
+    }
 }
 
 /// A provider below a group, as often as it is named.

@@ -73,8 +73,8 @@ fn read(reading: &mut Reading<'_, '_>) -> Option<Read> {
 
 impl Build for Options {
     fn build(&self, site: Site) -> Result<Arc<dyn VirtualModel>, String> {
-        let (id, secrets) = (Arc::clone(&site.about.id), Arc::clone(&site.means.secrets));
-        let tee = Tee::new(Wrapped::of(site)?, self.clone(), secrets, Timestamp::now)
+        let (id, means) = (Arc::clone(&site.about.id), site.means.clone());
+        let tee = Tee::new(Wrapped::of(site)?, self.clone(), means.secrets, &means.tees, Timestamp::now)
             .map_err(|why| format!("group `{id}`: {why}"))?;
         Ok(Arc::new(Modified::new(tee)))
     }

@@ -24,7 +24,7 @@ use futures_util::future::{BoxFuture, ready};
 
 use super::group::Member;
 use super::kind::Site;
-use super::virtual_model::{About, Below, VirtualModel, most_input_tokens};
+use super::virtual_model::{About, Below, Memory, VirtualModel, most_input_tokens};
 use super::{Backend, Call, Outlook, Reply};
 use crate::dialect::Request;
 use crate::error::{ErrorKind, ProxyError};
@@ -73,6 +73,11 @@ pub trait Modifier: Send + Sync + 'static {
     /// Whether it looks at how requests came in.
     fn reads_arrival(&self) -> bool {
         false
+    }
+
+    /// What it remembers and is to know again when the configuration is reloaded and has it unchanged.
+    fn memory(&self) -> Option<Memory> {
+        None
     }
 
     /// Ready when what it keeps beyond requests is written.
@@ -169,6 +174,10 @@ impl<M: Modifier> VirtualModel for Modified<M> {
 
     fn reads_arrival(&self) -> bool {
         self.0.reads_arrival()
+    }
+
+    fn memory(&self) -> Option<Memory> {
+        self.0.memory()
     }
 
     fn settle(&self) -> BoxFuture<'static, ()> {

@@ -356,11 +356,7 @@ proptest! {
         prop_assume!(config.is_some());
         let config = config.unwrap();
         let (metrics, books) = (Arc::new(Metrics::new().unwrap()), Arc::new(Books::default()));
-        let means = Means {
-            metrics: Arc::clone(&metrics),
-            secrets: Arc::new(Scrub::of_all(&config)),
-            tallies: Arc::new(Tallies::nowhere()),
-        };
+        let means = Means::new(&metrics, Scrub::of_all(&config), Tallies::nowhere());
         let leaves = moods.iter().enumerate().map(|(number, mood)| {
             let (books, metrics) = (Arc::clone(&books), Arc::clone(&metrics));
             Arc::new(Leaf { id: format!("leaf{number}"), mood: *mood, books, metrics }) as Arc<dyn Backend>
@@ -393,4 +389,40 @@ proptest! {
         }
         prop_assert_eq!(books.held.load(Ordering::Relaxed), 0, "all is settled:\n{}", text);
     }
+}
+
+/// Builds the graph of this configuration over these leaves, with what there was before.
+fn built(config: &Config, leaves: &[Arc<dyn Backend>], before: &Before) -> Vec<Arc<dyn VirtualModel>> {
+    let metrics = Arc::new(Metrics::new().unwrap());
+    let means = Means::new(&metrics, Scrub::of_all(config), Tallies::nowhere());
+    let graph = Graph::over(&config.groups, &config.routers, leaves.to_vec(), &means, before);
+    graph.unwrap().into_virtuals()
+}
+
+#[test]
+fn what_is_unchanged_over_what_stays_is_the_same_backend_after_a_reload() {
+    let config = config(
+        "[groups.a]\ntype = \"failover\"\nmembers = [\"leaf0/m\"]\n[groups.b]\ntype = \"failover\"\nmembers = [\"r\"]\n[routers.r]\nroutes = [{ quota = { of = \"leaf1\", left = \"<20%\" }, to = \"leaf2/m\" }, { to = \"a\" }]\n",
+    )
+    .unwrap();
+    let (books, metrics) = (Arc::<Books>::default(), Arc::new(Metrics::new().unwrap()));
+    let leaves: Vec<Arc<dyn Backend>> = (0..LEAVES)
+        .map(|number| {
+            let (books, metrics) = (Arc::clone(&books), Arc::clone(&metrics));
+            Arc::new(Leaf { id: format!("leaf{number}"), mood: Mood::Answers, books, metrics }) as _
+        })
+        .collect();
+    let first = built(&config, &leaves, &Before::default());
+    let stay = |ids: &[&str]| -> Vec<String> {
+        let virtuals = first.iter().map(|known| (known.id().to_owned(), Arc::clone(known))).collect();
+        let before = Before { virtuals, same: ids.iter().map(|id| (*id).to_owned()).collect() };
+        let next = built(&config, &leaves, &before);
+        assert_eq!(next.len(), first.len());
+        let same = next.iter().filter(|one| first.iter().any(|known| Arc::ptr_eq(known, one)));
+        same.map(|known| known.id().to_owned()).collect()
+    };
+    assert_eq!(stay(&["leaf0", "leaf1", "leaf2"]), ["a", "b", "r"]);
+    assert_eq!(stay(&["leaf0", "leaf2"]), ["a"], "a condition looks at one that changed");
+    assert_eq!(stay(&["leaf0", "leaf1"]), ["a"], "a target changed");
+    assert_eq!(stay(&["leaf1", "leaf2"]), Vec::<String>::new(), "a member changed");
 }

@@ -29,6 +29,7 @@ use super::recording::Recorder;
 use super::{Modifier, Wrapped};
 use crate::backend::lease::Lease;
 use crate::backend::strategy::Availability;
+use crate::backend::virtual_model::Memory as Remembered;
 use crate::backend::{Call, Frame, Frames, Marks, Outlook, Reply, ReplyBody, ReplyStream, Served};
 use crate::dialect::{Ending, Usage};
 use crate::error::ProxyError;
@@ -68,10 +69,15 @@ pub struct Options {
 pub struct Cache {
     wrapped: Wrapped,
     options: Options,
-    memory: Mutex<Memory>,
-    disk: Option<Disk>,
+    kept: Arc<Kept>,
     clock: fn() -> Moment,
     meters: CacheMeters,
+}
+
+/// What is kept, and is known again when the configuration is reloaded and has the cache unchanged.
+pub struct Kept {
+    memory: Mutex<Memory>,
+    disk: Option<Disk>,
 }
 
 /// A stream on its way to the client that may be kept when it is whole.
@@ -88,9 +94,20 @@ struct Keeping {
 impl Cache {
     /// Over this backend; `clock` tells the time by the wall, since answers on disk outlive the process.
     pub fn new(wrapped: Wrapped, options: Options, disk: Option<Disk>, clock: fn() -> Moment) -> Self {
-        let meters = wrapped.metrics.cache(&wrapped.about.id);
         let memory = Mutex::new(Memory::new(options.memory));
-        Cache { wrapped, options, memory, disk, clock, meters }
+        Self::over(wrapped, options, Arc::new(Kept { memory, disk }), clock)
+    }
+
+    /// The same with what one before it kept, whose options were these.
+    pub fn over(wrapped: Wrapped, options: Options, kept: Arc<Kept>, clock: fn() -> Moment) -> Self {
+        let meters = wrapped.metrics.cache(&wrapped.about.id);
+        let cache = Cache { wrapped, options, kept, clock, meters };
+        cache.tell_size(&cache.in_memory());
+        cache
+    }
+
+    fn tell_size(&self, memory: &Memory) {
+        self.meters.holds(memory.len(), memory.bytes());
     }
 
     fn verdict(&self, call: &Call) -> Verdict {
@@ -117,7 +134,7 @@ impl Cache {
     }
 
     fn in_memory(&self) -> std::sync::MutexGuard<'_, Memory> {
-        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+        self.kept.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn find(&self, key: &Digest, max_age: Option<Duration>) -> Option<Arc<Entry>> {
@@ -129,7 +146,7 @@ impl Cache {
         if let Some(found) = found {
             return self.is_good(&found, max_age).then_some(found);
         }
-        let found = Arc::new(self.disk.as_ref()?.find(key).await?);
+        let found = Arc::new(self.kept.disk.as_ref()?.find(key).await?);
         if !self.is_good(&found, max_age) {
             return None;
         }
@@ -140,13 +157,13 @@ impl Cache {
     fn put(&self, key: Digest, entry: Arc<Entry>) {
         let mut memory = self.in_memory();
         memory.put(key, entry);
-        self.meters.holds(memory.len(), memory.bytes());
+        self.tell_size(&memory);
     }
 
     /// Keeps an answer, here and on disk.
     fn keep(&self, key: Digest, entry: Entry) {
         let entry = Arc::new(entry);
-        if let Some(disk) = &self.disk {
+        if let Some(disk) = &self.kept.disk {
             disk.keep(key, Arc::clone(&entry), self.options.ttl);
         }
         self.put(key, entry);
@@ -281,8 +298,12 @@ impl Modifier for Cache {
         true
     }
 
+    fn memory(&self) -> Option<Remembered> {
+        Some(Arc::clone(&self.kept) as Remembered)
+    }
+
     fn settle(&self) -> BoxFuture<'static, ()> {
-        match &self.disk {
+        match &self.kept.disk {
             Some(disk) => disk.settle(),
             None => std::future::ready(()).boxed(),
         }

@@ -29,7 +29,7 @@ use crate::metrics::{EndReason, Metrics, ModelMeters};
 use crate::wire::json::Digest;
 
 /// A call in flight.
-pub(super) struct Flight {
+pub struct Flight {
     shared: Mutex<Shared>,
     wakers: Arc<Wakers>,
     /// The most bytes that are kept.

@@ -17,11 +17,13 @@ use futures_util::future::BoxFuture;
 
 use super::identity::{Among, identity};
 use super::{Modifier, Wrapped};
+use crate::backend::virtual_model::Memory;
 use crate::backend::{Call, Reply};
 use crate::error::ProxyError;
 use crate::metrics::caching::{Share, SharedMeters};
 use crate::wire::json::Digest;
-use flight::{Flight, Seat};
+pub use flight::Flight;
+use flight::Seat;
 
 /// How a dedupe is configured.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,15 +43,22 @@ pub struct Dedupe {
 }
 
 /// The calls in flight by what they ask; they are held by the requests that they are for.
-type Flights = Arc<Mutex<HashMap<Digest, Weak<Flight>>>>;
+pub type Flights = Arc<InFlight>;
+/// See [`Flights`].
+pub type InFlight = Mutex<HashMap<Digest, Weak<Flight>>>;
 
 // === impl Dedupe ===
 
 impl Dedupe {
     /// Over this backend.
     pub fn new(wrapped: Wrapped, options: Options) -> Self {
+        Self::over(wrapped, options, Flights::default())
+    }
+
+    /// The same with the calls in flight of one before it.
+    pub fn over(wrapped: Wrapped, options: Options, flights: Flights) -> Self {
         let meters = wrapped.metrics.dedupe(&wrapped.about.id);
-        Dedupe { wrapped, options, flights: Flights::default(), meters }
+        Dedupe { wrapped, options, flights, meters }
     }
 
     fn key(&self, call: &Call) -> Digest {
@@ -98,6 +107,10 @@ impl Modifier for Dedupe {
 
     fn reads_arrival(&self) -> bool {
         true
+    }
+
+    fn memory(&self) -> Option<Memory> {
+        Some(Arc::clone(&self.flights) as Memory)
     }
 
     fn forward(self: Arc<Self>, call: Call) -> BoxFuture<'static, Result<Reply, ProxyError>> {

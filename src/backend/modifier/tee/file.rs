@@ -30,6 +30,11 @@ impl Lines {
         Lines { path, most, kept, open: None }
     }
 
+    /// From now on a file of so many bytes is put aside, and so many of those are kept.
+    pub(super) fn bound(&mut self, most: u64, kept: usize) {
+        (self.most, self.kept) = (most, kept);
+    }
+
     /// Adds a line, which has its line end.
     ///
     /// # Errors

@@ -20,16 +20,16 @@ use jiff::Timestamp;
 
 use super::recording::Recorder;
 use super::{Modifier, Wrapped};
+use crate::backend::secrets::Secrets;
 use crate::backend::{Call, Frame, Frames, Reply, ReplyBody, ReplyStream};
 use crate::dialect::Usage;
 use crate::error::ProxyError;
 use crate::metrics::ModelMeters;
-use crate::provider::scrub::Scrub;
-use file::Lines;
 use record::{Answer, Record};
 pub use redact::Media;
 use redact::Redact;
-use writer::Writer;
+pub use writer::Files;
+use writer::{How, Writer};
 
 /// The events of a stream take several times the room of what they say.
 const EVENTS_TO_TEXT: usize = 4;
@@ -74,21 +74,21 @@ struct Noting {
 // === impl Tee ===
 
 impl Tee {
-    /// Over this backend; `secrets` are in no record.
+    /// Over this backend; `secrets` are in no record, `files` are those that other tees write to.
     ///
     /// # Errors
     /// When the pattern of what is secret is none, which tests rule out.
     pub fn new(
         wrapped: Wrapped,
         options: Options,
-        secrets: Arc<Scrub>,
+        secrets: Arc<Secrets>,
+        files: &Files,
         clock: fn() -> Timestamp,
     ) -> Result<Self, String> {
         let Options { path, max_file, keep_files, max_record, media } = options;
         let redact = Redact::new(secrets, media)?;
-        let lines = Lines::new(path.clone(), max_file, keep_files);
         let meters = wrapped.metrics.tee(&wrapped.about.id);
-        let writer = Writer::new(path, lines, redact, max_record, meters);
+        let writer = files.writer(path, How { redact, max_record, max_file, keep_files, meters });
         Ok(Tee { wrapped, max_record, writer, clock })
     }
 

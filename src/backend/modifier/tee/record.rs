@@ -140,6 +140,7 @@ mod tests {
     use super::super::super::scene::call;
     use super::super::redact::Media;
     use super::*;
+    use crate::backend::secrets::Secrets;
     use crate::provider::scrub::Scrub;
 
     const MOST: usize = 10_000;
@@ -162,7 +163,7 @@ mod tests {
     }
 
     fn line(record: Record, most: usize) -> Value {
-        let secrets = Scrub::of(["own-secret-0123456789"].into_iter());
+        let secrets = Secrets::new(Scrub::of(["own-secret-0123456789"].into_iter()));
         let redact = Redact::new(Arc::new(secrets), Media::Cut).unwrap();
         let line = record.line(&redact, most);
         assert_eq!(line.iter().filter(|byte| **byte == b'\n').count(), 1);

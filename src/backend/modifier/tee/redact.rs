@@ -8,7 +8,8 @@ use std::sync::Arc;
 use regex::{Captures, Regex};
 use serde_json::Value;
 
-use crate::provider::scrub::{STANDS_IN, Scrub};
+use crate::backend::secrets::Secrets;
+use crate::provider::scrub::STANDS_IN;
 
 /// A text of base64 from this length on is media, wherever it stands.
 const LONG: usize = 1024;
@@ -78,7 +79,7 @@ pub enum Media {
 
 /// What is taken out.
 pub struct Redact {
-    secrets: Arc<Scrub>,
+    secrets: Arc<Secrets>,
     pattern: Regex,
     media: Media,
 }
@@ -90,7 +91,7 @@ impl Redact {
     ///
     /// # Errors
     /// When the pattern is none, which a test rules out.
-    pub fn new(secrets: Arc<Scrub>, media: Media) -> Result<Self, String> {
+    pub fn new(secrets: Arc<Secrets>, media: Media) -> Result<Self, String> {
         let pattern = Regex::new(PATTERN).map_err(|error| error.to_string())?;
         Ok(Redact { secrets, pattern, media })
     }
@@ -152,7 +153,7 @@ impl Redact {
 
     /// A text without secrets.
     pub(super) fn clean<'t>(&self, text: &'t str) -> Cow<'t, str> {
-        match self.secrets.plain(text) {
+        match self.secrets.now().plain(text) {
             None => self.without_keys(text),
             Some(scrubbed) => Cow::Owned(self.without_keys(&scrubbed).into_owned()),
         }
@@ -218,10 +219,11 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::provider::scrub::Scrub;
 
     fn redact(media: Media) -> Redact {
         let secrets = ["own-secret-0123456789", "quote\"backslash\\secret"];
-        Redact::new(Arc::new(Scrub::of(secrets.into_iter())), media).unwrap()
+        Redact::new(Arc::new(Secrets::new(Scrub::of(secrets.into_iter()))), media).unwrap()
     }
 
     fn cleaned(mut value: Value) -> Value {

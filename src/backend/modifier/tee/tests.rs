@@ -5,12 +5,18 @@ use serde_json::{Value, json};
 use super::super::scene::{Script, Upstream, WHOLE, ask, call, chunk, finish, hello, is_asking, read_piece};
 use super::*;
 use crate::error::ErrorKind;
+use crate::provider::scrub::Scrub;
 
 fn clock() -> Timestamp {
     "2026-11-28T11:22:33Z".parse().unwrap()
 }
 
 fn tee(upstream: &Arc<Upstream>, path: &std::path::Path) -> Arc<Tee> {
+    beside(upstream, path, &Files::default())
+}
+
+/// A tee beside others that write to these files.
+fn beside(upstream: &Arc<Upstream>, path: &std::path::Path, files: &Files) -> Arc<Tee> {
     let options = Options {
         path: path.to_owned(),
         max_file: 1 << 20,
@@ -18,8 +24,8 @@ fn tee(upstream: &Arc<Upstream>, path: &std::path::Path) -> Arc<Tee> {
         max_record: 10_000,
         media: Media::Cut,
     };
-    let secrets = Arc::new(Scrub::of(["own-secret-0123456789"].into_iter()));
-    Arc::new(Tee::new(upstream.wrapped("tee"), options, secrets, clock).unwrap())
+    let secrets = Arc::new(Secrets::new(Scrub::of(["own-secret-0123456789"].into_iter())));
+    Arc::new(Tee::new(upstream.wrapped("tee"), options, secrets, files, clock).unwrap())
 }
 
 async fn lines(tee: &Tee, path: &std::path::Path) -> Vec<Value> {
@@ -132,4 +138,29 @@ async fn a_disk_that_hangs_touches_no_request_and_what_it_does_not_take_is_dropp
         assert_eq!(ask(&tee, call(r#""messages":[]"#)).await.unwrap().text, long);
     }
     assert!(records(&upstream, "dropped") > 500, "{}", records(&upstream, "dropped"));
+}
+
+#[tokio::test]
+async fn tees_on_one_file_share_its_thread_and_one_that_follows_waits_for_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("tee.jsonl");
+    let upstream = Upstream::new([Script::Whole(Duration::ZERO, WHOLE.to_owned())]);
+    let files = Files::default();
+    let (one, other) = (beside(&upstream, &path, &files), beside(&upstream, &path, &files));
+    ask(&one, call(r#""messages":[],"user":"1""#)).await.unwrap();
+    ask(&other, call(r#""messages":[],"user":"2""#)).await.unwrap();
+    ask(&one, call(r#""messages":[],"user":"3""#)).await.unwrap();
+    let users = |lines: Vec<Value>| -> Vec<Value> {
+        lines.iter().map(|line| line["request"]["user"].clone()).collect()
+    };
+    // What one of them has to wait for is what both wrote.
+    assert_eq!(users(lines(&other, &path).await), ["1", "2", "3"]);
+    for number in 4..=50 {
+        ask(&one, call(&format!(r#""messages":[],"user":"{number}""#))).await.unwrap();
+    }
+    drop((one, other));
+    let next = beside(&upstream, &path, &files);
+    ask(&next, call(r#""messages":[],"user":"51""#)).await.unwrap();
+    let users = users(lines(&next, &path).await);
+    assert_eq!(users, (1..=51).map(|number| json!(number.to_string())).collect::<Vec<_>>());
 }

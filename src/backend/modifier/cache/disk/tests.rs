@@ -13,7 +13,7 @@ use crate::wire::json::Digester;
 
 fn cache(upstream: &Arc<Upstream>, path: PathBuf) -> Arc<Cache> {
     let wrapped = upstream.wrapped("cache");
-    let mut disk = Disk::new(path, 1 << 30, now, wrapped.metrics.cache_disk("g"));
+    let mut disk = Disk::new(path, 1 << 30, now, wrapped.metrics.cache_disk(&Arc::from("g")));
     disk.patience = Duration::from_secs(20);
     let options = Options {
         ttl: Duration::from_secs(600),
@@ -59,7 +59,7 @@ async fn an_answer_is_not_given_where_what_is_below_is_configured_in_another_way
     for (how, expected) in [("one", CacheUse::Miss), ("one", CacheUse::Hit), ("other", CacheUse::Miss)] {
         let cache = cache_over(&upstream, path.clone(), how);
         assert_eq!(used(&cache).await, Some(expected), "{how}");
-        cache.disk.as_ref().unwrap().settle().await;
+        cache.kept.disk.as_ref().unwrap().settle().await;
     }
 }
 
@@ -70,14 +70,14 @@ async fn an_answer_on_disk_is_given_by_the_next_cache_on_it() {
     let first = upstream();
     let one = cache(&first, path.clone());
     assert_eq!(used(&one).await, Some(CacheUse::Miss));
-    one.disk.as_ref().unwrap().settle().await;
+    one.kept.disk.as_ref().unwrap().settle().await;
     assert_eq!(disk(&first, "kept"), 1);
     drop(one);
     let second = upstream();
     let other = cache(&second, path);
     assert_eq!(used(&other).await, Some(CacheUse::Hit));
     assert_eq!(second.count(), 0);
-    other.disk.as_ref().unwrap().settle().await;
+    other.kept.disk.as_ref().unwrap().settle().await;
     std::fs::remove_dir_all(directory.path()).unwrap();
     assert_eq!(used(&other).await, Some(CacheUse::Hit), "it is in memory now, too");
 }
@@ -88,10 +88,10 @@ async fn nothing_is_touched_before_the_first_request() {
     let path = directory.path().join("answers.db");
     let upstream = upstream();
     let cache = cache(&upstream, path.clone());
-    cache.disk.as_ref().unwrap().settle().await;
-    assert!(!path.exists() && cache.disk.as_ref().unwrap().jobs.get().is_none());
+    cache.kept.disk.as_ref().unwrap().settle().await;
+    assert!(!path.exists() && cache.kept.disk.as_ref().unwrap().jobs.get().is_none());
     used(&cache).await;
-    cache.disk.as_ref().unwrap().settle().await;
+    cache.kept.disk.as_ref().unwrap().settle().await;
     assert!(path.exists());
 }
 
@@ -105,7 +105,7 @@ async fn a_corrupt_file_is_left_alone_and_the_cache_works_in_memory() {
     let cache = cache(&upstream, path.clone());
     assert_eq!(used(&cache).await, Some(CacheUse::Miss));
     assert_eq!(used(&cache).await, Some(CacheUse::Hit));
-    cache.disk.as_ref().unwrap().settle().await;
+    cache.kept.disk.as_ref().unwrap().settle().await;
     assert_eq!((disk(&upstream, "failed"), disk(&upstream, "kept")), (1, 0), "it is not tried again at once");
     assert_eq!(upstream.metric("demuxai_cache_disk_up{backend=\"g\"}"), 0);
     assert_eq!(std::fs::read_to_string(&path).unwrap(), garbage);
@@ -114,7 +114,7 @@ async fn a_corrupt_file_is_left_alone_and_the_cache_works_in_memory() {
 /// A disk whose thread takes nothing.
 fn hanging(metrics: &Metrics) -> (Disk, Receiver<Job>) {
     let (jobs, waiting) = sync_channel(MOST_JOBS);
-    let meters = metrics.cache_disk("g");
+    let meters = metrics.cache_disk(&Arc::from("g"));
     let disk = Disk { jobs: OnceLock::from(Some(jobs)), ..Disk::new(PathBuf::new(), 1 << 30, now, meters) };
     (disk, waiting)
 }
@@ -161,7 +161,7 @@ async fn a_disk_that_works_again_is_asked_again() {
         answers: None,
         failed: None,
         clock: now,
-        meters: metrics.cache_disk("g"),
+        meters: metrics.cache_disk(&Arc::from("g")),
     };
     let late = Arc::clone(&disk.late);
     assert!(late.load(Ordering::Relaxed));
