@@ -14,6 +14,7 @@ use super::super::virtual_model::VirtualModel;
 use super::{Build, Kind, Read, Site};
 use crate::config::Reading;
 use crate::config::spec::{MemberSpec, Span};
+use crate::dialect::Task;
 
 /// How long a member may take, and the most that can be asked for.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -237,5 +238,9 @@ impl Build for Consensus {
     fn repeats(&self) -> bool {
         // Several answers of one model are worth a vote.
         true
+    }
+
+    fn serves(&self, task: Task, below: bool) -> bool {
+        task == Task::Chat && below
     }
 }

@@ -12,6 +12,7 @@ use super::super::virtual_model::VirtualModel;
 use super::{Build, Kind, Read, Site};
 use crate::config::Reading;
 use crate::config::spec::Span;
+use crate::dialect::Task;
 
 const SECOND: Duration = Duration::from_secs(1);
 const MONTH: Duration = Duration::from_secs(31 * 86_400);
@@ -89,5 +90,10 @@ impl Build for Answer {
             clock: Timestamp::now,
             metrics: site.means.metrics,
         }))
+    }
+
+    fn serves(&self, task: Task, _below: bool) -> bool {
+        // A text is no vector, and it needs nobody for it.
+        task != Task::Embedding
     }
 }

@@ -24,6 +24,7 @@ use super::secrets::Secrets;
 use super::tally::Tallies;
 use super::virtual_model::{About, Memory, VirtualModel};
 use crate::config::Reading;
+use crate::dialect::Task;
 use crate::metrics::Metrics;
 use crate::provider::scrub::Scrub;
 use crate::wire::json::Digest;
@@ -57,6 +58,11 @@ pub trait Build: Any + fmt::Debug + Send + Sync {
     /// One member may be in a list several times on purpose.
     fn repeats(&self) -> bool {
         false
+    }
+
+    /// Whether it serves such requests, where any of its members do or none does.
+    fn serves(&self, _task: Task, below: bool) -> bool {
+        below
     }
 }
 

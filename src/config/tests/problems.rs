@@ -395,6 +395,13 @@ key = "x"
 [groups.code]
 type = "failover"
 members = ["codestral/codestral-latest"]
+[groups.panel]
+type = "consensus"
+members = ["mistral/a", "mistral/b"]
+judge = "code"
+[groups.closed]
+type = "static"
+answer = "closed"
 [routers.a]
 [routers.b]
 routes = [
@@ -415,6 +422,9 @@ routes = ["mistral/x"]
 [routers.c]
 routes = [
     { endpoint = "embedding", to = "code" },
+    { endpoint = "fim", listener = "local", to = "panel" },
+    { endpoint = ["fim", "completion"], listener = "local", to = "closed" },
+    { endpoint = "embedding", listener = "local", to = "closed" },
     { endpoint = ["embedding", "fim"], has = "images", to = "mistral/x" },
     { endpoint = ["chat", "fim"], to = "mistral/x" },
     { endpoint = "fim", client = "ide", to = "mistral/x" },

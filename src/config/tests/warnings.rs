@@ -84,6 +84,18 @@ same_space = true
 [groups.nested]
 type = "failover"
 members = ["fim", "box/e"]
+[groups.sorry]
+type = "static"
+answer = "no"
+[groups.spoken]
+type = "static"
+answer = "yes"
+[groups.behind]
+type = "failover"
+members = ["box/a", "sorry", "box/b"]
+[groups.fixed]
+type = "race"
+members = ["sorry", "spoken"]
 [routers.r]
 routes = [{ to = "closed/c9" }]
 "#

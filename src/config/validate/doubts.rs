@@ -18,6 +18,7 @@ pub(super) fn all(check: &mut Check<'_>, spec: &Spec, config: &Config) {
     members::not_offered(check, config);
     members::twice(check, config);
     members::apart(check, config);
+    members::behind(check, config);
     members::spaces(check, config);
     names::hidden_models(check, config);
     names::shadowed(check, config);

@@ -206,6 +206,9 @@ pub(super) fn unservable(
             for member in &group.members {
                 own = either(own, of(&serves, &member.backend));
             }
+            for (task, serves) in TASKS.iter().zip(&mut own) {
+                *serves = group.build.serves(*task, *serves);
+            }
         } else if let Some(router) = routers.get(id.as_str()) {
             for (index, route) in router.routes.iter().enumerate() {
                 let target = of(&serves, &route.backend);

@@ -12,6 +12,9 @@ use crate::backend::kind::KINDS;
 use crate::dialect::Task;
 use crate::model_id::same_model;
 
+/// The type whose members have their turn one after the other.
+const FAILOVER: &str = "failover";
+
 /// A place where a backend and a model are named.
 struct Named<'c> {
     path: Vec<String>,
@@ -148,6 +151,28 @@ pub(super) fn apart(check: &mut Check<'_>, config: &Config) {
                             another one that can, or send them to it by a router's `endpoint = \"fim\"`";
                 check.warn(&steps(&path_of(group, member)), text);
             }
+        }
+    }
+}
+
+/// Members of an ordered list behind one that answers all by itself: they are never asked.
+pub(super) fn behind(check: &mut Check<'_>, config: &Config) {
+    let answers = |member: &MemberConfig| {
+        let group = config.groups.iter().find(|group| group.id == member.backend)?;
+        group.options.get("answer").filter(|_| group.build.serves(Task::Chat, false))
+    };
+    for group in config.groups.iter().filter(|group| group.kind == FAILOVER) {
+        let Some(first) = group.members.iter().position(|member| answers(member).is_some()) else { continue };
+        for member in group.members.iter().skip(first + 1) {
+            // Fixed texts have no embeddings, which those behind them may have.
+            let serving = Serving::of(check, config).backend(&member.backend, member.model.as_deref());
+            if at(&serving, TASKS.len() - 1) == Some(true) {
+                continue;
+            }
+            let text = format!(
+                "is never asked: members[{first}] answers everything before it; put that one last"
+            );
+            check.warn(&steps(&path_of(group, member)), text);
         }
     }
 }

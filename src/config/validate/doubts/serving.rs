@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::super::super::settings::{Config, StaticModel};
+use super::super::super::settings::{Config, GroupConfig, StaticModel};
 use super::super::Check;
 use super::provider;
 use crate::dialect::Task;
@@ -34,7 +34,7 @@ impl<'a> Serving<'a> {
                     .iter()
                     .map(|member| serving.backend(&member.backend, member.model.as_deref()));
                 let all: Vec<Serves> = all.collect();
-                serving.virtuals.insert(&group.id, any_of(&all));
+                serving.virtuals.insert(&group.id, of_group(group, any_of(&all)));
             }
             for router in &config.routers {
                 let all =
@@ -66,6 +66,17 @@ impl<'a> Serving<'a> {
             tells.then(|| words.iter().any(|word| word == task.label()))
         })
     }
+}
+
+/// What a group serves whose members do this.
+fn of_group(group: &GroupConfig, below: Serves) -> Serves {
+    let mut own = below;
+    for (task, serves) in TASKS.iter().zip(&mut own) {
+        let [with, without] = [true, false].map(|below| group.build.serves(*task, below));
+        // Where it does not depend on the members, it is known.
+        *serves = if with == without { Some(with) } else { serves.map(|below| group.build.serves(*task, below)) };
+    }
+    own
 }
 
 fn any_of(all: &[Serves]) -> Serves {
