@@ -212,7 +212,8 @@ fn summary(config: &Config) -> String {
     }
     for group in &config.groups {
         let members: Vec<String> = group.members.iter().map(in_words).collect();
-        lines.push(format!("  group    {:<16} {} over {}", group.id, group.kind, members.join(", ")));
+        let over = if members.is_empty() { "" } else { " over " };
+        lines.push(format!("  group    {:<16} {}{over}{}", group.id, group.kind, members.join(", ")));
     }
     for router in &config.routers {
         let routes: Vec<String> = router.routes.iter().map(RouteConfig::label).collect();

@@ -317,7 +317,7 @@ fn clients(status: &Value, now: SystemTime) -> Option<String> {
                 value
                     .as_u64()
                     .map(|count| count.to_string())
-                    .or_else(|| Some(format!("{:.4}", value.as_f64()?)))
+                    .or_else(|| Some(money(value.as_f64()?)))
             };
             let window = text(limit, "window");
             let per = if window.is_empty() { String::new() } else { format!(" per {window}") };
@@ -336,6 +336,13 @@ fn clients(status: &Value, now: SystemTime) -> Option<String> {
         }
     }
     (table.row_count() > 0).then(|| table.to_string())
+}
+
+/// Dollars to a millionth, without zeros that say nothing.
+fn money(usd: f64) -> String {
+    let text = format!("{usd:.6}");
+    let whole = text.trim_end_matches('0');
+    whole.strip_suffix('.').unwrap_or(whole).to_owned()
 }
 
 fn reason(off: &Value) -> String {
