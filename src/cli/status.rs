@@ -314,10 +314,7 @@ fn clients(status: &Value, now: SystemTime) -> Option<String> {
         for limit in client.get("limits").and_then(Value::as_array).into_iter().flatten() {
             let amount = |key: &str| {
                 let value = limit.get(key)?;
-                value
-                    .as_u64()
-                    .map(|count| count.to_string())
-                    .or_else(|| Some(money(value.as_f64()?)))
+                value.as_u64().map(|count| count.to_string()).or_else(|| Some(money(value.as_f64()?)))
             };
             let window = text(limit, "window");
             let per = if window.is_empty() { String::new() } else { format!(" per {window}") };

@@ -191,10 +191,7 @@ mod tests {
             chat(r#"[{"role":"system","content":null}]"#),
             r#"[{"role":"system","content":"A \"1\"\n\nZ"}]"#
         );
-        assert_eq!(
-            chat(r#"[{"role":"system"}]"#),
-            r#"[{"content":"A \"1\"\n\nZ","role":"system"}]"#
-        );
+        assert_eq!(chat(r#"[{"role":"system"}]"#), r#"[{"content":"A \"1\"\n\nZ","role":"system"}]"#);
         assert_eq!(
             chat(r#"[{"role":"system","content":[]}]"#),
             r#"[{"role":"system","content":[{"type":"text","text":"A \"1\"\n\nZ"}]}]"#

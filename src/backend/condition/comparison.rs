@@ -46,6 +46,28 @@ impl Comparison {
         }
     }
 
+    /// Whether another one holds wherever this one does.
+    pub(super) fn is_within(self, wide: Comparison) -> bool {
+        let ((low, from), (high, upto)) = self.bounds();
+        let ((least, with_least), (most, with_most)) = wide.bounds();
+        let above = low > least || (low == least && (with_least || !from));
+        let below = high < most || (high == most && (with_most || !upto));
+        above && below
+    }
+
+    /// Its lower and its upper bound, each with whether it holds for the bound itself.
+    fn bounds(self) -> ((f64, bool), (f64, bool)) {
+        let (none, all) = ((f64::NEG_INFINITY, true), (f64::INFINITY, true));
+        match self {
+            Comparison::Over(bound) => ((bound, false), all),
+            Comparison::From(bound) => ((bound, true), all),
+            Comparison::Under(bound) => (none, (bound, false)),
+            Comparison::Upto(bound) => (none, (bound, true)),
+            Comparison::Is(bound) => ((bound, true), (bound, true)),
+            Comparison::Between(low, high) => ((low, true), (high, true)),
+        }
+    }
+
     /// Whether it holds for no number from `least` to `most`.
     pub(super) fn is_impossible(self, least: f64, most: f64) -> bool {
         match self {
@@ -65,6 +87,17 @@ mod tests {
 
     fn read(written: &str) -> Option<Comparison> {
         Comparison::read(written, |text| text.parse().ok())
+    }
+
+    #[test]
+    fn what_is_within_another_one_holds_nowhere_where_that_does_not() {
+        let all =
+            [">8", ">=8", "<8", "<=8", "=8", "8-9", "7-8", "=9", ">9", "<=7"].map(|text| read(text).unwrap());
+        for (one, other) in all.iter().flat_map(|one| all.iter().map(move |other| (*one, *other))) {
+            // Enough numbers to tell these apart.
+            let holds = (0..40).map(|half| f64::from(half) / 2.0).all(|n| !one.holds(n) || other.holds(n));
+            assert_eq!(one.is_within(other), holds, "{one:?} within {other:?}");
+        }
     }
 
     #[test]

@@ -13,13 +13,20 @@ const BYTES_PER_TOKEN: f64 = 4.0;
 
 struct InputTokens(Comparison);
 
+fn digits(text: &str) -> Option<f64> {
+    let plain = text.replace('_', "");
+    let whole = !plain.is_empty() && plain.len() <= 15 && plain.bytes().all(|byte| byte.is_ascii_digit());
+    whole.then(|| plain.parse::<f64>().ok()).flatten()
+}
+
+/// Whether a comparison holds wherever another one does.
+pub(super) fn within(wide: &Value, narrow: &Value) -> bool {
+    let read = |value: &Value| Comparison::read(value.as_str()?, digits);
+    read(wide).zip(read(narrow)).is_some_and(|(wide, narrow)| narrow.is_within(wide))
+}
+
 /// Reads a comparison.
 pub(super) fn read(value: &Value, _names: &Names<'_>) -> Result<Box<dyn Condition>, Fault> {
-    let digits = |text: &str| {
-        let plain = text.replace('_', "");
-        let whole = !plain.is_empty() && plain.len() <= 15 && plain.bytes().all(|byte| byte.is_ascii_digit());
-        whole.then(|| plain.parse::<f64>().ok()).flatten()
-    };
     let comparison = Comparison::read(reading::text(value)?, digits).ok_or_else(|| {
         Fault::from(
             "is no comparison of whole numbers; write one such as \">8000\", \"<=500\" or \"1000-8000\"",

@@ -105,28 +105,32 @@ pub struct Names<'a> {
 /// Reads one value of a condition, which is no list, or one of those in it; an error is for people.
 type Read = fn(&Value, &Names<'_>) -> Result<Box<dyn Condition>, Fault>;
 
+/// Whether whatever holds for the second of two values of a condition holds for the first, as far as that is certain.
+type Within = fn(&Value, &Value) -> bool;
+
 /// One kind of condition.
 pub struct Kind {
     /// The key in a route.
     pub name: &'static str,
     read: Read,
+    within: Within,
 }
 
 /// Every kind of condition.
 pub const KINDS: [Kind; 13] = [
-    Kind { name: "endpoint", read: endpoint::read },
-    Kind { name: "model", read: model::read },
-    Kind { name: "has", read: has::read },
-    Kind { name: "input_tokens", read: input_tokens::read },
-    Kind { name: "listener", read: listener::read },
-    Kind { name: "client", read: client::read },
-    Kind { name: "header", read: header::read },
-    Kind { name: "path", read: path::read },
-    Kind { name: "time", read: time::read },
-    Kind { name: "quota", read: quota::read },
-    Kind { name: "regex", read: text::read },
-    Kind { name: "language", read: language::read },
-    Kind { name: "natural_language", read: language::read_natural },
+    Kind { name: "endpoint", read: endpoint::read, within: is_same },
+    Kind { name: "model", read: model::read, within: model::within },
+    Kind { name: "has", read: has::read, within: is_same },
+    Kind { name: "input_tokens", read: input_tokens::read, within: input_tokens::within },
+    Kind { name: "listener", read: listener::read, within: is_same },
+    Kind { name: "client", read: client::read, within: is_same },
+    Kind { name: "header", read: header::read, within: is_same },
+    Kind { name: "path", read: path::read, within: is_same },
+    Kind { name: "time", read: time::read, within: is_same },
+    Kind { name: "quota", read: quota::read, within: is_same },
+    Kind { name: "regex", read: text::read, within: is_same },
+    Kind { name: "language", read: language::read, within: is_same },
+    Kind { name: "natural_language", read: language::read_natural, within: is_same },
 ];
 
 /// The key of what must not hold.
@@ -260,21 +264,29 @@ fn one_of(certain: impl Iterator<Item = Option<bool>>) -> Option<bool> {
 }
 
 /// Whether whatever the one's conditions let through, the other's do, as far as that is seen from how they are written:
-/// each condition of the other is there too, with no value more.
+/// each condition of the other is there too, with no value that is not within one of its own.
 pub fn covers(other: &Map<String, Value>, one: &Map<String, Value>) -> bool {
     let list = |value: &Value| match value {
         Value::Array(values) => values.clone(),
         single => vec![single.clone()],
     };
-    let within = |narrow: &Value, wide: &Value| {
+    let all_within = |within: Within, narrow: &Value, wide: &Value| {
         let wide = list(wide);
-        list(narrow).iter().all(|value| wide.contains(value))
+        list(narrow).iter().all(|value| wide.iter().any(|wide| within(wide, value)))
     };
-    let keys = KINDS.iter().map(|kind| kind.name).filter_map(|key| Some((key, other.get(key)?)));
-    let mut all = keys.map(|(key, wide)| one.get(key).is_some_and(|narrow| within(narrow, wide)));
+    let there = KINDS.iter().filter_map(|kind| Some((kind, other.get(kind.name)?)));
+    let mut all = there
+        .map(|(kind, wide)| one.get(kind.name).is_some_and(|narrow| all_within(kind.within, narrow, wide)));
     // What must not hold is the other way round: the more, the narrower.
     all.all(|covered| covered)
-        && other.get(NOT).is_none_or(|fewer| one.get(NOT).is_some_and(|more| within(fewer, more)))
+        && other
+            .get(NOT)
+            .is_none_or(|fewer| one.get(NOT).is_some_and(|more| all_within(is_same, fewer, more)))
+}
+
+/// What is written alike means the same.
+fn is_same(wide: &Value, narrow: &Value) -> bool {
+    wide == narrow
 }
 
 #[cfg(test)]

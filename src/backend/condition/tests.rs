@@ -385,6 +385,22 @@ fn conditions_cover_those_that_say_more_and_no_others() {
     assert!(covered(json!({ "endpoint": ["chat", "fim"] }), json!({ "endpoint": "fim", "model": "x" })));
     assert!(!covered(json!({ "endpoint": "fim" }), json!({ "endpoint": ["chat", "fim"] })));
     assert!(!covered(json!({ "endpoint": "fim", "model": "x" }), json!({ "endpoint": "fim" })));
+    for (wide, narrow, expected) in [
+        ("gpt-*", "gpt-4*", true),
+        ("gpt-4*", "gpt-*", false),
+        ("gpt-?o", "gpt-4o", true),
+        ("gpt-?o", "gpt-4*", false),
+        ("*", "[ab]*", true),
+        ("a*c", "a*", false),
+    ] {
+        assert_eq!(
+            covered(json!({ "model": wide }), json!({ "model": [narrow] })),
+            expected,
+            "{wide} {narrow}"
+        );
+    }
+    let tokens = |wide, narrow| covered(json!({ "input_tokens": wide }), json!({ "input_tokens": narrow }));
+    assert!(tokens(json!(">10"), json!([">100", "20-30"])) && !tokens(json!(">100"), json!(">10")));
     assert!(!covered(json!({ "not": { "has": "tools" } }), json!({})));
     assert!(covered(
         json!({ "not": { "has": "tools" } }),

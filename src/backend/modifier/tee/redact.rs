@@ -110,7 +110,9 @@ impl Redact {
                 let told = is_log_probability(members);
                 for (name, value) in members.iter_mut() {
                     match value {
-                        Value::String(_) | Value::Number(_) if is_secret(name) && !(told && name == "token") => {
+                        Value::String(_) | Value::Number(_)
+                            if is_secret(name) && !(told && name == "token") =>
+                        {
                             *value = Value::from(STANDS_IN);
                         }
                         Value::String(text) => self.string(text, name, nested),
@@ -276,10 +278,7 @@ mod tests {
             (r#"use {"api_key": "abcdef1234567890"}"#, r#"use {"api_key": "(secret)"}"#),
             (r#"a file "password": "hunter"; more"#, r#"a file "password": "(secret)"; more"#),
             (r#"{\"password\":\"abcdef1234567890\"}"#, r#"{\"password\":\"(secret)\"}"#),
-            (
-                r"a=1\nAIzaA1b2C3d4E5f6G7h8I9j0K1l2M3n4O5p6Q7r\nb",
-                r"a=1\n(secret)\nb",
-            ),
+            (r"a=1\nAIzaA1b2C3d4E5f6G7h8I9j0K1l2M3n4O5p6Q7r\nb", r"a=1\n(secret)\nb"),
         ] {
             assert_eq!(cleaned(json!(dirty)), json!(clean));
         }
@@ -290,12 +289,16 @@ mod tests {
 
     #[test]
     fn documents_in_texts_are_looked_into() {
-        let call = json!({"arguments": r#"{"path": ".env", "content": "{\"token\": \"t1\"}", "password": "p w"}"#});
+        let call =
+            json!({"arguments": r#"{"path": ".env", "content": "{\"token\": \"t1\"}", "password": "p w"}"#});
         let clean = json!({"arguments": r#"{"path":".env","content":"{\"token\":\"(secret)\"}","password":"(secret)"}"#});
         assert_eq!(cleaned(call), clean);
         let result = json!({"role": "tool", "content": r#"[{"access_token": "acc"}]"#});
         assert_eq!(cleaned(result)["content"], r#"[{"access_token":"(secret)"}]"#);
-        assert_eq!(cleaned(json!({"metadata": {"token": "abc"}})), json!({"metadata": {"token": "(secret)"}}));
+        assert_eq!(
+            cleaned(json!({"metadata": {"token": "abc"}})),
+            json!({"metadata": {"token": "(secret)"}})
+        );
         let as_it_was = json!("{ \"a\":  [1.50, \"b\"] }");
         assert_eq!(cleaned(as_it_was.clone()), as_it_was);
         let deep = json!("[".repeat(100_000));

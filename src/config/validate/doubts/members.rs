@@ -169,9 +169,8 @@ pub(super) fn behind(check: &mut Check<'_>, config: &Config) {
             if at(&serving, TASKS.len() - 1) == Some(true) {
                 continue;
             }
-            let text = format!(
-                "is never asked: members[{first}] answers everything before it; put that one last"
-            );
+            let text =
+                format!("is never asked: members[{first}] answers everything before it; put that one last");
             check.warn(&steps(&path_of(group, member)), text);
         }
     }

@@ -74,7 +74,8 @@ fn of_group(group: &GroupConfig, below: Serves) -> Serves {
     for (task, serves) in TASKS.iter().zip(&mut own) {
         let [with, without] = [true, false].map(|below| group.build.serves(*task, below));
         // Where it does not depend on the members, it is known.
-        *serves = if with == without { Some(with) } else { serves.map(|below| group.build.serves(*task, below)) };
+        *serves =
+            if with == without { Some(with) } else { serves.map(|below| group.build.serves(*task, below)) };
     }
     own
 }
