@@ -145,23 +145,24 @@ impl Plan {
     }
 
     /// The routing table with providers at rest, for questions of what would happen: no thread is started, and of the
-    /// state it is only read. Says whether there was a state to read.
+    /// state it is only read; and what clients have used. Says whether there was a state to read.
     ///
     /// # Errors
     /// What the configuration's own check rules out.
-    pub fn at_rest(self) -> Result<(Table, bool), BuildError> {
+    pub fn at_rest(self) -> Result<(Table, Arc<Tallies>, bool), BuildError> {
         let read = State::peek(&self.config.state);
         let (state, known) = (State::nowhere(), read.is_some());
         let saved = read.unwrap_or_default();
         let at_rest = |about| Provider::at_rest(about, &state, &saved);
         let providers: Vec<Arc<Provider>> = self.abouts.into_iter().map(at_rest).collect();
         providers.iter().for_each(|provider| provider.list_static());
-        let means = Means::new(&self.metrics, Scrub::of_all(&self.config), Tallies::new(state, &saved));
+        let tallies = Tallies::new(State::nowhere(), &saved);
+        let means = Means::new(&self.metrics, Scrub::of_all(&self.config), tallies);
         let Config { groups, routers, .. } = &self.config;
         let graph = Graph::build(groups, routers, &providers, &means, &Before::default())
             .map_err(BuildError::Internal)?;
         let table = Table::new(providers, graph.into_virtuals());
-        Ok((table.with_aliases(self.config.aliases), known))
+        Ok((table.with_aliases(self.config.aliases), means.tallies, known))
     }
 
     /// Binds all listeners, then starts everything; with a source, the configuration can be read anew. Must be called

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::virtual_model::{Below, VirtualModel};
 use super::{Backend, Call, Guesses, Outlook, Round};
-use crate::error::ErrorKind;
+use crate::error::{ErrorKind, ProxyError};
 use crate::quota::Moment;
 
 /// No configuration nests so deep; what did would not be followed without end.
@@ -63,10 +63,30 @@ pub struct Decision<'a> {
     pub ways: Vec<Way<'a>>,
     /// Of a router: which of its routes is taken, counted from 1; `Some(None)`: none.
     pub route: Option<Option<usize>>,
-    /// Why nobody below is asked.
-    pub fails: Option<String>,
+    /// What it says itself, so that nobody below is asked.
+    pub own: Option<Own>,
+    /// It hands the call on to one alone, whose answer or failure is then its own; else it asks one after the other.
+    pub hands_on: bool,
+    /// Why it is told of itself on the way, as `x-demuxai-attempts` has it, though it hands the call on.
+    pub hop: Option<&'static str>,
     /// Nothing but the upstreams' own answers can make this untrue.
     pub sure: bool,
+}
+
+/// What a virtual model says to a call by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Own {
+    /// An answer, of this model.
+    Answers(Arc<str>),
+    /// A failure.
+    Fails {
+        /// Its kind.
+        label: &'static str,
+        /// Why, in a sentence.
+        why: String,
+        /// When it would not fail any more, in milliseconds since the epoch, where that is known.
+        until: Option<i64>,
+    },
 }
 
 /// One backend below a virtual model, and whether it is asked.
@@ -120,7 +140,7 @@ pub struct Step {
     pub kind: String,
     /// The model that is asked of it; empty: none was named.
     pub model: String,
-    /// `sends`, `later`, `cannot` or `hands_on`.
+    /// `sends`, `later`, `cannot`, `hands_on` or `answers`, which is by itself.
     pub state: &'static str,
     /// When it can, where it cannot now.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -240,10 +260,10 @@ fn hands_on(found: &dyn VirtualModel, call: &Call, find: Find<'_>, depth: usize)
     let mut course = Course {
         hops: Vec::new(),
         routes: decision.route.iter().map(|route| (id.clone(), *route)).collect(),
-        end: nobody(found, decision.fails.clone()),
+        end: ended(&id, decision.own.as_ref()),
         sure: decision.sure,
     };
-    let by_itself = decision.ways.is_empty() && decision.fails.is_none();
+    course.hops.extend(decision.hop.map(|label| (id.clone(), label)));
     let mut asked: Vec<(usize, &str, Course)> = Vec::new();
     let mut ways = Vec::new();
     for way in &decision.ways {
@@ -270,33 +290,44 @@ fn hands_on(found: &dyn VirtualModel, call: &Call, find: Find<'_>, depth: usize)
         });
     }
     asked.sort_by_key(|(order, ..)| *order);
-    let is_router = decision.route.is_some();
-    if by_itself {
-        course.end = End::Answers { by: id.clone(), model: call.model.to_string() };
-    }
-    follow(&mut course, asked, is_router, call.round.is_none());
+    follow(&mut course, asked, decision.hands_on, call.round.is_none());
+    let (state, until, fails) = match decision.own {
+        None => ("hands_on", None, None),
+        Some(Own::Answers(_)) => ("answers", None, None),
+        Some(Own::Fails { why, until: None, .. }) => ("cannot", None, Some(why)),
+        Some(Own::Fails { why, until, .. }) => ("later", until.map(moment), Some(why)),
+    };
     let step = Step {
         id,
         section: about.section.word(),
         kind: about.kind.to_owned(),
         model: call.model.to_string(),
-        state: if decision.fails.is_some() { "cannot" } else { "hands_on" },
-        until: None,
-        why: decision.why.into_iter().chain(decision.fails).collect(),
+        state,
+        until,
+        why: decision.why.into_iter().chain(fails).collect(),
         ways,
     };
     (step, course)
 }
 
-fn nobody(found: &dyn VirtualModel, fails: Option<String>) -> End {
-    let id = found.id();
-    let why = fails.unwrap_or_else(|| format!("none of those below `{id}` can serve this request"));
-    End::Fails { label: ErrorKind::Unsupported.label(), why, last_resort: None }
+/// How it ends at a virtual model if nobody below answers.
+fn ended(id: &str, own: Option<&Own>) -> End {
+    let (label, why) = match own {
+        Some(Own::Answers(model)) => {
+            return End::Answers { by: id.to_owned(), model: model.to_string() };
+        }
+        Some(Own::Fails { label, why, .. }) => (*label, why.clone()),
+        None => {
+            let text = format!("none of those below `{id}` can serve this request");
+            (ErrorKind::Unsupported.label(), text)
+        }
+    };
+    End::Fails { label, why, last_resort: None }
 }
 
 /// Asks one after the other until one answers. Where nobody does and nobody above has others to ask, those that are
-/// tried all the same come to it.
-fn follow(course: &mut Course, asked: Vec<(usize, &str, Course)>, is_router: bool, is_top: bool) {
+/// tried all the same come to it. Who hands on to one alone fails as that one does.
+fn follow(course: &mut Course, asked: Vec<(usize, &str, Course)>, hands_on: bool, is_top: bool) {
     let mut resort: Option<(String, String)> = None;
     for (_, label, below) in asked {
         course.sure &= below.sure;
@@ -308,17 +339,19 @@ fn follow(course: &mut Course, asked: Vec<(usize, &str, Course)>, is_router: boo
                 return;
             }
             End::Fails { label: reason, why, last_resort } => {
-                if below.hops.is_empty() && !is_router {
+                if below.hops.is_empty() && !hands_on {
                     course.hops.push((label.to_owned(), reason));
                 }
                 course.hops.extend(below.hops);
                 resort = resort.or(last_resort);
-                let label = if is_router { reason } else { ErrorKind::Exhausted.label() };
+                // Whether that is a failure to go on after is the group's `fail_on`.
+                course.sure &= hands_on || reason != ErrorKind::Static.label();
+                let label = if hands_on { reason } else { ErrorKind::Exhausted.label() };
                 course.end = End::Fails { label, why, last_resort: resort.clone() };
             }
         }
     }
-    if let (Some((by, model)), true, false) = (resort, is_top, is_router) {
+    if let (Some((by, model)), true, false) = (resort, is_top, hands_on) {
         course.end = End::Answers { by, model };
         course.sure = false;
     }
@@ -357,9 +390,28 @@ impl Account {
     }
 }
 
+// === impl Own ===
+
+impl Own {
+    /// The failure that a client would be told.
+    pub fn fails(error: &ProxyError, until: Option<i64>) -> Own {
+        Own::Fails { label: error.kind.label(), why: error.message.clone(), until }
+    }
+
+    /// It can never serve the call, for this reason.
+    pub fn cannot(why: String) -> Own {
+        Own::Fails { label: ErrorKind::Unsupported.label(), why, until: None }
+    }
+}
+
 // === impl Decision ===
 
 impl<'a> Decision<'a> {
+    /// Of one that hands a call on to these, or to none if it has an end of its own.
+    pub fn handing_on(why: Vec<String>, ways: Vec<Way<'a>>, own: Option<Own>) -> Decision<'a> {
+        Decision { why, ways, route: None, own, hands_on: true, hop: None, sure: true }
+    }
+
     /// Of a virtual model of which nothing is known but whom it can hand a request to: in their order, as far as they
     /// can serve it.
     pub fn of(below: Vec<Below<'a>>, call: &Call) -> Decision<'a> {
@@ -392,12 +444,13 @@ impl<'a> Decision<'a> {
             }
         });
         let ways: Vec<Way<'a>> = ways.collect();
-        let why = if ways.is_empty() {
-            "answers by itself"
+        let (why, own) = if ways.is_empty() {
+            ("answers by itself", Some(Own::Answers(Arc::clone(&call.model))))
         } else {
-            "hands the request on to one or more of those below, as its type does"
+            ("hands the request on to one or more of those below, as its type does", None)
         };
-        Decision { why: vec![why.to_owned()], ways, route: None, fails: None, sure: false }
+        let why = vec![why.to_owned()];
+        Decision { why, ways, route: None, own, hands_on: false, hop: None, sure: false }
     }
 }
 

@@ -4,6 +4,7 @@
 //! on the number of buckets, and what outlives the process.
 
 mod counted;
+mod left;
 mod refused;
 #[cfg(test)]
 mod tests;
@@ -17,7 +18,8 @@ use crate::provider::capacity::Size;
 use crate::quota::{Actual, Charge, Denial, Estimator, Ledger, Limit, LimitView, Mode, Moment, Need, Source};
 use crate::state::{Row, Saved, Source as RowSource, Spent, State, UsageId};
 pub use counted::{Bill, as_reported};
-pub use refused::Words;
+pub use left::left_of;
+pub use refused::{Words, key_refused};
 
 /// No more buckets are counted apart: a header can have any value.
 const MOST_BUCKETS: usize = 1_000;
@@ -114,6 +116,14 @@ impl Tallies {
         Ok(tally)
     }
 
+    /// The tally of the limits of a client's key.
+    ///
+    /// # Errors
+    /// As [`Tallies::of`].
+    pub fn of_key(&self, key: &settings::ClientKey) -> Result<Arc<Tally>, String> {
+        self.of(&format!("key:{}", key.id), &key.limits)
+    }
+
     /// All that there are, by owner.
     pub fn all(&self) -> Vec<Arc<Tally>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
@@ -198,7 +208,8 @@ impl Tally {
         Ok(Ticket { tally: Arc::clone(self), bucket, model: Arc::clone(model), size, charge: Some(charge) })
     }
 
-    /// Whether a request would be admitted, and how much is left of what binds it most. Changes nothing.
+    /// Whether a request would be admitted now or at another moment, and how much is left of what binds it most. Changes
+    /// nothing.
     ///
     /// # Errors
     /// What is in the way.
@@ -207,20 +218,36 @@ impl Tally {
         name: &str,
         model: &str,
         size: Size,
+        at: Option<Moment>,
         priced: impl FnOnce(Need<'_>) -> Need<'_>,
     ) -> Result<f64, Denial> {
-        let now = self.now();
+        let now = at.unwrap_or_else(|| self.now());
         let inner = self.lock();
         let need = priced(size.need(&inner.estimator, model));
-        let name = named(name);
-        let known = inner
-            .buckets
-            .get(&*name)
-            .or_else(|| (inner.buckets.len() >= MOST_BUCKETS).then(|| inner.buckets.get(OTHERS)).flatten());
-        match known {
+        match inner.ledger(name) {
             Some(ledger) => ledger.check(&need, now).map(|()| ledger.share_left(&need, now)),
             None => Ledger::new(self.limits.clone()).check(&need, now).map(|()| 1.0),
         }
+    }
+
+    /// How the limits stand under which this name is counted, and what a request is estimated to take of them: of its
+    /// prompt and of its answer. Changes nothing.
+    pub fn stands(
+        &self,
+        name: &str,
+        model: &str,
+        size: Size,
+        at: Option<Moment>,
+        priced: impl FnOnce(Need<'_>) -> Need<'_>,
+    ) -> (Vec<LimitView>, (u64, u64)) {
+        let now = at.unwrap_or_else(|| self.now());
+        let inner = self.lock();
+        let need = priced(size.need(&inner.estimator, model));
+        let views = match inner.ledger(name) {
+            Some(ledger) => ledger.views(now),
+            None => Ledger::new(self.limits.clone()).views(now),
+        };
+        (views, (need.input_tokens, need.output_tokens))
     }
 
     /// How the buckets stand, by name.
@@ -368,6 +395,16 @@ impl Drop for Tally {
         if !rows.is_empty() {
             self.state.save(&self.owner, rows);
         }
+    }
+}
+
+// === impl Inner ===
+
+impl Inner {
+    /// Where this name is counted, if anything was.
+    fn ledger(&self, name: &str) -> Option<&Ledger> {
+        let others = || (self.buckets.len() >= MOST_BUCKETS).then(|| self.buckets.get(OTHERS)).flatten();
+        self.buckets.get(&*named(name)).or_else(others)
     }
 }
 

@@ -80,12 +80,13 @@ fn by_files(config: Config, question: &Question, why: &str) -> Result<(Value, St
     let listener = config.listeners.iter().find(|listener| listener.api).map(|listener| listener.id.clone());
     let (keys, listener) = (config.keys.clone(), listener.unwrap_or_default());
     let plan = Plan::new(config, &load::registry()).map_err(|error| (Exit::of(&error), error.to_string()))?;
-    let (table, state) = plan.at_rest().map_err(|error| (Exit::of(&error), error.to_string()))?;
-    let around = Surroundings { table: &table, keys: &keys, listener: &listener };
+    let (table, tallies, state) = plan.at_rest().map_err(|error| (Exit::of(&error), error.to_string()))?;
+    let around = Surroundings { table: &table, keys: &keys, tallies: &tallies, listener: &listener };
     let explanation = explain(question, &around).map_err(|error| (Exit::Configuration, error.message))?;
     let value = serde_json::to_value(&explanation).map_err(|error| (Exit::Failure, error.to_string()))?;
     let state = if state { "the files and the state of the last run" } else { "the files alone" };
-    Ok((value, format!("{state}{why}; what upstreams list and how they are is not known")))
+    let unknown = "what upstreams list, how they are, and what caches have in memory is not known";
+    Ok((value, format!("{state}{why}; {unknown}")))
 }
 
 fn question(args: &ExplainArgs) -> Result<Question, String> {

@@ -330,7 +330,7 @@ impl FollowerCut<'_> {
         ModifierActed { group: self.group, kind: "dedupe", outcome: "cut" }.emit(metrics, request_id);
         warn!(
             request_id,
-            group = &*self.group,
+            group = self.group,
             "a client read a shared answer too slowly and was left behind"
         );
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::{HeaderName, HeaderValue};
+use http::header::{ACCEPT, CONTENT_TYPE, HeaderName, HeaderValue};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -16,11 +16,15 @@ use crate::backend::Call;
 use crate::backend::arrival::{Arrival, session};
 use crate::backend::condition::is_secret;
 use crate::backend::explain::{End, Step, explain as walk};
+use crate::backend::tally::{Tallies, key_refused, left_of};
 use crate::config::settings::ClientKey;
 use crate::dialect::{
     self, CHAT_COMPLETIONS, COMPLETIONS, EMBEDDINGS, ENDPOINTS, Endpoint, FIM_COMPLETIONS, Request,
 };
 use crate::error::{ErrorKind, ProxyError};
+use crate::provider::capacity::Size;
+use crate::provider::headers::goes_up;
+use crate::quota::Moment;
 
 /// What is asked.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -48,6 +52,8 @@ pub struct Surroundings<'a> {
     pub table: &'a Table,
     /// The clients' keys.
     pub keys: &'a [ClientKey],
+    /// What clients have used of the limits of their keys.
+    pub tallies: &'a Tallies,
     /// The listener that is meant where the question names none.
     pub listener: &'a str,
 }
@@ -121,7 +127,20 @@ pub fn explain(question: &Question, around: &Surroundings<'_>) -> Result<Explana
         explanation.prediction = Prediction::failed(Some(&error));
         return Ok(explanation);
     }
-    let headers = headers(question)?;
+    match client {
+        Some(key) if !key.limits.is_empty() => {
+            let model = full_id(target.backend.id(), &target.model);
+            if let Err(error) = within(key, around, &model, &request, asked_at, &mut explanation.notes)? {
+                explanation.prediction = Prediction::failed(Some(&error));
+                return Ok(explanation);
+            }
+        }
+        None if !around.keys.is_empty() => explanation.notes.push(
+            "no client is named, so that `models` and `limits` of [keys.*] are not looked at".to_owned(),
+        ),
+        _ => {}
+    }
+    let (headers, up) = (headers(question)?, headers_up(question)?);
     let listener = question.listener.as_deref().unwrap_or(around.listener);
     let mut arrival = Arrival::new(Arc::from(listener), &format!("/v1/{}", endpoint.path), headers);
     arrival.at = asked_at;
@@ -130,7 +149,7 @@ pub fn explain(question: &Question, around: &Surroundings<'_>) -> Result<Explana
     let call = Call {
         request: Arc::new(request),
         model: target.model,
-        headers: Arc::default(),
+        headers: Arc::new(up),
         received: Instant::now(),
         request_id: Arc::from("explained"),
         stalled_reader: Duration::ZERO,
@@ -241,6 +260,31 @@ fn forbidden(client: Option<&ClientKey>, alias: Option<&str>, backend: &str, mod
     let full = full_id(backend, model);
     (!globs.is_match(&full) && !alias.is_some_and(|alias| globs.is_match(alias)))
         .then(|| format!("key `{id}` may not use `{full}`; see `models` of `[keys.{id}]`"))
+}
+
+/// Whether a request is within the limits of its client's key, of which notes say how they stand.
+fn within(
+    key: &ClientKey,
+    around: &Surroundings<'_>,
+    model: &str,
+    request: &Request,
+    at: Option<Timestamp>,
+    notes: &mut Vec<String>,
+) -> Result<Result<(), ProxyError>, ProxyError> {
+    let tally = around.tallies.of_key(key);
+    let tally = tally.map_err(|problem| ProxyError::new(ErrorKind::Internal, problem))?;
+    let (size, at) = (Size::of(request), at.map(|at| Moment(at.as_millisecond())));
+    let (limits, _) = tally.stands(&key.id, model, size, at, |need| need);
+    let told = limits.iter().map(|view| left_of(view, |amount| amount.to_string()));
+    notes.extend(told.map(|text| format!("client `{}`: {text}", key.id)));
+    let checked = tally.check(&key.id, model, size, at, |need| need);
+    Ok(checked.map(|_| ()).map_err(|denial| key_refused(&key.id, &denial, at.unwrap_or_else(|| tally.now()))))
+}
+
+/// Those of the headers that would go upstream.
+fn headers_up(question: &Question) -> Result<Vec<(HeaderName, HeaderValue)>, ProxyError> {
+    let kept = |name: &HeaderName| goes_up(name.as_str()) && *name != CONTENT_TYPE && *name != ACCEPT;
+    Ok(headers(question)?.into_iter().filter(|(name, _)| kept(name)).collect())
 }
 
 fn moment(question: &Question) -> Result<Option<Timestamp>, ProxyError> {

@@ -29,7 +29,7 @@ pub async fn answer(
         ProxyError::new(ErrorKind::InvalidRequest, text)
     })?;
     let table = edge.routes.table();
-    let around = Surroundings { table: &table, keys: &edge.keys, listener: &edge.id };
+    let around = Surroundings { table: &table, keys: &edge.keys, tallies: &edge.tallies, listener: &edge.id };
     let explanation = explain(&question, &around)?;
     debug!(
         model = explanation.model,

@@ -21,7 +21,7 @@ use super::relay::{StreamBody, WholeBody};
 use super::respond::{error_response, status};
 use crate::backend::arrival::{Arrival, session};
 use crate::backend::condition::is_secret;
-use crate::backend::tally::{Ticket, Words, as_reported};
+use crate::backend::tally::{Ticket, as_reported, key_refused};
 use crate::backend::{Call, Marks, Reply, ReplyBody, Served};
 use crate::config::settings::ClientKey;
 use crate::dialect::{self, Endpoint};
@@ -161,14 +161,9 @@ fn admit(
     request: &dialect::Request,
 ) -> Result<Option<Ticket>, ProxyError> {
     let Some(key) = client.filter(|key| !key.limits.is_empty()) else { return Ok(None) };
-    let tally = edge.tallies.of(&format!("key:{}", key.id), &key.limits);
-    let tally = tally.map_err(|problem| ProxyError::new(ErrorKind::Internal, problem))?;
+    let tally = edge.tallies.of_key(key).map_err(|problem| ProxyError::new(ErrorKind::Internal, problem))?;
     let admitted = tally.admit(&key.id, model, Size::of(request), |need| need);
-    admitted.map(Some).map_err(|denial| {
-        let who = format!("client `{}`", key.id);
-        let whose = format!("`limits` of keys.{}", key.id);
-        Words { who: &who, whose: &whose, limit: None }.refuse(&denial, tally.now())
-    })
+    admitted.map(Some).map_err(|denial| key_refused(&key.id, &denial, tally.now()))
 }
 
 /// Reads the body up to the limit.

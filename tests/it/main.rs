@@ -24,6 +24,7 @@ mod errors;
 mod explain;
 mod failover;
 mod fim;
+mod foretold;
 mod groups;
 mod health;
 mod keep_alive;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::super::Call;
-use super::super::explain::{Decision, Turn, Way};
+use super::super::explain::{Decision, Own, Turn, Way};
 use super::super::group::Member;
 use super::plan::{OnQuota, Refusal, Standing, plan};
 use super::{Panel, standing};
@@ -98,5 +98,6 @@ fn passed(member: &Member, call: Call, why: Option<String>) -> Way<'_> {
 /// Whoever answers last, all that are asked have a part in it, which no course down the graph tells.
 fn told(why: String, ways: Vec<Way<'_>>, fails: Option<String>) -> Decision<'_> {
     let why = if why.is_empty() { Vec::new() } else { vec![why] };
-    Decision { why, ways, route: None, fails, sure: false }
+    let own = fails.map(Own::cannot);
+    Decision { why, ways, route: None, own, hands_on: false, hop: None, sure: false }
 }

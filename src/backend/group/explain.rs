@@ -44,7 +44,8 @@ impl Group {
                 racing.width, racing.delay
             ));
         }
-        Decision { why, ways, route: None, fails: None, sure: self.racing.is_none() }
+        let sure = self.racing.is_none();
+        Decision { why, ways, route: None, own: None, hands_on: false, hop: None, sure }
     }
 
     /// The order in which members would be asked, and why, without spending a turn.

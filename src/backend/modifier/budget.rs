@@ -8,6 +8,7 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
 
 use super::super::costs::{Costs, Part};
+use super::super::explain::{Decision, Own};
 use super::super::group::Member;
 use super::super::kind::Leaf;
 use super::super::tally::{Bill, Tally, Ticket, Words};
@@ -15,7 +16,7 @@ use super::super::virtual_model::Below;
 use super::super::{Call, Outlook, Reply};
 use super::limit::{By, beyond, bounded, turned_away};
 use super::price::{Price, Prices, dollars};
-use super::{Modifier, Wrapped};
+use super::{Modifier, Wrapped, explain};
 use crate::dialect::Usage;
 use crate::error::{ErrorKind, ProxyError};
 use crate::metrics::events::Spending;
@@ -129,15 +130,15 @@ impl Budget {
         let id = &self.wrapped.about.id;
         let who = self.by.who(self.by.bucket(call), id);
         let whose = format!("`caps` of group `{id}`");
-        let mut error =
-            Words { who: &who, whose: &whose, limit: self.words(denial) }.refuse(denial, self.tally.now());
+        let now = call.moment().unwrap_or_else(|| self.tally.now());
+        let mut error = Words { who: &who, whose: &whose, limit: self.words(denial) }.refuse(denial, now);
         error.code = Some("budget_exceeded".to_owned());
         error
     }
 
     fn check(&self, call: &Call, price: Price) -> Result<f64, Denial> {
-        let size = Size::of(&call.request);
-        self.tally.check(self.by.bucket(call), &call.request.model, size, |need| price.need(need))
+        let (size, at) = (Size::of(&call.request), call.moment());
+        self.tally.check(self.by.bucket(call), &call.request.model, size, at, |need| price.need(need))
     }
 }
 
@@ -197,6 +198,25 @@ impl Modifier for Budget {
 
     fn reads_arrival(&self) -> bool {
         self.by.reads_arrival()
+    }
+
+    fn decide(&self, call: &Call) -> Decision<'_> {
+        let price = match self.dearest(call) {
+            Ok(price) => price,
+            Err(why) => {
+                let members = [&self.wrapped.inner].into_iter().chain(&self.overflow);
+                return explain::kept(members, call, Vec::new(), Own::cannot(why));
+            }
+        };
+        let (bucket, model, size) = (self.by.bucket(call), &call.request.model, Size::of(&call.request));
+        let (limits, (prompt, answer)) =
+            self.tally.stands(bucket, model, size, call.moment(), |need| price.need(need));
+        let who = self.by.who(bucket, &self.wrapped.about.id);
+        let mut why = explain::standing(&who, &limits, model, |amount| format!("${}", dollars(amount)));
+        let (prompt, answer) = (dollars(prompt), dollars(answer));
+        why.push(format!("estimated at ${prompt} for the prompt and ${answer} for the answer"));
+        let refusal = self.check(call, price).err().map(|denial| (self.refuse(call, &denial), denial.until));
+        explain::limited(&self.wrapped, self.overflow.as_ref(), call, why, refusal)
     }
 }
 

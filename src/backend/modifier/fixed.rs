@@ -11,6 +11,7 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
 use jiff::Timestamp;
 
+use super::super::explain::{Decision, Own};
 use super::super::lease::Lease;
 use super::super::strategy::Availability;
 use super::super::virtual_model::{About, Below, VirtualModel};
@@ -73,8 +74,7 @@ impl Frames for Ready {
 impl Fixed {
     fn answer(&self, call: &Call) -> Result<Reply, ProxyError> {
         if let Some(why) = unanswerable(call) {
-            let text = format!("group `{}` is static: it {why}", self.about.id);
-            return Err(ProxyError::new(ErrorKind::Unsupported, text));
+            return Err(ProxyError::new(ErrorKind::Unsupported, self.cannot(why)));
         }
         let text = match &self.answer {
             Answer::Text(text) => text,
@@ -109,6 +109,10 @@ impl Fixed {
             waited: Duration::ZERO,
             lease: Lease::nothing(),
         })
+    }
+
+    fn cannot(&self, why: &str) -> String {
+        format!("group `{}` is static: it {why}", self.about.id)
     }
 
     fn refusal(&self, status: u16, message: &str, retry_after: Option<Duration>) -> ProxyError {
@@ -168,6 +172,20 @@ impl VirtualModel for Fixed {
 
     fn below(&self, _asked: &str) -> Vec<Below<'_>> {
         Vec::new()
+    }
+
+    fn decide(&self, call: &Call) -> Decision<'_> {
+        let (why, own) = match (unanswerable(call), &self.answer) {
+            (Some(why), _) => ("it is asked for what it has not", Own::cannot(self.cannot(why))),
+            (None, Answer::Text(_)) => {
+                ("answers with its own text", Own::Answers(Arc::clone(&self.about.id)))
+            }
+            (None, Answer::Error { status, message, retry_after }) => (
+                "answers with its own error",
+                Own::fails(&self.refusal(*status, message, *retry_after), None),
+            ),
+        };
+        Decision::handing_on(vec![why.to_owned()], Vec::new(), Some(own))
     }
 
     fn own(&self) -> Option<Model> {

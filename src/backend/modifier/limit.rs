@@ -7,13 +7,14 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
 use http::header::HeaderName;
 
+use super::super::explain::Decision;
 use super::super::group::Member;
 use super::super::tally::{Tally, Ticket, Words, as_reported};
 use super::super::virtual_model::Below;
 use super::super::{Call, Outlook, Reply};
-use super::{Modifier, Wrapped};
+use super::{Modifier, Wrapped, explain};
 use crate::backend::strategy::Availability;
-use crate::error::{Attempt, ErrorKind, ProxyError};
+use crate::error::{Attempt, ProxyError};
 use crate::provider::capacity::Size;
 use crate::quota::{Cause, Denial};
 
@@ -90,15 +91,16 @@ impl Limited {
     }
 
     fn check(&self, call: &Call) -> Result<f64, Denial> {
-        let size = Size::of(&call.request);
-        self.tally.check(self.by.bucket(call), &call.request.model, size, |need| need)
+        let (size, at) = (Size::of(&call.request), call.moment());
+        self.tally.check(self.by.bucket(call), &call.request.model, size, at, |need| need)
     }
 
     fn refuse(&self, call: &Call, denial: &Denial) -> ProxyError {
         let id = &self.wrapped.about.id;
         let who = self.by.who(self.by.bucket(call), id);
         let whose = format!("`limits` of group `{id}`");
-        Words { who: &who, whose: &whose, limit: None }.refuse(denial, self.tally.now())
+        let now = call.moment().unwrap_or_else(|| self.tally.now());
+        Words { who: &who, whose: &whose, limit: None }.refuse(denial, now)
     }
 }
 
@@ -138,6 +140,16 @@ impl Modifier for Limited {
     fn reads_arrival(&self) -> bool {
         self.by.reads_arrival()
     }
+
+    fn decide(&self, call: &Call) -> Decision<'_> {
+        let (bucket, model, size) = (self.by.bucket(call), &call.request.model, Size::of(&call.request));
+        let (limits, (prompt, answer)) = self.tally.stands(bucket, model, size, call.moment(), |need| need);
+        let who = self.by.who(bucket, &self.wrapped.about.id);
+        let mut why = explain::standing(&who, &limits, model, |amount| amount.to_string());
+        why.push(format!("estimated at {prompt} tokens for the prompt and {answer} for the answer"));
+        let refusal = self.check(call).err().map(|denial| (self.refuse(call, &denial), denial.until));
+        explain::limited(&self.wrapped, self.overflow.as_ref(), call, why, refusal)
+    }
 }
 
 /// Hands a call that is beyond a limit to the overflow, if there is one; else it is refused.
@@ -166,10 +178,7 @@ fn overflowed(
     id: &Arc<str>,
     refusal: ProxyError,
 ) -> BoxFuture<'static, Result<Reply, ProxyError>> {
-    let label = match refusal.kind {
-        ErrorKind::Unsupported => "skipped",
-        kind => kind.label(),
-    };
+    let label = explain::hop_label(refusal.kind);
     let hop = Attempt { backend: Arc::clone(id), label, reason: refusal.message };
     let asked = to.ask(call);
     async move {

@@ -4,6 +4,7 @@
 pub mod budget;
 pub mod cache;
 pub mod dedupe;
+mod explain;
 pub mod fixed;
 mod identity;
 pub mod limit;
@@ -22,6 +23,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
 
+use super::explain::Decision;
 use super::group::Member;
 use super::kind::Site;
 use super::virtual_model::{About, Below, Memory, VirtualModel, most_input_tokens};
@@ -79,6 +81,9 @@ pub trait Modifier: Send + Sync + 'static {
     fn memory(&self) -> Option<Memory> {
         None
     }
+
+    /// What it would do with this call now, for explanations: nothing is counted, written or sent.
+    fn decide(&self, call: &Call) -> Decision<'_>;
 
     /// Ready when what it keeps beyond requests is written.
     fn settle(&self) -> BoxFuture<'static, ()> {
@@ -178,6 +183,10 @@ impl<M: Modifier> VirtualModel for Modified<M> {
 
     fn memory(&self) -> Option<Memory> {
         self.0.memory()
+    }
+
+    fn decide(&self, call: &Call) -> Decision<'_> {
+        self.0.decide(call)
     }
 
     fn settle(&self) -> BoxFuture<'static, ()> {

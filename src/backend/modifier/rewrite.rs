@@ -6,10 +6,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
+use super::super::explain::Decision;
 use super::super::group::Member;
 use super::super::virtual_model::Below;
 use super::super::{Call, Outlook, Reply};
-use super::{Modifier, Wrapped};
+use super::{Modifier, Wrapped, explain};
 use crate::dialect::{Request, SystemText, Task};
 use crate::error::ProxyError;
 use crate::quota::Glob;
@@ -177,8 +178,8 @@ impl Rewriting {
         }
     }
 
-    /// The call as it goes on, and whether anything was changed.
-    fn changed<'s>(&'s self, call: &Call) -> (&'s Member, Call, bool) {
+    /// The call as it goes on, and what was changed.
+    fn changed<'s>(&'s self, call: &Call) -> (&'s Member, Call, Vec<String>) {
         let (member, renamed) = self.target(&call.model);
         let mut own = call.clone();
         let mut told = Vec::new();
@@ -190,11 +191,10 @@ impl Rewriting {
             own.request = Arc::new(request);
             told.extend(changes);
         }
-        let changed = !told.is_empty();
-        if changed {
-            own.edits = Arc::new(call.edits.iter().cloned().chain(told).collect());
+        if !told.is_empty() {
+            own.edits = Arc::new(call.edits.iter().chain(&told).cloned().collect());
         }
-        (member, own, changed)
+        (member, own, told)
     }
 }
 
@@ -205,7 +205,7 @@ impl Modifier for Rewriting {
 
     fn forward(self: Arc<Self>, call: Call) -> BoxFuture<'static, Result<Reply, ProxyError>> {
         let (member, own, changed) = self.changed(&call);
-        self.wrapped.acted(&call, if changed { "changed" } else { "unchanged" });
+        self.wrapped.acted(&call, if changed.is_empty() { "unchanged" } else { "changed" });
         member.ask(&own)
     }
 
@@ -238,6 +238,16 @@ impl Modifier for Rewriting {
             .then(|| member.model.as_deref().unwrap_or_default())
             .or(member.model.as_deref());
         vec![Below { model, takes, ..member.below(asked) }]
+    }
+
+    fn decide(&self, call: &Call) -> Decision<'_> {
+        let (member, own, changed) = self.changed(call);
+        let why = match changed.is_empty() {
+            true => "changes nothing of this request".to_owned(),
+            false => format!("changes the request: {}", changed.join(", ")),
+        };
+        let others = self.renamed.iter().map(|renamed| &renamed.to);
+        explain::handed_on(member, [&self.wrapped.inner].into_iter().chain(others), &own, vec![why])
     }
 }
 

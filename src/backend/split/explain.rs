@@ -1,7 +1,7 @@
 //! What a split would do with a call: for each condition of each route whether it holds, and what was seen.
 
 use super::super::Call;
-use super::super::explain::{Decision, Told, Turn, Way};
+use super::super::explain::{Decision, Own, Told, Turn, Way};
 use super::Split;
 
 impl Split {
@@ -55,6 +55,7 @@ impl Split {
         if taken.is_none() {
             fails = Some(self.no_route(call).message);
         }
-        Decision { why: vec![why], ways, route: Some(taken.map(|index| index + 1)), fails, sure: true }
+        let route = Some(taken.map(|index| index + 1));
+        Decision { route, ..Decision::handing_on(vec![why], ways, fails.map(Own::cannot)) }
     }
 }

@@ -18,6 +18,12 @@ pub struct Words<'a> {
     pub limit: Option<String>,
 }
 
+/// The error of a client that is beyond the limits of its own key.
+pub fn key_refused(id: &str, denial: &Denial, now: Moment) -> ProxyError {
+    let (who, whose) = (format!("client `{id}`"), format!("`limits` of keys.{id}"));
+    Words { who: &who, whose: &whose, limit: None }.refuse(denial, now)
+}
+
 // === impl Words ===
 
 impl Words<'_> {

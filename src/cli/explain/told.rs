@@ -58,6 +58,7 @@ fn name(step: &Value) -> String {
         "later" if text(step, "until").is_empty() => ": not now".to_owned(),
         "later" => format!(": not before {}", text(step, "until")),
         "cannot" => ": cannot".to_owned(),
+        "answers" => ": answers by itself".to_owned(),
         _ => String::new(),
     };
     format!("{section} `{id}`{kind}{model}{state}")

@@ -423,7 +423,7 @@ fn a_panel_stands_as_the_scarcest_of_those_that_it_needs() {
 
 #[test]
 fn an_explanation_says_who_would_be_asked_and_why_nobody() {
-    use crate::backend::explain::Turn;
+    use crate::backend::explain::{Own, Turn};
     let [a, empty, judge] = fakes([
         Fake::says("a", "A"),
         Fake::says("empty", "E").stands(Ok(Availability::At(None))),
@@ -434,7 +434,7 @@ fn an_explanation_says_who_would_be_asked_and_why_nobody() {
         let decision = panel.decide(&call(fields));
         let turns: Vec<(String, Turn)> =
             decision.ways.iter().map(|way| (way.label.to_owned(), way.turn)).collect();
-        (turns, decision.fails)
+        (turns, decision.own)
     };
     let way = |label: &str, turn| (label.to_owned(), turn);
     let some = PanelBackend::new(Panel { quorum: 1, ..panel(&[&empty, &a, &unfit], &judge) });
@@ -450,5 +450,6 @@ fn an_explanation_says_who_would_be_asked_and_why_nobody() {
     let none = PanelBackend::new(panel(&[&empty, &a], &judge));
     let (ways, fails) = turns(&none, "");
     assert!(ways.iter().all(|(_, turn)| *turn == Turn::Passed), "{ways:?}");
-    assert_eq!(fails.as_deref(), Some("no quorum of its members has capacity; it waits for `empty`"));
+    let why = "no quorum of its members has capacity; it waits for `empty`".to_owned();
+    assert_eq!(fails, Some(Own::cannot(why)));
 }

@@ -33,9 +33,9 @@ impl Memory {
         None
     }
 
-    /// Whether it is there and good; nothing is used or dropped by that.
-    pub(super) fn has(&self, key: &Digest, good: impl Fn(&Entry) -> bool) -> bool {
-        self.entries.get(key).is_some_and(|found| good(found))
+    /// What is there and good; nothing is used or dropped by that.
+    pub(super) fn peek(&self, key: &Digest, good: impl Fn(&Entry) -> bool) -> Option<Arc<Entry>> {
+        self.entries.get(key).filter(|found| good(found)).cloned()
     }
 
     /// Keeps an answer in the place of one that was there. One that is larger than all there may be is not kept.
@@ -109,7 +109,8 @@ mod tests {
         }
         assert!(memory.find(&key(0), all).is_some());
         memory.put(key(3), entry(0, 100));
-        assert!(memory.has(&key(0), all) && !memory.has(&key(1), all) && memory.has(&key(2), all));
+        let has = |number| memory.peek(&key(number), all).is_some();
+        assert!(has(0) && !has(1) && has(2));
         assert_eq!(memory.len(), 3);
     }
 

@@ -26,7 +26,8 @@ use tokio::time::Instant;
 
 use super::identity::{Among, identity};
 use super::recording::Recorder;
-use super::{Modifier, Wrapped};
+use super::{Modifier, Wrapped, explain};
+use crate::backend::explain::{Decision, Own};
 use crate::backend::lease::Lease;
 use crate::backend::strategy::Availability;
 use crate::backend::virtual_model::Memory as Remembered;
@@ -129,8 +130,12 @@ impl Cache {
 
     /// Whether an answer may still be given.
     fn is_good(&self, entry: &Entry, max_age: Option<Duration>) -> bool {
+        self.is_good_at((self.clock)(), entry, max_age)
+    }
+
+    fn is_good_at(&self, now: Moment, entry: &Entry, max_age: Option<Duration>) -> bool {
         let most = max_age.map_or(self.options.ttl, |limit| limit.min(self.options.ttl));
-        entry.age((self.clock)()).is_some_and(|age| age < most)
+        entry.age(now).is_some_and(|age| age < most)
     }
 
     fn in_memory(&self) -> std::sync::MutexGuard<'_, Memory> {
@@ -281,8 +286,9 @@ impl Modifier for Cache {
             return outlook;
         }
         let Verdict::Keep { max_age } = self.verdict(call) else { return outlook };
-        let has = self.in_memory().has(&self.key(call), |entry| self.is_good(entry, max_age));
-        if !has {
+        let now = call.moment().unwrap_or_else(self.clock);
+        let has = self.in_memory().peek(&self.key(call), |entry| self.is_good_at(now, entry, max_age));
+        if has.is_none() {
             return outlook;
         }
         Ok(Outlook {
@@ -292,6 +298,38 @@ impl Modifier for Cache {
             next_reset: None,
             in_flight: 0,
         })
+    }
+
+    fn decide(&self, call: &Call) -> Decision<'_> {
+        let inner = &self.wrapped.inner;
+        let passed = |why: &str| explain::handed_on(inner, [inner], call, vec![why.to_owned()]);
+        let Verdict::Keep { max_age } = self.verdict(call) else {
+            return passed(
+                "is passed by (bypass): the answer would be another one the next time (no `temperature` of 0, no `seed`, \
+                 no `x-demuxai-cache: use`), or the client keeps it out",
+            );
+        };
+        if max_age.is_some_and(|limit| limit.is_zero()) {
+            return passed(
+                "is asked for nothing kept (miss): the client wants a fresh answer, which is then kept",
+            );
+        }
+        let now = call.moment().unwrap_or_else(self.clock);
+        let found = self.in_memory().peek(&self.key(call), |entry| self.is_good_at(now, entry, max_age));
+        if let Some(entry) = found {
+            let age = entry.age(now).unwrap_or_default().as_secs();
+            let why = format!("has the answer in memory (hit), from {age} s ago");
+            let own = Own::Answers(Arc::from(entry.model.as_str()));
+            return explain::kept([inner], call, vec![why], own);
+        }
+        match &self.kept.disk {
+            None => passed("has no answer to it (miss), and keeps the one that comes"),
+            Some(_) => {
+                let why =
+                    "has no answer to it in memory; its file, which is not looked at here, may have one";
+                Decision { sure: false, ..passed(why) }
+            }
+        }
     }
 
     fn reads_arrival(&self) -> bool {

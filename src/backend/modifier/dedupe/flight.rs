@@ -163,6 +163,11 @@ impl Flight {
         Some(Seat { flight: Arc::clone(self), reader })
     }
 
+    /// Whether another one may join.
+    pub(super) fn is_open(&self) -> bool {
+        self.shared().open
+    }
+
     fn shared(&self) -> MutexGuard<'_, Shared> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }

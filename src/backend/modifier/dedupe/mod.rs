@@ -16,7 +16,8 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
 use super::identity::{Among, identity};
-use super::{Modifier, Wrapped};
+use super::{Modifier, Wrapped, explain};
+use crate::backend::explain::Decision;
 use crate::backend::virtual_model::Memory;
 use crate::backend::{Call, Reply};
 use crate::error::ProxyError;
@@ -70,6 +71,16 @@ impl Dedupe {
         identity(&scope, &below, self.options.among)
     }
 
+    /// Whether a call is in flight that asks the same and that another one can join.
+    fn can_join(&self, call: &Call) -> bool {
+        let key = self.key(call);
+        let known = {
+            let flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
+            flights.get(&key).and_then(Weak::upgrade)
+        };
+        known.is_some_and(|flight| flight.is_open())
+    }
+
     /// A place in the call that is in flight for what this one asks, or in a new one.
     fn join(self: &Arc<Self>, call: &Call) -> (Seat, Share) {
         let key = self.key(call);
@@ -111,6 +122,21 @@ impl Modifier for Dedupe {
 
     fn memory(&self) -> Option<Memory> {
         Some(Arc::clone(&self.flights) as Memory)
+    }
+
+    fn decide(&self, call: &Call) -> Decision<'_> {
+        let (why, sure) = if is_alone(call) {
+            ("asked for this request alone, which wants an answer of its own", true)
+        } else if self.can_join(call) {
+            (
+                "a call that asks the same is in flight: this request would get its answer, whoever that is of",
+                false,
+            )
+        } else {
+            ("no call that asks the same is in flight", true)
+        };
+        let inner = &self.wrapped.inner;
+        Decision { sure, ..explain::handed_on(inner, [inner], call, vec![why.to_owned()]) }
     }
 
     fn forward(self: Arc<Self>, call: Call) -> BoxFuture<'static, Result<Reply, ProxyError>> {

@@ -19,7 +19,8 @@ use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 
 use super::recording::Recorder;
-use super::{Modifier, Wrapped};
+use super::{Modifier, Wrapped, explain};
+use crate::backend::explain::Decision;
 use crate::backend::secrets::Secrets;
 use crate::backend::{Call, Frame, Frames, Reply, ReplyBody, ReplyStream};
 use crate::dialect::Usage;
@@ -52,6 +53,7 @@ pub struct Options {
 /// A backend whose requests and answers are written down.
 pub struct Tee {
     wrapped: Wrapped,
+    path: PathBuf,
     max_record: usize,
     writer: Writer,
     clock: fn() -> Timestamp,
@@ -88,8 +90,8 @@ impl Tee {
         let Options { path, max_file, keep_files, max_record, media } = options;
         let redact = Redact::new(secrets, media)?;
         let meters = wrapped.metrics.tee(&wrapped.about.id);
-        let writer = files.writer(path, How { redact, max_record, max_file, keep_files, meters });
-        Ok(Tee { wrapped, max_record, writer, clock })
+        let writer = files.writer(path.clone(), How { redact, max_record, max_file, keep_files, meters });
+        Ok(Tee { wrapped, path, max_record, writer, clock })
     }
 
     fn pending(self: &Arc<Self>, call: &Call) -> Pending {
@@ -114,6 +116,11 @@ impl Tee {
 impl Modifier for Tee {
     fn wrapped(&self) -> &Wrapped {
         &self.wrapped
+    }
+
+    fn decide(&self, call: &Call) -> Decision<'_> {
+        let why = format!("request and answer are copied to {}", self.path.display());
+        explain::handed_on(&self.wrapped.inner, [&self.wrapped.inner], call, vec![why])
     }
 
     fn forward(self: Arc<Self>, call: Call) -> BoxFuture<'static, Result<Reply, ProxyError>> {

@@ -1,0 +1,272 @@
+//! What `demuxai explain` foretells of modifiers and of the limits of clients' keys: what a limit or a budget has left and
+//! whether this request overflows, what a cache has, what is changed, copied or answered by itself.
+
+use demuxai::demo::{Answer, Fake};
+use serde_json::{Value, json};
+
+use super::support::client::{self, Answer as Got};
+use super::support::program::Home;
+use super::support::proxy::{Proxy, provider};
+use super::support::{asked, eventually};
+
+const CHAT: &str = "/v1/chat/completions";
+
+fn good(name: &'static str) -> Fake {
+    let start = Fake::start(move |received| {
+        if received.path().ends_with("/models") {
+            return Answer::json(200).body(r#"{"object":"list","data":[{"id":"m","object":"model"}]}"#);
+        }
+        Answer::json(200).body(format!(
+            r#"{{"id":"c","object":"chat.completion","model":"m","choices":[{{"index":0,"message":{{"role":"assistant","content":"{name}"}},"finish_reason":"stop"}}],"usage":{{"prompt_tokens":3,"completion_tokens":5,"total_tokens":8}}}}"#
+        ))
+    });
+    start.expect("fake upstream starts")
+}
+
+fn daemon(fakes: &[&Fake], more: &str) -> Proxy {
+    let tables = ["a", "b"].iter().zip(fakes).map(|(id, fake)| provider(id, "openai", &fake.url()));
+    let proxy =
+        Proxy::start(&format!("{}{more}\n[state]\npath = \"none\"\n", tables.collect::<Vec<_>>().concat()));
+    for (id, _) in ["a", "b"].iter().zip(fakes) {
+        eventually("the provider is up", || proxy.status_of(id), |status| status["health"] == "up");
+    }
+    proxy
+}
+
+fn explained(proxy: &Proxy, question: &Value) -> Value {
+    let answer = proxy.post("/demuxai/explain", &question.to_string());
+    assert_eq!(answer.status, 200, "{question}: {}", answer.text());
+    answer.json()
+}
+
+/// Asks what would become of a request, then sends it: both must say the same.
+fn foretold(proxy: &Proxy, model: &str, more: &str, headers: &[(&str, &str)]) -> (Value, Got) {
+    let body = format!(r#"{{"model":"{model}","messages":[{{"role":"user","content":"hi"}}]{more}}}"#);
+    let said = explained(proxy, &json!({"body": body, "headers": headers}));
+    let got = client::open(proxy.address, "POST", CHAT, headers, body.as_bytes()).finish();
+    let prediction = &said["prediction"];
+    assert_eq!(prediction["sure"], true, "{model}: {said}");
+    if got.status == 200 {
+        for (key, header) in [("provider", "x-demuxai-provider"), ("attempts", "x-demuxai-attempts")] {
+            assert_eq!(prediction[key].as_str(), got.header(header), "{model}, {header}: {said}");
+        }
+        assert_eq!(prediction["model"].as_str(), got.header("x-demuxai-model"), "{model}: {said}");
+    } else {
+        assert_eq!(prediction["provider"], Value::Null, "{model}: {said}: {}", got.text());
+        assert_eq!(prediction["error"], got.json()["error"]["code"], "{model}: {said}");
+    }
+    (said, got)
+}
+
+fn why(step: &Value) -> String {
+    let lines = step["why"].as_array().expect("reasons").iter().filter_map(Value::as_str);
+    lines.collect::<Vec<_>>().join("; ")
+}
+
+#[test]
+fn a_limit_says_what_is_left_of_it_and_foretells_its_overflow() {
+    let fakes = ["a", "b"].map(good);
+    let [a, b] = &fakes;
+    let proxy = daemon(
+        &[a, b],
+        r#"
+[groups.few]
+type = "limit"
+to = "a/m"
+by = "group"
+limits = [{ requests = 2, per = "day" }]
+overflow = "b/m"
+[groups.hard]
+type = "limit"
+to = "a/m"
+by = "header:x-team"
+limits = [{ requests = 1, per = "day" }]
+[groups.pool]
+type = "failover"
+members = ["hard", "few"]
+"#,
+    );
+    let (first, _) = foretold(&proxy, "few", "", &[]);
+    assert!(why(&first["step"]).contains("group `few`: 2 of 2 requests per day left; "), "{first}");
+    assert!(why(&first["step"]).contains("this request is within them"), "{first}");
+    foretold(&proxy, "few", "", &[]);
+    let (third, got) = foretold(&proxy, "few", "", &[]);
+    assert_eq!(got.header("x-demuxai-attempts"), Some("few quota_exhausted, b ok"));
+    let step = &third["step"];
+    assert!(why(step).contains("group `few`: 0 of 2 requests per day left, whole again at 20"), "{third}");
+    assert!(why(step).contains("group `few` has used up 2 requests per day (`limits` of group `few`)"), "{step}");
+    assert!(why(step).contains("its overflow answers"), "{step}");
+    assert_eq!((&step["ways"][0]["turn"], &step["ways"][1]["turn"]), (&json!("passed"), &json!("asked")));
+
+    let ml = [("x-team", "ml")];
+    foretold(&proxy, "pool", "", &ml);
+    let (over, got) = foretold(&proxy, "hard", "", &ml);
+    assert_eq!((got.status, &over["step"]["state"]), (429, &json!("later")));
+    assert!(why(&over["step"]).contains("`x-team: ml`: 0 of 1 requests per day left"), "{over}");
+    assert!(over["step"]["until"].as_str().is_some_and(|until| until.starts_with("20")), "{over}");
+    let (_, others) = foretold(&proxy, "hard", "", &[("x-team", "web")]);
+    assert_eq!(others.status, 200, "each value has its own");
+    foretold(&proxy, "pool", "", &ml);
+    // In two days all is free again.
+    let later = (jiff::Timestamp::now() + jiff::SignedDuration::from_hours(48)).to_string();
+    for (model, question) in [("few", json!([])), ("hard", json!([["x-team", "ml"]]))] {
+        let then = explained(&proxy, &json!({"model": model, "headers": question, "at": later}));
+        assert_eq!(then["prediction"]["provider"], "a", "{then}");
+    }
+}
+
+#[test]
+fn a_budget_says_what_a_request_may_cost_and_what_is_left() {
+    let fakes = ["a", "b"].map(good);
+    let [a, b] = &fakes;
+    let proxy = daemon(
+        &[a, b],
+        r#"
+[groups.paid]
+type = "budget"
+to = "a"
+caps = [{ usd = 0.05, per = "day" }]
+prices = { "a/m" = { input = 1000, output = 1000 } }
+overflow = "b/m"
+[groups.strict]
+type = "budget"
+to = "a/m"
+caps = [{ usd = 0.0001, per = "month" }]
+prices = { "*" = { input = 1000, output = 1000 } }
+"#,
+    );
+    let mut by = Vec::new();
+    for _ in 0..6 {
+        let (said, got) = foretold(&proxy, "paid/m", r#","max_tokens":20"#, &[]);
+        assert!(why(&said["step"]).contains("of $0.05 per day left"), "{said}");
+        assert!(why(&said["step"]).contains("and $0.02 for the answer"), "{said}");
+        by.push(got.header("x-demuxai-provider").unwrap_or_default().to_owned());
+    }
+    assert_eq!((by.first().map(String::as_str), by.last().map(String::as_str)), (Some("a"), Some("b")));
+    for (model, reason) in
+        [("paid/other", "no price is known for `a/other`"), ("strict", "too large for group `strict`")]
+    {
+        let said = explained(&proxy, &json!({"model": model}));
+        let told = (&said["prediction"]["error"], &said["prediction"]["sure"], &said["step"]["state"]);
+        assert_eq!(told, (&json!("unsupported"), &json!(true), &json!("cannot")), "{said}");
+        assert!(why(&said["step"]).contains(reason), "{said}");
+    }
+}
+
+#[test]
+fn a_cache_says_whether_it_has_the_answer_and_why_it_would_not_look() {
+    let a = good("a");
+    let proxy = daemon(&[&a], "[groups.kept]\ntype = \"cache\"\nto = \"a/m\"\nttl = \"1h\"\n");
+    let zero = r#","temperature":0"#;
+    let (miss, _) = foretold(&proxy, "kept", zero, &[]);
+    assert!(why(&miss["step"]).contains("has no answer to it (miss)"), "{miss}");
+    let (hit, got) = foretold(&proxy, "kept", zero, &[]);
+    assert_eq!(got.header("x-demuxai-cache"), Some("hit"));
+    assert!(why(&hit["step"]).contains("has the answer in memory (hit)"), "{hit}");
+    assert_eq!((&hit["step"]["state"], &hit["prediction"]["provider"]), (&json!("answers"), &json!("kept")));
+    // What goes up with a request is part of the question.
+    let (other, got) = foretold(&proxy, "kept", zero, &[("openai-beta", "x")]);
+    assert_eq!(got.header("x-demuxai-cache"), Some("miss"), "{other}");
+    let (fresh, _) = foretold(&proxy, "kept", zero, &[("cache-control", "no-cache")]);
+    assert!(why(&fresh["step"]).contains("the client wants a fresh answer"), "{fresh}");
+    let (bypass, got) = foretold(&proxy, "kept", "", &[]);
+    assert_eq!(got.header("x-demuxai-cache"), Some("bypass"));
+    assert!(why(&bypass["step"]).contains("(bypass)"), "{bypass}");
+    let asked_so_far = asked(&a);
+    let body = json!({"model": "kept", "messages": [{"role": "user", "content": "hi"}], "temperature": 0});
+    let later = (jiff::Timestamp::now() + jiff::SignedDuration::from_hours(2)).to_string();
+    let then = explained(&proxy, &json!({"body": body.to_string(), "at": later}));
+    assert_eq!(then["prediction"]["provider"], "a", "it is too old by then: {then}");
+    assert_eq!(asked(&a), asked_so_far);
+}
+
+#[test]
+fn what_is_changed_copied_shared_or_answered_by_itself_is_told_and_foretold() {
+    let home = Home::new();
+    let a = good("a");
+    let copies = home.path().join("copies.jsonl");
+    let more = r#"
+[groups.changed]
+type = "rewrite"
+to = "a/m"
+set = { temperature = 0 }
+cap = { max_tokens = 10 }
+[groups.once]
+type = "dedupe"
+to = "changed"
+[groups.noted]
+type = "tee"
+to = "once"
+path = "COPIES"
+[groups.sorry]
+type = "static"
+answer = "later"
+[groups.closed]
+type = "static"
+status = 503
+message = "closed until noon"
+[groups.pool]
+type = "failover"
+members = ["closed", "sorry"]
+[groups.by_name]
+type = "rewrite"
+to = "sorry"
+rename = { "gpt-*" = "a/m" }
+"#;
+    let proxy = daemon(&[&a], &more.replace("COPIES", &copies.display().to_string()));
+    let (said, got) = foretold(&proxy, "noted", r#","max_tokens":50"#, &[]);
+    assert!(got.header("x-demuxai-edits").is_some_and(|edits| edits.contains("cap:max_tokens")));
+    let tee = &said["step"];
+    assert!(why(tee).contains(&format!("are copied to {}", copies.display())), "{said}");
+    let once = &tee["ways"][0]["step"];
+    assert!(why(once).contains("no call that asks the same is in flight"), "{said}");
+    let changed = &once["ways"][0]["step"];
+    assert_eq!(why(changed), "changes the request: set:temperature, cap:max_tokens");
+    let (same, _) = foretold(&proxy, "changed", r#","temperature":0"#, &[]);
+    assert_eq!(why(&same["step"]), "changes nothing of this request");
+
+    let (sorry, _) = foretold(&proxy, "sorry", "", &[]);
+    assert_eq!(
+        (&sorry["step"]["state"], why(&sorry["step"]).as_str()),
+        (&json!("answers"), "answers with its own text")
+    );
+    let (closed, got) = foretold(&proxy, "closed", "", &[]);
+    assert_eq!((got.status, &closed["prediction"]["why"]), (503, &json!("closed until noon")));
+    let embedded = explained(&proxy, &json!({"model": "sorry", "endpoint": "embedding"}));
+    assert!(embedded["prediction"]["why"].as_str().is_some_and(|why| why.contains("has no embeddings")));
+    // Whether a failure is one to go on after is the group's affair; who would be next is told.
+    let pool = explained(&proxy, &json!({"model": "pool"}));
+    assert_eq!(
+        (&pool["prediction"]["attempts"], &pool["prediction"]["sure"]),
+        (&json!("closed static, sorry ok"), &json!(false))
+    );
+    foretold(&proxy, "by_name", "", &[]);
+    let (named, _) = foretold(&proxy, "by_name/gpt-4o", "", &[]);
+    assert_eq!(named["prediction"]["provider"], "a", "{named}");
+}
+
+#[test]
+fn the_limits_of_a_client_s_key_are_told_and_foretold() {
+    let a = good("a");
+    let proxy = daemon(
+        &[&a],
+        "[keys.me]\nkey = \"k\"\nlimits = [{ requests = 1, per = \"day\" }]\n[keys.you]\nkey = \"other\"\n",
+    );
+    let question = json!({"model": "a/m", "client": "me"});
+    let before = explained(&proxy, &question);
+    assert_eq!(before["prediction"]["provider"], "a", "{before}");
+    assert_eq!(before["notes"], json!(["client `me`: 1 of 1 requests per day left"]));
+    let body = r#"{"model":"a/m","messages":[]}"#;
+    let ask = || client::open(proxy.address, "POST", CHAT, &[("authorization", "Bearer k")], body.as_bytes());
+    assert_eq!(ask().finish().status, 200);
+    let full = explained(&proxy, &question);
+    let told = ask().finish();
+    assert_eq!((told.status, &full["prediction"]["error"]), (429, &told.json()["error"]["code"]));
+    assert!(
+        full["prediction"]["why"].as_str().is_some_and(|why| why.contains("`limits` of keys.me")),
+        "{full}"
+    );
+    assert_eq!(explained(&proxy, &json!({"model": "a/m", "client": "you"}))["prediction"]["provider"], "a");
+    let nobody = explained(&proxy, &json!({"model": "a/m"}));
+    assert!(nobody["notes"].to_string().contains("no client is named"), "{nobody}");
+}
