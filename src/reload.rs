@@ -61,10 +61,17 @@ pub struct Outcome {
 /// It was not granted; nothing changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal {
-    /// The configuration is bad: all that is wrong with it, as `demuxai check` says it.
-    Bad(String),
-    /// It cannot be done now, or not here; in words.
+    /// The configuration is bad.
+    Bad {
+        /// All that is wrong with it, as `demuxai check` says it.
+        problems: String,
+        /// The files that were read or should have been.
+        files: Vec<PathBuf>,
+    },
+    /// It cannot be done here, or something failed on the way; in words.
     Impossible(String),
+    /// It cannot be done now, whatever the configuration is; in words.
+    NotNow(String),
 }
 
 // === impl Cause ===
@@ -98,7 +105,9 @@ impl Reloads {
         let (answer, granted) = oneshot::channel();
         match self.wishes.try_send(Wish { what, answer }) {
             Ok(()) => granted.await.unwrap_or_else(|_| impossible("demuxai ends")),
-            Err(mpsc::error::TrySendError::Full(_)) => impossible("too many reloads wait already; try again"),
+            Err(mpsc::error::TrySendError::Full(_)) => {
+                Err(Refusal::NotNow("too many reloads wait already; try again".to_owned()))
+            }
             Err(mpsc::error::TrySendError::Closed(_)) => {
                 impossible("this demuxai was not started from files, so that there is nothing to read anew")
             }

@@ -17,7 +17,7 @@ use crate::base_url::BaseUrl;
 use crate::config::image::Image;
 use crate::config::settings::{Config, Listener, ProviderConfig};
 use crate::config::{Difference, Fate, Report};
-use crate::metrics::reload::{ConfigLoaded, ConfigRefused, ConfigReloaded};
+use crate::metrics::reload::{ConfigLoaded, ConfigRefused, ConfigReloaded, ReloadPutOff};
 use crate::provider::registry::Registry;
 use crate::provider::scrub::Scrub;
 use crate::reload::{Answer, Outcome, Refusal, What, Wish};
@@ -83,7 +83,8 @@ impl Reloader {
                         ConfigLoaded { metrics: &self.means.metrics, at: seconds_now() }.emit();
                         ConfigReloaded { cause, difference }.emit();
                     }
-                    Err(Refusal::Bad(problems) | Refusal::Impossible(problems)) => {
+                    Err(Refusal::NotNow(why)) => ReloadPutOff { cause, why }.emit(),
+                    Err(Refusal::Bad { problems, .. } | Refusal::Impossible(problems)) => {
                         ConfigRefused { metrics: &self.means.metrics, cause, problems }.emit();
                     }
                 }
@@ -94,7 +95,7 @@ impl Reloader {
 
     async fn reload(&mut self) -> Answer {
         if self.doors.iter().any(|door| door.edge().draining()) {
-            return Err(Refusal::Impossible("demuxai is shutting down".to_owned()));
+            return Err(Refusal::NotNow("demuxai is shutting down".to_owned()));
         }
         let Read { config, difference } = self.read(Vec::new()).await?;
         // Before the providers are taken out of it.
@@ -137,7 +138,7 @@ impl Reloader {
         let config = spawn_blocking(move || load(&files))
             .await
             .map_err(|_| Refusal::Impossible("the configuration could not be read: no thread".to_owned()))?
-            .map_err(|report| Refusal::Bad(report.to_string()))?;
+            .map_err(|report| Refusal::Bad { problems: report.to_string(), files: report.files })?;
         let difference = Difference::between(&self.image, &config.image);
         Ok(Read { config, difference })
     }
@@ -175,7 +176,8 @@ impl Reloader {
         if problems.is_empty() {
             Ok((config, providers))
         } else {
-            Err(Refusal::Bad(BuildError::Unusable(problems).to_string()))
+            let problems = BuildError::Unusable(problems).to_string();
+            Err(Refusal::Bad { problems, files: config.files })
         }
     }
 

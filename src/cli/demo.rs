@@ -35,7 +35,7 @@ pub fn run(args: &DemoArgs) -> Exit {
             return Exit::Configuration;
         }
     };
-    let exit = serve(config, None, welcome);
+    let exit = serve(config, welcome);
     drop(demo);
     exit
 }

@@ -59,15 +59,33 @@ pub fn load_from(sources: &Sources) -> Result<Config, Exit> {
 
 /// Reads the configuration anew from where it was read first, or from other files in its place. Those were named by
 /// somebody who may change the daemon, but not by who started it: no program is run for them.
+///
+/// A daemon that was configured is not to serve whatever it finds, and to whoever asks, because its files are gone or
+/// empty for a moment: that is no configuration.
 pub fn loader(sources: Sources, registry: Registry) -> Load {
+    let first = config::named_files(&sources).unwrap_or_default();
+    let was_configured = !say_nothing(&first);
     Arc::new(move |files| {
         let own = config::named_files(&sources).unwrap_or_default();
         if files.is_empty() || same_files(files, &own) {
+            if was_configured && say_nothing(&own) {
+                let what = if own.is_empty() { "is there no more" } else { "is empty" };
+                let text = format!(
+                    "{what}: perhaps it is being written; put it back, or restart demuxai to serve without it"
+                );
+                return Err(Report::of(own.first().or(first.first()).cloned(), text));
+            }
             return read(&sources, &registry);
         }
         let (files, texts) = (files.to_vec(), Vec::new());
         read(&Sources { files, texts, programs: Programs::Refused, ..sources.clone() }, &registry)
     })
+}
+
+/// Whether there are no such files, or all of them are empty.
+fn say_nothing(files: &[PathBuf]) -> bool {
+    let is_empty = |file: &PathBuf| file.metadata().is_ok_and(|about| about.is_file() && about.len() == 0);
+    files.iter().all(is_empty)
 }
 
 /// The configuration as far as it can be made out, to find the daemon that serves an earlier version of it.

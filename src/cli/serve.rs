@@ -22,6 +22,9 @@ const WATCHDOG_RETRY: Duration = Duration::from_secs(1);
 
 /// Serves what the configuration says.
 pub fn run(args: &ServeArgs) -> Exit {
+    let system = actix_rt::System::new();
+    // Before the files are read: from now on a SIGHUP is a wish to read them again, and ends nothing.
+    let hangups = system.block_on(async { Hangups::new() });
     let sources = load::sources(&args.files, args.listen);
     let since = SystemTime::now();
     let mut watch = args.watch.then(|| Watch::new(&sources));
@@ -30,7 +33,7 @@ pub fn run(args: &ServeArgs) -> Exit {
             if let Some(watch) = &mut watch {
                 watch.reads(config.files.clone(), since);
             }
-            serve(config, Some(Again { sources, watch }), |_app| {})
+            serve_on(&system, config, Some(Again { sources, watch, hangups }), |_app| {})
         }
         Err(exit) => exit,
     }
@@ -42,10 +45,21 @@ pub struct Again {
     pub sources: Sources,
     /// Its files are watched.
     pub watch: Option<Watch>,
+    /// What asks for it by a signal.
+    hangups: Hangups,
 }
 
-/// Serves this configuration; `announce` is called once everything listens.
-pub fn serve(config: Config, again: Option<Again>, announce: impl FnOnce(&App)) -> Exit {
+/// Serves this configuration, which is never read anew; `announce` is called once everything listens.
+pub fn serve(config: Config, announce: impl FnOnce(&App)) -> Exit {
+    serve_on(&actix_rt::System::new(), config, None, announce)
+}
+
+fn serve_on(
+    system: &actix_rt::SystemRunner,
+    config: Config,
+    again: Option<Again>,
+    announce: impl FnOnce(&App),
+) -> Exit {
     let (_farewell, level) = match telemetry::install(&config.log) {
         Ok(installed) => installed,
         Err(problem) => {
@@ -59,12 +73,12 @@ pub fn serve(config: Config, again: Option<Again>, announce: impl FnOnce(&App)) 
     for warning in &config.warnings {
         warn!("{warning}");
     }
-    actix_rt::System::new().block_on(async move {
+    system.block_on(async move {
         let registry = registry();
         let (built, watch) = match again {
-            Some(Again { sources, watch }) => {
+            Some(Again { sources, watch, hangups }) => {
                 let load = load::loader(sources, registry.clone());
-                (App::build_from(config, Source { load, registry, level }), Some(watch))
+                (App::build_from(config, Source { load, registry, level }), Some((watch, hangups)))
             }
             None => (App::build(config, &registry), None),
         };
@@ -81,11 +95,11 @@ pub fn serve(config: Config, again: Option<Again>, announce: impl FnOnce(&App)) 
     })
 }
 
-/// With `watch` the configuration can be read anew, and perhaps is watched.
-async fn until_stopped(app: App, watch: Option<Option<Watch>>) -> Exit {
+/// With `again` the configuration can be read anew, and perhaps is watched.
+async fn until_stopped(app: App, again: Option<(Option<Watch>, Hangups)>) -> Exit {
     // Before anyone can know that we are there: a signal that comes now is a wish to drain already.
     let signals = Signals::new();
-    let hangups = watch.is_some().then(Hangups::new);
+    let (watch, hangups) = again.map_or((None, None), |(watch, hangups)| (watch, Some(hangups)));
     let handle = app.handle();
     let environment = process_environment();
     let variable = |name: &str| environment.get(name).map(String::as_str);
@@ -94,8 +108,7 @@ async fn until_stopped(app: App, watch: Option<Option<Watch>>) -> Exit {
     let feeding = manager
         .watchdog_interval()
         .map(|interval| actix_rt::spawn(feed_watchdog(manager.clone(), handle.router().clone(), interval)));
-    let watching =
-        watch.flatten().map(|watch| actix_rt::spawn(reload_on_change(watch, handle.reloads().clone())));
+    let watching = watch.map(|watch| actix_rt::spawn(reload_on_change(watch, handle.reloads().clone())));
     let serving = app.run_until_stopped();
     tokio::pin!(serving);
     let exit = tokio::select! {
@@ -152,11 +165,9 @@ async fn stop_on_signals(
 /// Reads the configuration anew at each SIGHUP, until that says that the terminal is gone.
 async fn reload_on_hangups(hangups: Option<Hangups>, reloads: &Reloads) {
     let Some(mut hangups) = hangups else { return std::future::pending().await };
-    let in_terminal = || std::io::IsTerminal::is_terminal(&std::io::stdin());
-    let had_terminal = in_terminal();
     loop {
         hangups.next().await;
-        if had_terminal && !in_terminal() {
+        if hangups.had_terminal && !in_terminal() {
             return;
         }
         // What comes of it is logged.
@@ -164,19 +175,26 @@ async fn reload_on_hangups(hangups: Option<Hangups>, reloads: &Reloads) {
     }
 }
 
+fn in_terminal() -> bool {
+    std::io::IsTerminal::is_terminal(&std::io::stdin())
+}
+
 /// SIGHUP as it comes.
 #[cfg(unix)]
-struct Hangups(Option<tokio::signal::unix::Signal>);
+struct Hangups {
+    signal: Option<tokio::signal::unix::Signal>,
+    had_terminal: bool,
+}
 
 #[cfg(unix)]
 impl Hangups {
     fn new() -> Self {
         use tokio::signal::unix::{SignalKind, signal};
-        Hangups(signal(SignalKind::hangup()).ok())
+        Hangups { signal: signal(SignalKind::hangup()).ok(), had_terminal: in_terminal() }
     }
 
     async fn next(&mut self) {
-        match &mut self.0 {
+        match &mut self.signal {
             Some(hangups) => {
                 hangups.recv().await;
             }
@@ -187,12 +205,14 @@ impl Hangups {
 
 /// There is no SIGHUP.
 #[cfg(not(unix))]
-struct Hangups;
+struct Hangups {
+    had_terminal: bool,
+}
 
 #[cfg(not(unix))]
 impl Hangups {
     fn new() -> Self {
-        Hangups
+        Hangups { had_terminal: in_terminal() }
     }
 
     async fn next(&mut self) {

@@ -11,7 +11,7 @@ use actix_rt::task::spawn_blocking;
 use tracing::{info, warn};
 
 use crate::config::{Sources, named_files};
-use crate::reload::{Cause, Reloads, What};
+use crate::reload::{Cause, Refusal, Reloads, What};
 
 /// How often it looks. A change counts when the next look finds nothing new: whoever writes several files, or one in
 /// pieces, is not read halfway.
@@ -59,6 +59,17 @@ impl Watch {
         self.named = files;
         let wanted = self.files();
         self.read.retain(|file, _| wanted.contains(file));
+    }
+
+    /// These files, too, were read in vain: what is wrong may be mended in one of them.
+    pub fn would_read(&mut self, files: Vec<PathBuf>, since: SystemTime) {
+        let known: Vec<PathBuf> = self.named.iter().filter(|file| !files.contains(file)).cloned().collect();
+        self.reads(files.into_iter().chain(known).collect(), since);
+    }
+
+    /// What changed was not read after all.
+    pub fn has_not_read(&mut self) {
+        self.read = Stamps::new();
     }
 
     /// Whether something changed, and has been quiet since the last look. Counts as read then.
@@ -134,8 +145,13 @@ pub async fn reload_on_change(mut watch: Watch, reloads: Reloads) {
         };
         watch = back;
         let since = SystemTime::now();
-        if due && let Ok(outcome) = reloads.ask(What::Reload(Cause::Watch)).await {
-            watch.reads(outcome.files, since);
+        if due {
+            match reloads.ask(What::Reload(Cause::Watch)).await {
+                Ok(outcome) => watch.reads(outcome.files, since),
+                Err(Refusal::Bad { files, .. }) => watch.would_read(files, since),
+                Err(Refusal::NotNow(_)) => watch.has_not_read(),
+                Err(Refusal::Impossible(_)) => {}
+            }
         }
     }
 }
@@ -227,5 +243,56 @@ mod tests {
             assert!(!scene.watch.look(), "it changed again");
         }
         assert!(scene.watch.look(), "it has been quiet");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_that_lead_elsewhere_and_files_that_come_and_go_are_changes() {
+        let mut scene = scene();
+        for (version, text) in [("one", "a = 1"), ("two", "a = 2")] {
+            std::fs::create_dir(scene.at(version)).unwrap();
+            std::fs::write(scene.at(version).join("3.toml"), text).unwrap();
+        }
+        // As a volume is mounted into a container: a link to a directory that is swapped.
+        let link = |to: &str, scene: &Scene| {
+            std::os::unix::fs::symlink(to, scene.at("next")).unwrap();
+            std::fs::rename(scene.at("next"), scene.at("data")).unwrap();
+        };
+        link("one", &scene);
+        std::os::unix::fs::symlink(scene.at("data/3.toml"), scene.at("conf.d/3.toml")).unwrap();
+        scene.told_once("a link to a new part");
+        link("two", &scene);
+        scene.told_once("the directory behind it is another one");
+        std::fs::remove_file(scene.at("data")).unwrap();
+        scene.told_once("it leads nowhere");
+        link("one", &scene);
+        scene.told_once("it leads somewhere again");
+        std::fs::remove_file(scene.at("config.toml")).unwrap();
+        scene.told_once("the main file is gone");
+        std::fs::write(scene.at("config.toml"), "a = 1").unwrap();
+        scene.told_once("it is there again");
+    }
+
+    #[test]
+    fn a_file_that_was_missed_is_watched_beside_those_that_are_in_force() {
+        let mut scene = scene();
+        let (secret, missed) = (scene.at("secret"), scene.at("missed"));
+        std::fs::write(&secret, "one").unwrap();
+        scene.watch.reads(vec![secret.clone()], late());
+        scene.watch.would_read(vec![missed.clone()], late());
+        assert!(!scene.watch.look() && !scene.watch.look(), "it is still not there");
+        std::fs::write(&missed, "here").unwrap();
+        scene.told_once("what was missed");
+        std::fs::write(&secret, "another").unwrap();
+        scene.told_once("what is in force");
+    }
+
+    #[test]
+    fn what_could_not_be_read_at_that_moment_is_a_change_again() {
+        let mut scene = scene();
+        std::fs::write(scene.at("config.toml"), "a = 23").unwrap();
+        scene.told_once("written over");
+        scene.watch.has_not_read();
+        scene.told_once("it was not read");
     }
 }

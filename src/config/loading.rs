@@ -210,7 +210,8 @@ impl Loading {
         kinds: &[Kind<'_>],
     ) -> (Option<Config>, Report) {
         if self.incomplete {
-            return (None, self.findings.into_report());
+            let files = self.places.files().collect();
+            return (None, Report { files, ..self.findings.into_report() });
         }
         let mut tree = merged(layers, &self.whole);
         let mut check = Check {
@@ -254,9 +255,10 @@ impl Loading {
             check.veiled.filled = check.filled.keys().cloned().collect();
             config.image = Image::of(&config, written, &check.veiled);
         }
-        config.files = self.places.files().chain(check.files).collect();
+        let files: Vec<PathBuf> = self.places.files().chain(check.files).collect();
+        config.files.clone_from(&files);
         let report = check.findings.into_report();
         let warnings = if report.problems.is_empty() { Vec::new() } else { config.warnings.clone() };
-        (Some(config), Report { warnings, ..report })
+        (Some(config), Report { warnings, files, ..report })
     }
 }

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::path::PathBuf;
 
 use super::place::Origin;
 
@@ -29,6 +30,8 @@ pub struct Report {
     pub more: usize,
     /// What is probably not meant beside that.
     pub warnings: Vec<Problem>,
+    /// The files that were read or should have been: one of them has to change.
+    pub files: Vec<PathBuf>,
 }
 
 /// Gathers problems in the order of their places.
@@ -64,11 +67,21 @@ impl Findings {
     pub(crate) fn into_report(mut self) -> Report {
         self.found.sort_by_key(|(order, _)| *order);
         let problems = self.found.into_iter().map(|(_, problem)| problem).collect();
-        Report { problems, more: self.more, warnings: Vec::new() }
+        Report { problems, more: self.more, ..Report::default() }
     }
 }
 
 // === impl Report ===
+
+impl Report {
+    /// One problem of all of it, or of this file.
+    pub fn of(file: Option<PathBuf>, message: String) -> Report {
+        let in_file = |path| Origin::File { path, line: None, column: None };
+        let origin = file.clone().map_or(Origin::BuiltIn, in_file);
+        let problems = vec![Problem { origin, key: String::new(), message }];
+        Report { problems, files: file.into_iter().collect(), ..Report::default() }
+    }
+}
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -43,6 +43,14 @@ pub struct ConfigRefused<'a> {
     pub problems: &'a str,
 }
 
+/// A configuration was not read, for a reason that is not its own.
+pub struct ReloadPutOff<'a> {
+    /// What asked for it.
+    pub cause: &'a str,
+    /// Why not, in words.
+    pub why: &'a str,
+}
+
 // === impl ReloadGauges ===
 
 impl ReloadGauges {
@@ -99,6 +107,15 @@ impl ConfigRefused<'_> {
     pub fn emit(&self) {
         self.metrics.reload.success.set(0);
         error!(cause = self.cause, "configuration refused, the one before serves on: {}", self.problems);
+    }
+}
+
+// === impl ReloadPutOff ===
+
+impl ReloadPutOff<'_> {
+    /// Says so; what is in force is as good as it was.
+    pub fn emit(&self) {
+        warn!(cause = self.cause, why = self.why, "configuration not read");
     }
 }
 

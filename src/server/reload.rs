@@ -52,11 +52,11 @@ fn respond(answer: Answer) -> HttpResponse {
                 .insert_header((CONTENT_TYPE, HeaderValue::from_static("application/json")))
                 .body(body.to_string())
         }
-        Err(Refusal::Bad(problems)) => {
+        Err(Refusal::Bad { problems, .. }) => {
             let error = ProxyError::new(ErrorKind::InvalidRequest, problems);
             error_response(&error.with_code("configuration_refused"))
         }
-        Err(Refusal::Impossible(why)) => {
+        Err(Refusal::Impossible(why) | Refusal::NotNow(why)) => {
             error_response(&ProxyError::new(ErrorKind::Forbidden, why).with_code("reload_impossible"))
         }
     }

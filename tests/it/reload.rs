@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use demuxai::demo::{Answer as Plain, Fake, Received, Script};
+use demuxai::reload::{Cause, Refusal, What};
 use serde_json::Value;
 
 use super::support::client::{self, Answer, Reading};
@@ -514,4 +515,27 @@ fn reloads_at_the_same_time_come_one_after_another() {
         "{now} after {name}: what is in force is what was read last"
     );
     assert_eq!(live.change("/demuxai/diff", "changes").json()["unchanged"], 5);
+}
+
+#[test]
+fn a_daemon_that_ends_takes_over_nothing_and_finds_no_fault_with_the_configuration() {
+    let up = fake("up");
+    let live = Live::start(&provider("up", "openai", &up.url()));
+    live.until_up("up");
+    let stream = live.stream("up/m");
+    let handle = live.proxy.handle.clone();
+    let said = actix_rt::System::new().block_on(async {
+        let mut draining = std::pin::pin!(handle.drain());
+        tokio::select! {
+            biased;
+            () = &mut draining => panic!("a stream is in flight"),
+            () = std::future::ready(()) => {}
+        }
+        handle.reloads().ask(What::Reload(Cause::Signal)).await
+    });
+    assert_eq!(said.err(), Some(Refusal::NotNow("demuxai is shutting down".to_owned())));
+    let metrics = String::from_utf8(live.proxy.handle.metrics().encode().unwrap()).unwrap();
+    assert!(metrics.contains("demuxai_config_reload_success 1"), "{metrics}");
+    up.open_gate("end");
+    assert!(stream.finish().complete);
 }

@@ -179,17 +179,67 @@ fn watched_files_are_read_anew_when_they_are_replaced_and_a_part_is_added() {
     );
     eventually("a key is missing", || scene.metric("demuxai_config_reload_success"), |value| value == "0");
     assert_eq!(scene.providers(), ["one", "two"]);
+    // The file that was missed is enough: the one that names it need not be touched.
     scene.home.write(".config/demuxai/conf.d/key", "sk-1");
-    scene.home.write(
-        ".config/demuxai/conf.d/3.toml",
-        "[providers.three]\ntype = \"openai\"\nurl = \"http://127.0.0.1:3\"\napi_key = { file = \"key\" } # there\n",
-    );
     eventually("it serves three", || scene.providers().len(), |count| *count == 3);
     let changes = |log: &String| log.matches("changed=1").count();
     let before = changes(&scene.program.stderr());
     scene.home.write(".config/demuxai/conf.d/key", "sk-rotated");
     eventually("the secret is read anew", || changes(&scene.program.stderr()), |count| *count > before);
     assert!(!scene.program.stderr().contains("sk-"), "{}", scene.program.stderr());
+}
+
+#[cfg(unix)]
+#[test]
+fn a_configuration_that_is_gone_or_empty_for_a_moment_is_refused_and_opens_nothing() {
+    let home = Home::new();
+    let keys = "[keys.ide]\nkey = \"of-the-ide\"\n";
+    let text = format!("{}{keys}{LISTENER}", one());
+    let main = home.write(".config/demuxai/config.toml", &text);
+    let program = home.start(&["serve"]);
+    program.address();
+    let scene = Scene { home, file: main, program };
+    let hangs_up = |why: &str| {
+        let before = scene.program.stderr().matches("configuration refused").count();
+        scene.program.signal("HUP");
+        let log = eventually(
+            "it is refused",
+            || scene.program.stderr(),
+            |log| log.matches("configuration refused").count() > before,
+        );
+        assert!(log.contains(why), "{log}");
+        assert_eq!(scene.metric("demuxai_config_reload_success"), "0");
+        assert_eq!(scene.providers(), ["one"]);
+        let status = client::get(scene.program.address(), "/v1/models").status;
+        assert_eq!(status, 401, "nobody is let in who was not before");
+    };
+    std::fs::remove_file(&scene.file).unwrap();
+    hangs_up("config.toml\n  is there no more: perhaps it is being written; put it back");
+    std::fs::write(&scene.file, "").unwrap();
+    hangs_up("config.toml\n  is empty: perhaps it is being written; put it back");
+    std::fs::write(&scene.file, format!("{}{keys}{LISTENER}", both())).unwrap();
+    scene.program.signal("HUP");
+    scene.until_it_serves(&["one", "two"]);
+    assert_eq!(scene.metric("demuxai_config_reload_success"), "1");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_hangup_while_it_starts_is_a_reload_once_it_serves() {
+    let home = Home::new();
+    // A secret whose program is slow: it waits until there is a file.
+    let script = "touch asked; until test -e go; do sleep 0.02; done; echo sk-0123456789";
+    let slow = one().replace("\"test-key-one\"", &format!("{{ command = [\"sh\", \"-c\", \"{script}\"] }}"));
+    let file = home.write("served.toml", &format!("{slow}{LISTENER}"));
+    let program = home.start(&["serve", "--config", file.to_str().unwrap()]);
+    eventually("the secret is asked for", || home.path().join("asked").exists(), |asked| *asked);
+    program.signal("HUP");
+    home.write("go", "");
+    program.address();
+    let log = eventually("it reloads", || program.stderr(), |log| log.contains("configuration reloaded"));
+    assert!(log.contains("cause=\"signal\"") && log.contains("changed=0"), "{log}");
+    program.signal("TERM");
+    assert_eq!(program.ended().code, 0);
 }
 
 #[test]

@@ -340,11 +340,12 @@ fn ca_file(check: &mut Check<'_>, path: &[&str], written: Option<&str>) -> Optio
             return None;
         }
     };
+    // Also one that cannot be used: it may be there later.
+    check.files.insert(file.clone());
     match read::text(&file, MOST_CA_BYTES) {
         Ok((text, _)) if text.contains("-----BEGIN CERTIFICATE-----") => {
             let path = path.iter().map(|step| (*step).to_owned()).collect();
             check.veiled.contents.insert(path, digest(&text));
-            check.files.insert(file.clone());
             return Some(file);
         }
         Ok(_) => check.problem(path, format!("{} holds no certificate in PEM form", file.display())),
