@@ -328,11 +328,7 @@ impl FollowerCut<'_> {
     /// Counts it, loudly: a client was told of it.
     pub fn emit(&self, metrics: &Metrics, request_id: &str) {
         ModifierActed { group: self.group, kind: "dedupe", outcome: "cut" }.emit(metrics, request_id);
-        warn!(
-            request_id,
-            group = self.group,
-            "a client read a shared answer too slowly and was left behind"
-        );
+        warn!(request_id, group = self.group, "a client read a shared answer too slowly and was left behind");
     }
 }
 

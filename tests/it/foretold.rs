@@ -94,7 +94,10 @@ members = ["hard", "few"]
     assert_eq!(got.header("x-demuxai-attempts"), Some("few quota_exhausted, b ok"));
     let step = &third["step"];
     assert!(why(step).contains("group `few`: 0 of 2 requests per day left, whole again at 20"), "{third}");
-    assert!(why(step).contains("group `few` has used up 2 requests per day (`limits` of group `few`)"), "{step}");
+    assert!(
+        why(step).contains("group `few` has used up 2 requests per day (`limits` of group `few`)"),
+        "{step}"
+    );
     assert!(why(step).contains("its overflow answers"), "{step}");
     assert_eq!((&step["ways"][0]["turn"], &step["ways"][1]["turn"]), (&json!("passed"), &json!("asked")));
 
