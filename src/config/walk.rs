@@ -23,6 +23,25 @@ pub(crate) struct Walk<'a> {
     pub(crate) lenient: bool,
 }
 
+/// Words for values that people bring from elsewhere, and ours.
+const WORDS: &[(&str, &str)] = &[
+    ("vision", "images"),
+    ("image", "images"),
+    ("image_url", "images"),
+    ("sound", "audio"),
+    ("speech", "audio"),
+    ("functions", "tools"),
+    ("function_calling", "tools"),
+    ("json", "response_format"),
+    ("json_schema", "response_format"),
+    ("structured_output", "response_format"),
+    ("structured_outputs", "response_format"),
+    ("thinking", "reasoning"),
+    ("embed", "embedding"),
+    ("infill", "fim"),
+    ("fill_in_the_middle", "fim"),
+];
+
 /// Names that people bring from elsewhere, and ours.
 const SYNONYMS: &[(&str, &str)] = &[
     ("api_base", "url"),
@@ -221,7 +240,12 @@ fn wrong_value(form: Node<'_>, found: &ValueKind) -> Option<String> {
             if words.contains(&text.as_str()) {
                 return None;
             }
-            let hint = did_you_mean(text, words.iter().copied());
+            let lower = text.to_lowercase().replace('-', "_");
+            let ours = WORDS.iter().find(|(theirs, ours)| *theirs == lower && words.contains(ours));
+            let hint = match ours {
+                Some((_, ours)) => format!("; did you mean `{ours}`?"),
+                None => did_you_mean(text, words.iter().copied()),
+            };
             Some(format!("unknown word (one of: {}){hint}", words.join(", ")))
         }
         ValueKind::I64(number) => {

@@ -21,7 +21,14 @@ pub struct Needs {
     pub media: usize,
     /// The bytes of those as written.
     pub media_bytes: usize,
+    /// Where the content of the user's last message is in the body; nowhere if it has none.
+    pub user: Option<Span>,
+    /// The same of the first message of the system or developer.
+    pub system: Option<Span>,
 }
+
+/// A part of the body: from, and up to.
+pub type Span = (usize, usize);
 
 /// What parts with an image are called.
 const IMAGES: [&str; 3] = ["image_url", "input_image", "image"];
@@ -56,10 +63,17 @@ pub(super) fn read(request: &Request) -> Needs {
 
 impl Needs {
     fn message(&mut self, body: &[u8], message: Range<usize>) {
+        let (mut user, mut system, mut content) = (false, false, (0, 0));
         for field in members_of(body, message) {
-            match field.key_bytes().as_ref() {
+            let key = field.key_bytes();
+            if key.as_ref() == b"content" {
+                content = (field.range.start, field.range.end);
+            }
+            match key.as_ref() {
                 b"role" => {
                     self.tools |= string_is(field.raw, "tool") || string_is(field.raw, "function");
+                    user = string_is(field.raw, "user");
+                    system = string_is(field.raw, "system") || string_is(field.raw, "developer");
                 }
                 b"content" if field.raw.starts_with(b"[") => {
                     for part in elements_of(body, field.range) {
@@ -73,6 +87,12 @@ impl Needs {
                 }
                 _ => {}
             }
+        }
+        if user {
+            self.user = Some(content);
+        }
+        if system {
+            self.system.get_or_insert(content);
         }
     }
 

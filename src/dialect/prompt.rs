@@ -1,8 +1,16 @@
 //! What a request says and asks for, for those who decide by it where it goes: how long its prompt is, what the user
 //! and the system said, and whether it wants sounds, a format or reasoning.
 
+use std::borrow::Cow;
+use std::collections::VecDeque;
+use std::ops::Range;
+
+use super::needs::Span;
 use super::{Request, Task};
-use crate::wire::json::{self, elements_of, is_empty, is_null, members_of, string_is, string_value};
+use crate::wire::json::{self, elements_of, is_empty, members_of, string_is, string_value};
+
+/// A text is cut at most so many bytes before the place where it is too long.
+const MOST_BACK: usize = 4096;
 
 /// Fields that ask for reasoning, by the names that clients have for them.
 const REASONING: [&str; 4] = ["reasoning_effort", "reasoning", "thinking", "think"];
@@ -44,78 +52,137 @@ impl Request {
         })
     }
 
-    /// What the user said last, or the prompt, as far as `most` bytes; parts of a message one below the other.
+    /// What the user said last, or the prompt; parts of a message one below the other. Of what is longer than `most` bytes
+    /// as written, the begin and the end.
     pub fn user_text(&self, most: usize) -> String {
-        let Some(messages) = self.member("messages") else {
-            let mut text = String::new();
-            for key in ["prompt", "input"] {
-                if let Some(member) = self.member(key) {
-                    self.take_text(member.value.clone(), most, &mut text);
-                }
-            }
-            return text;
-        };
-        let of_user = |message: &json::Element<'_>| self.has_role(message, &["user"]);
-        match elements_of(&self.body, messages.value.clone()).filter(of_user).last() {
-            Some(message) => self.content(&message, most),
-            None => String::new(),
+        if self.task != Task::Embedding && self.member("messages").is_some() {
+            return self.text_at(self.needs().user, most);
         }
+        let values = ["prompt", "input"].iter().filter_map(|key| self.member(key));
+        let texts: Vec<&[u8]> = values.flat_map(|member| self.texts(member.value.clone(), most)).collect();
+        joined(&texts, most)
     }
 
-    /// What the first message of the system or developer says, as far as `most` bytes.
+    /// What the first message of the system or developer says, likewise.
     pub fn system_text(&self, most: usize) -> String {
-        let Some(messages) = self.member("messages") else { return String::new() };
-        let of_system = |message: &json::Element<'_>| self.has_role(message, &["system", "developer"]);
-        match elements_of(&self.body, messages.value.clone()).find(of_system) {
-            Some(message) => self.content(&message, most),
-            None => String::new(),
-        }
+        self.text_at(self.needs().system, most)
     }
 
-    fn has_role(&self, message: &json::Element<'_>, roles: &[&str]) -> bool {
-        let is_one = |raw: &[u8]| roles.iter().any(|role| string_is(raw, role));
-        members_of(&self.body, message.range.clone()).any(|field| field.is("role") && is_one(field.raw))
+    fn text_at(&self, content: Option<Span>, most: usize) -> String {
+        let Some((start, end)) = content else { return String::new() };
+        joined(&self.texts(start..end, most), most)
     }
 
-    fn content(&self, message: &json::Element<'_>, most: usize) -> String {
-        let mut text = String::new();
-        for field in members_of(&self.body, message.range.clone()).filter(|field| field.is("content")) {
-            self.take_text(field.range, most, &mut text);
-        }
-        text
-    }
-
-    /// Adds a text, or all texts in a list: strings, and the `text` of parts.
-    fn take_text(&self, range: std::ops::Range<usize>, most: usize, text: &mut String) {
+    /// A text, or all texts in a list, as written: strings, and the `text` of parts. Of many, only those at the begin and at
+    /// the end that have `most` bytes each.
+    fn texts(&self, range: Range<usize>, most: usize) -> Vec<&[u8]> {
         let raw = self.body.get(range.clone()).unwrap_or_default();
-        if is_null(raw) {
-            return;
+        let is_text = |raw: &[u8]| raw.starts_with(b"\"");
+        if is_text(raw) {
+            return vec![raw];
         }
-        if raw.starts_with(b"\"") {
-            add(raw, most, text);
-            return;
-        }
+        let mut ends = Ends { most, ..Ends::default() };
         for element in elements_of(&self.body, range) {
-            if element.raw.starts_with(b"\"") {
-                add(element.raw, most, text);
+            if is_text(element.raw) {
+                ends.take(element.raw);
+            } else {
+                let fields = members_of(&self.body, element.range).filter(|field| field.is("text"));
+                fields.map(|field| field.raw).filter(|raw| is_text(raw)).for_each(|raw| ends.take(raw));
             }
-            for field in members_of(&self.body, element.range).filter(|field| field.is("text")) {
-                add(field.raw, most, text);
-            }
-            if text.len() >= most {
-                return;
-            }
+        }
+        ends.begin.into_iter().chain(ends.end).collect()
+    }
+}
+
+/// Texts at the begin and at the end of a list, of `most` bytes each.
+#[derive(Default)]
+struct Ends<'a> {
+    most: usize,
+    begin: Vec<&'a [u8]>,
+    begun: usize,
+    end: VecDeque<&'a [u8]>,
+    ended: usize,
+}
+
+impl<'a> Ends<'a> {
+    fn take(&mut self, raw: &'a [u8]) {
+        if self.begun < self.most {
+            self.begun += raw.len();
+            self.begin.push(raw);
+            return;
+        }
+        self.ended += raw.len();
+        self.end.push_back(raw);
+        while let Some(front) = self.end.front().filter(|front| self.ended - front.len() >= self.most) {
+            self.ended -= front.len();
+            self.end.pop_front();
         }
     }
 }
 
-fn add(raw: &[u8], most: usize, text: &mut String) {
+/// Texts one below the other: all of them, or of more than `most` bytes as written the first half of that and the last.
+fn joined(texts: &[&[u8]], most: usize) -> String {
+    let mut text = String::new();
+    let length: usize = texts.iter().map(|raw| raw.len()).sum();
+    if length <= most {
+        texts.iter().for_each(|raw| add(raw, &mut text));
+        return text;
+    }
+    let mut room = most / 2;
+    for raw in texts {
+        if room == 0 {
+            break;
+        }
+        add(&first(raw, room), &mut text);
+        room = room.saturating_sub(raw.len());
+    }
+    let (mut room, mut end) = (most / 2, Vec::new());
+    for raw in texts.iter().rev() {
+        if room == 0 {
+            break;
+        }
+        end.push(last(raw, room));
+        room = room.saturating_sub(raw.len());
+    }
+    end.iter().rev().for_each(|raw| add(raw, &mut text));
+    text
+}
+
+fn add(raw: &[u8], text: &mut String) {
     let Some(more) = string_value(raw) else { return };
     if !text.is_empty() {
         text.push('\n');
     }
-    let room = most.saturating_sub(text.len());
-    text.push_str(more.get(..more.floor_char_boundary(room)).unwrap_or_default());
+    text.push_str(&more);
+}
+
+/// The begin of a string as written, as a string again, of no more than so many bytes.
+fn first(raw: &[u8], room: usize) -> Cow<'_, [u8]> {
+    if raw.len() <= room {
+        return Cow::Borrowed(raw);
+    }
+    let cut = (1..room).rev().take(MOST_BACK).find(|at| may_cut(raw, *at)).unwrap_or(1);
+    Cow::Owned([raw.get(..cut).unwrap_or_default(), b"\""].concat())
+}
+
+/// The same of its end.
+fn last(raw: &[u8], room: usize) -> Cow<'_, [u8]> {
+    if raw.len() <= room {
+        return Cow::Borrowed(raw);
+    }
+    let upto = raw.len() - 1;
+    let cut = (raw.len() - room..upto).take(MOST_BACK).find(|at| may_cut(raw, *at)).unwrap_or(upto);
+    Cow::Owned([b"\"", raw.get(cut..).unwrap_or_default()].concat())
+}
+
+/// Whether a string as written may be cut before this byte: neither in a character nor in an escape. Not for every place
+/// where that is so, but for one near every other, unless the text is of nothing but backslashes.
+fn may_cut(raw: &[u8], at: usize) -> bool {
+    // A `\u` escape goes on for five bytes behind its backslash.
+    let before = raw.get(at.saturating_sub(5)..at).unwrap_or_default();
+    let Some(byte) = raw.get(at) else { return false };
+    let begins = *byte == b'\\' && before.last() != Some(&b'\\');
+    begins || (!(0x80..0xC0).contains(byte) && !before.contains(&b'\\'))
 }
 
 #[cfg(test)]
@@ -152,14 +219,34 @@ mod tests {
     #[test]
     fn a_prompt_or_an_input_is_the_user_s_word() {
         assert_eq!(request(&COMPLETIONS, r#""prompt":["a","b"]"#).user_text(99), "a\nb");
-        assert_eq!(request(&COMPLETIONS, r#""prompt":"def f""#).user_text(3), "def");
         assert_eq!(request(&EMBEDDINGS, r#""input":"text""#).user_text(99), "text");
     }
 
     #[test]
-    fn a_long_text_is_cut_between_characters() {
-        let said = chat(r#""messages":[{"role":"user","content":"aéé"}]"#);
-        assert_eq!((said.user_text(2), said.user_text(3)), ("a".to_owned(), "aé".to_owned()));
+    fn of_a_long_text_the_begin_and_the_end_are_left_whatever_it_is_cut_in() {
+        for filling in ["x", "é", "这", r"\n", r"\u00e9", r"\ud83d\ude00", r#"\""#, "a b", r"\\ "] {
+            let long = format!("first {} last", filling.repeat(2_000));
+            let parts = |text: &str| {
+                format!(r#"[{{"type":"text","text":"{text}"}},{{"type":"text","text":"and more"}}]"#)
+            };
+            for (content, end) in [(format!("\"{long}\""), " last"), (parts(&long), " last\nand more")] {
+                let said = chat(&format!(r#""messages":[{{"role":"user","content":{content}}}]"#));
+                for most in [300, 301, 302, 303, 304, 305, 306, 307] {
+                    let text = said.user_text(most);
+                    assert!(text.starts_with("first ") && text.ends_with(end), "{filling}: {text}");
+                    assert!(text.len() <= most + 2 && text.len() > most / 8, "{filling}: {}", text.len());
+                    let wrong = text.matches(char::REPLACEMENT_CHARACTER).count();
+                    assert!(wrong <= 2, "{filling}: {text}");
+                }
+            }
+        }
+        let hostile =
+            chat(&format!(r#""messages":[{{"role":"user","content":"{}"}}]"#, r"\\".repeat(50_000)));
+        assert!(hostile.user_text(20_000).len() <= 20_000);
+        let many = r#"{"type":"text","text":"a"},"#.repeat(500);
+        let many = chat(&format!(r#""messages":[{{"role":"user","content":[{many}"z"]}}]"#));
+        let text = many.user_text(30);
+        assert!(text.starts_with("a\na") && text.ends_with("a\nz") && text.len() < 30, "{text}");
     }
 
     #[test]

@@ -41,12 +41,22 @@ pub(super) fn read(value: &Value, _names: &Names<'_>) -> Result<Box<dyn Conditio
     Ok(Box::new(Headers(headers)))
 }
 
+/// Whether a table asks for no header that another one does not, and each with no value more.
+pub(super) fn within(wide: &Value, narrow: &Value) -> bool {
+    let (Some(wide), Some(narrow)) = (wide.as_object(), narrow.as_object()) else { return false };
+    wide.iter().all(|(name, wide)| {
+        let own = narrow.iter().find(|(own, _)| own.eq_ignore_ascii_case(name));
+        own.is_some_and(|(_, narrow)| super::each_within(wide, narrow, super::model::within))
+    })
+}
+
 impl Condition for Headers {
     fn holds(&self, facts: &Facts<'_>) -> bool {
         let Some(arrival) = facts.arrival else { return false };
         self.0.iter().all(|(name, globs)| {
             let values = arrival.headers.iter().filter(|(given, _)| given == name);
-            values.filter_map(|(_, value)| value.to_str().ok()).any(|value| {
+            // A value may have other characters than ASCII, and `*` stands for those, too.
+            values.map(|(_, value)| String::from_utf8_lossy(value.as_bytes())).any(|value| {
                 let value = value.trim();
                 globs.iter().any(|glob| glob.is_match(value))
             })

@@ -23,6 +23,18 @@ pub(super) fn read(value: &Value, _names: &Names<'_>) -> Result<Box<dyn Conditio
     Ok(Box::new(Programming(language)))
 }
 
+/// Whether two names are those of one language: `py` and `python`.
+pub(super) fn within(wide: &Value, narrow: &Value) -> bool {
+    let named = |value: &Value| Language::named(value.as_str()?);
+    named(wide).zip(named(narrow)).is_some_and(|(wide, narrow)| wide == narrow)
+}
+
+/// Whether two codes are those of one language: `de` and `DE`.
+pub(super) fn within_natural(wide: &Value, narrow: &Value) -> bool {
+    let texts = wide.as_str().zip(narrow.as_str());
+    texts.is_some_and(|(wide, narrow)| wide.trim().eq_ignore_ascii_case(narrow.trim()))
+}
+
 /// Reads the code of a language that people write.
 pub(super) fn read_natural(value: &Value, _names: &Names<'_>) -> Result<Box<dyn Condition>, Fault> {
     let code = reading::text(value)?;

@@ -102,8 +102,8 @@ pub struct Names<'a> {
     pub backends: BTreeSet<&'a str>,
 }
 
-/// Reads one value of a condition, which is no list, or one of those in it; an error is for people.
-type Read = fn(&Value, &Names<'_>) -> Result<Box<dyn Condition>, Fault>;
+/// Reads one value of a condition, which is no list, or one of those in it; errors are for people.
+type Read = fn(&Value, &Names<'_>) -> Result<Box<dyn Condition>, Vec<Fault>>;
 
 /// Whether whatever holds for the second of two values of a condition holds for the first, as far as that is certain.
 type Within = fn(&Value, &Value) -> bool;
@@ -118,20 +118,37 @@ pub struct Kind {
 
 /// Every kind of condition.
 pub const KINDS: [Kind; 13] = [
-    Kind { name: "endpoint", read: endpoint::read, within: is_same },
-    Kind { name: "model", read: model::read, within: model::within },
-    Kind { name: "has", read: has::read, within: is_same },
-    Kind { name: "input_tokens", read: input_tokens::read, within: input_tokens::within },
-    Kind { name: "listener", read: listener::read, within: is_same },
-    Kind { name: "client", read: client::read, within: is_same },
-    Kind { name: "header", read: header::read, within: is_same },
-    Kind { name: "path", read: path::read, within: is_same },
-    Kind { name: "time", read: time::read, within: is_same },
-    Kind { name: "quota", read: quota::read, within: is_same },
+    Kind { name: "endpoint", read: |value, names| one(endpoint::read(value, names)), within: is_same },
+    Kind { name: "model", read: |value, names| one(model::read(value, names)), within: model::within },
+    Kind { name: "has", read: |value, names| one(has::read(value, names)), within: is_same },
+    Kind {
+        name: "input_tokens",
+        read: |value, names| one(input_tokens::read(value, names)),
+        within: input_tokens::within,
+    },
+    Kind { name: "listener", read: |value, names| one(listener::read(value, names)), within: is_same },
+    Kind { name: "client", read: |value, names| one(client::read(value, names)), within: is_same },
+    Kind { name: "header", read: |value, names| one(header::read(value, names)), within: header::within },
+    Kind { name: "path", read: |value, names| one(path::read(value, names)), within: model::within },
+    Kind { name: "time", read: time::read, within: time::within },
+    Kind { name: "quota", read: quota::read, within: quota::within },
     Kind { name: "regex", read: text::read, within: is_same },
-    Kind { name: "language", read: language::read, within: is_same },
-    Kind { name: "natural_language", read: language::read_natural, within: is_same },
+    Kind {
+        name: "language",
+        read: |value, names| one(language::read(value, names)),
+        within: language::within,
+    },
+    Kind {
+        name: "natural_language",
+        read: |value, names| one(language::read_natural(value, names)),
+        within: language::within_natural,
+    },
 ];
+
+/// What is read of a value in which one thing can be wrong.
+fn one(read: Result<Box<dyn Condition>, Fault>) -> Result<Box<dyn Condition>, Vec<Fault>> {
+    read.map_err(|fault| vec![fault])
+}
 
 /// The key of what must not hold.
 pub const NOT: &str = "not";
@@ -204,7 +221,7 @@ impl Conditions {
         let (mut conditions, mut faults) = (Conditions::default(), Vec::new());
         for kind in &KINDS {
             let Some(value) = written.get(kind.name) else { continue };
-            let (any, wrong) = reading::each(value, |one| (kind.read)(one, names));
+            let (any, wrong) = reading::each_with_all_faults(value, |one| (kind.read)(one, names));
             faults.extend(wrong.into_iter().map(|fault| fault.below(kind.name)));
             conditions.all.push(Asked { words: tell::in_words(kind.name, value), any });
         }
@@ -266,22 +283,33 @@ fn one_of(certain: impl Iterator<Item = Option<bool>>) -> Option<bool> {
 /// Whether whatever the one's conditions let through, the other's do, as far as that is seen from how they are written:
 /// each condition of the other is there too, with no value that is not within one of its own.
 pub fn covers(other: &Map<String, Value>, one: &Map<String, Value>) -> bool {
-    let list = |value: &Value| match value {
-        Value::Array(values) => values.clone(),
-        single => vec![single.clone()],
-    };
-    let all_within = |within: Within, narrow: &Value, wide: &Value| {
-        let wide = list(wide);
-        list(narrow).iter().all(|value| wide.iter().any(|wide| within(wide, value)))
-    };
     let there = KINDS.iter().filter_map(|kind| Some((kind, other.get(kind.name)?)));
-    let mut all = there
-        .map(|(kind, wide)| one.get(kind.name).is_some_and(|narrow| all_within(kind.within, narrow, wide)));
+    let mut all = there.map(|(kind, wide)| {
+        let within = |wide: &Value, narrow: &Value| is_same(wide, narrow) || (kind.within)(wide, narrow);
+        one.get(kind.name).is_some_and(|narrow| each_within(wide, narrow, within))
+    });
     // What must not hold is the other way round: the more, the narrower.
+    let excludes = |more: &Value, fewer: &Value| match (more, fewer) {
+        (Value::Object(more), Value::Object(fewer)) => covers(more, fewer),
+        _ => false,
+    };
     all.all(|covered| covered)
         && other
             .get(NOT)
-            .is_none_or(|fewer| one.get(NOT).is_some_and(|more| all_within(is_same, fewer, more)))
+            .is_none_or(|fewer| one.get(NOT).is_some_and(|more| each_within(more, fewer, excludes)))
+}
+
+/// Whether each of the narrow values is within one of the wide ones; either is one value or a list.
+fn each_within(wide: &Value, narrow: &Value, within: impl Fn(&Value, &Value) -> bool) -> bool {
+    list(narrow).iter().all(|narrow| list(wide).iter().any(|wide| within(wide, narrow)))
+}
+
+/// One value, or all of a list.
+fn list(value: &Value) -> &[Value] {
+    match value {
+        Value::Array(values) => values,
+        single => std::slice::from_ref(single),
+    }
 }
 
 /// What is written alike means the same.

@@ -16,27 +16,43 @@ struct Quota {
     available: Option<bool>,
 }
 
-/// Reads a table.
-pub(super) fn read(value: &Value, names: &Names<'_>) -> Result<Box<dyn Condition>, Fault> {
-    let of = match value.get("of") {
-        Some(of) => reading::text(of).map_err(|fault| fault.below("of"))?,
-        None => return Err(Fault::from("is missing: the backend whose quota is meant").below("of")),
+/// Reads a table; all that is wrong in it is told.
+pub(super) fn read(value: &Value, names: &Names<'_>) -> Result<Box<dyn Condition>, Vec<Fault>> {
+    let mut faults = Vec::new();
+    let of = reading::kept(of(value, names), "of", &mut faults);
+    let share = reading::kept(value.get("left").map(left).transpose(), "left", &mut faults);
+    let state = value.get("state").map(|state| reading::word(state, &STATES)).transpose();
+    let state = reading::kept(state, "state", &mut faults);
+    let (Some(of), Some(left), Some(available)) = (of, share, state) else { return Err(faults) };
+    if left.is_none() && available.is_none() {
+        let text = "says nothing: add left = \"<20%\", or state = \"exhausted\" or \"available\"";
+        return Err(vec![Fault::from(text)]);
+    }
+    Ok(Box::new(Quota { of, left, available }))
+}
+
+fn of(value: &Value, names: &Names<'_>) -> Result<String, Fault> {
+    let Some(of) = value.get("of") else {
+        return Err(Fault::from("is missing: the backend whose quota is meant"));
     };
+    let of = reading::text(of)?;
     let backend = of.split_once('/').map_or(of, |(backend, _)| backend);
     if !names.backends.contains(backend) {
-        return Err(
-            Fault::from(reading::unknown("provider, group or router", backend, &names.backends)).below("of")
-        );
+        return Err(Fault::from(reading::unknown("provider, group or router", backend, &names.backends)));
     }
-    let left = value.get("left").map(left).transpose().map_err(|fault| fault.below("left"))?;
-    let available = value.get("state").map(|state| reading::word(state, &STATES)).transpose();
-    let available = available.map_err(|fault| fault.below("state"))?;
-    if left.is_none() && available.is_none() {
-        return Err(Fault::from(
-            "says nothing: add left = \"<20%\", or state = \"exhausted\" or \"available\"",
-        ));
-    }
-    Ok(Box::new(Quota { of: of.to_owned(), left, available }))
+    Ok(of.to_owned())
+}
+
+/// Whether one says of the same backend no more than the other: its share is within the other's, and so is its state.
+pub(super) fn within(wide: &Value, narrow: &Value) -> bool {
+    let share = |value: &Value| value.get("left").map(|written| left(written).ok());
+    let shares = match (share(narrow), share(wide)) {
+        (_, None) => true,
+        (Some(Some(narrow)), Some(Some(wide))) => narrow.is_within(wide),
+        _ => false,
+    };
+    let same = |key: &str| narrow.get(key) == wide.get(key);
+    shares && same("of") && (wide.get("state").is_none() || same("state"))
 }
 
 /// A share, as `20%` or `0.2`.

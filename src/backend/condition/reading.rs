@@ -62,7 +62,8 @@ pub(super) fn each_table<T>(
     })
 }
 
-fn each_with_all_faults<T>(
+/// Reads one value, or each one of a list, of which each can be wrong in several ways.
+pub(super) fn each_with_all_faults<T>(
     value: &Value,
     mut read: impl FnMut(&Value) -> Result<T, Vec<Fault>>,
 ) -> (Vec<T>, Vec<Fault>) {
@@ -91,6 +92,11 @@ fn each_with_all_faults<T>(
         },
     }
     (good, faults)
+}
+
+/// What was read of the value of this key in a table; what is wrong with it is kept.
+pub(super) fn kept<T>(read: Result<T, Fault>, key: &str, faults: &mut Vec<Fault>) -> Option<T> {
+    read.map_err(|fault| faults.push(fault.below(key))).ok()
 }
 
 /// A text.

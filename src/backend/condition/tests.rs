@@ -196,7 +196,8 @@ fn headers_are_all_there_with_any_of_their_values() {
         (json!({ "x-team": "*", "x-tag": "a" }), true),
         (json!({ "x-team": "*", "x-none": "*" }), false),
         (json!([{ "x-none": "*" }, { "x-tag": "a" }]), true),
-        (json!({ "x-odd": "*" }), false),
+        (json!({ "x-odd": "*" }), true),
+        (json!({ "x-odd": "a" }), false),
     ] {
         assert_eq!(scene.holds(json!({ "header": header })), holds, "{header}");
     }
@@ -305,8 +306,10 @@ fn a_pattern_takes_linear_time_and_bounded_room_whatever_it_is() {
     };
     assert!(place == "regex.user" && message.contains("too large"), "{place}: {message}");
     let far = "b".repeat(70_000);
-    let far = scene(&CHAT_COMPLETIONS, &format!(r#""messages":[{{"role":"user","content":"{far}c"}}]"#));
-    assert!(!far.holds(json!({ "regex": "c" })), "only the begin of a long text is searched");
+    let far =
+        scene(&CHAT_COMPLETIONS, &format!(r#""messages":[{{"role":"user","content":"{far}c{far}d"}}]"#));
+    assert!(!far.holds(json!({ "regex": "c" })), "of a long text only the begin and the end are searched");
+    assert!(far.holds(json!({ "regex": "^b+\n" })) && far.holds(json!({ "regex": "b+d$" })));
 }
 
 #[test]
@@ -564,4 +567,85 @@ fn a_natural_language_is_told_by_what_the_user_writes() {
         };
         assert!(path == "natural_language" && message.contains(remedy), "{message}");
     }
+}
+
+#[test]
+fn a_condition_covers_one_that_lets_no_more_through() {
+    for (wide, narrow) in [
+        (json!({ "input_tokens": ">1000" }), json!({ "input_tokens": ">8000" })),
+        (json!({ "input_tokens": ["<10", ">=1_000"] }), json!({ "input_tokens": ["1000-2000", "<5"] })),
+        (json!({ "model": "gpt-*" }), json!({ "model": ["gpt-4o", "gpt-4*"] })),
+        (json!({ "path": "/v1/*" }), json!({ "path": "/v1/embeddings" })),
+        (json!({ "header": { "x-team": "ml-*" } }), json!({ "header": { "x-team": "ml-1", "x-more": "a" } })),
+        (
+            json!({ "time": { "days": "mon-fri" } }),
+            json!({ "time": { "days": ["mon", "fri"], "from": "09:00" } }),
+        ),
+        (
+            json!({ "time": { "from": "22:00", "to": "06:00" } }),
+            json!({ "time": { "from": "23:00", "to": "05:00" } }),
+        ),
+        (
+            json!({ "quota": { "of": "a", "left": "<20%" } }),
+            json!({ "quota": { "of": "a", "left": "<=0.1", "state": "available" } }),
+        ),
+        (
+            json!({ "not": { "input_tokens": ">8000" } }),
+            json!({ "endpoint": "chat", "not": [{ "has": "tools" }, { "input_tokens": ">1000" }] }),
+        ),
+    ] {
+        assert!(covers(&table(wide.clone()), &table(narrow.clone())), "{wide} {narrow}");
+        assert!(!covers(&table(narrow.clone()), &table(wide.clone())), "{narrow} {wide}");
+    }
+    for (one, other) in [
+        (json!({ "language": "python" }), json!({ "language": "py" })),
+        (json!({ "natural_language": "de" }), json!({ "natural_language": "DE" })),
+    ] {
+        assert!(covers(&table(one.clone()), &table(other.clone())) && covers(&table(other), &table(one)));
+    }
+    for (wide, narrow) in [
+        (json!({ "time": { "days": "mon" } }), json!({ "time": { "from": "09:00" } })),
+        (json!({ "time": { "from": "08:00" } }), json!({ "time": { "from": "22:00", "to": "06:00" } })),
+        (
+            json!({ "time": { "from": "08:00" } }),
+            json!({ "time": { "from": "09:00", "time_zone": "Europe/Berlin" } }),
+        ),
+        (
+            json!({ "quota": { "of": "a", "left": "<20%" } }),
+            json!({ "quota": { "of": "a", "state": "exhausted" } }),
+        ),
+        (
+            json!({ "quota": { "of": "a", "left": "<20%" } }),
+            json!({ "quota": { "of": "b", "left": "<10%" } }),
+        ),
+        (json!({ "regex": "a" }), json!({ "regex": "aa" })),
+    ] {
+        assert!(!covers(&table(wide.clone()), &table(narrow.clone())), "{wide} {narrow}");
+    }
+}
+
+#[test]
+fn all_that_is_wrong_in_one_table_is_told() {
+    let told = |written: Value| faults(written).into_iter().map(|(path, _)| path).collect::<Vec<_>>();
+    let time = json!({ "time": { "days": ["mon", "someday", "never"], "from": "25:00", "to": "x", "time_zone": "Mars" } });
+    assert_eq!(told(time), ["time.days.[1]", "time.days.[2]", "time.from", "time.to", "time.time_zone"]);
+    let none = json!({ "time": [{ "from": "09:00", "to": "09:00", "time_zone": "Mars" }] });
+    assert_eq!(told(none), ["time.[0].time_zone", "time.[0]"]);
+    assert_eq!(
+        told(json!({ "quota": { "of": "z", "left": "5", "state": "well" } })),
+        ["quota.of", "quota.left", "quota.state"]
+    );
+    assert_eq!(told(json!({ "regex": { "user": "(", "system": "" } })), ["regex.user", "regex.system"]);
+}
+
+#[test]
+fn a_pattern_is_found_at_the_begin_and_at_the_end_of_a_long_message() {
+    let paste = "some line of a log\\n".repeat(20_000);
+    let scene = scene(
+        &CHAT_COMPLETIONS,
+        &format!(r#""messages":[{{"role":"user","content":"Look here: {paste}Please summarise this."}}]"#),
+    );
+    assert!(scene.holds(json!({ "regex": "^Look here" })));
+    assert!(scene.holds(json!({ "regex": "summarise this\\.$" })));
+    assert!(!scene.holds(json!({ "regex": "confidential" })));
 }

@@ -1,5 +1,5 @@
 //! `regex`: a pattern in the last message of the user (or the prompt), or in the system prompt. Linear in the text
-//! whatever the pattern, which is bounded itself; of a long text only the begin is searched.
+//! whatever the pattern, which is bounded itself; of a long text only the begin and the end are searched.
 
 use regex::{Regex, RegexBuilder};
 use serde_json::Value;
@@ -21,19 +21,22 @@ struct Patterns {
 }
 
 /// Reads a pattern for the user's text, or a table of one for each.
-pub(super) fn read(value: &Value, _names: &Names<'_>) -> Result<Box<dyn Condition>, Fault> {
+pub(super) fn read(value: &Value, _names: &Names<'_>) -> Result<Box<dyn Condition>, Vec<Fault>> {
     if let Some(pattern) = value.as_str() {
-        return Ok(Box::new(Patterns { user: Some(compiled(pattern)?), system: None }));
+        let user = Some(compiled(pattern).map_err(|fault| vec![fault])?);
+        return Ok(Box::new(Patterns { user, system: None }));
     }
-    let of = |key: &str| {
+    let mut faults = Vec::new();
+    let mut of = |key: &str| {
         let pattern = value.get(key).map(|pattern| compiled(reading::text(pattern)?)).transpose();
-        pattern.map_err(|fault: Fault| fault.below(key))
+        reading::kept(pattern, key, &mut faults)
     };
-    let patterns = Patterns { user: of("user")?, system: of("system")? };
-    if patterns.user.is_none() && patterns.system.is_none() {
-        return Err(Fault::from("needs a pattern: text, or { user = \"...\", system = \"...\" }"));
+    let (Some(user), Some(system)) = (of("user"), of("system")) else { return Err(faults) };
+    if user.is_none() && system.is_none() {
+        let text = "needs a pattern: text, or { user = \"...\", system = \"...\" }";
+        return Err(vec![Fault::from(text)]);
     }
-    Ok(Box::new(patterns))
+    Ok(Box::new(Patterns { user, system }))
 }
 
 fn compiled(pattern: &str) -> Result<Regex, Fault> {

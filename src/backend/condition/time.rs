@@ -28,36 +28,55 @@ struct Time {
     zone: TimeZone,
 }
 
-/// Reads a table.
-pub(super) fn read(value: &Value, _names: &Names<'_>) -> Result<Box<dyn Condition>, Fault> {
-    let mut days = Vec::new();
-    if let Some(written) = value.get("days") {
-        let (found, wrong) = reading::each(written, |days| span_of_days(reading::text(days)?));
-        if let Some(fault) = wrong.into_iter().next() {
-            return Err(fault.below("days"));
+/// Reads a table; all that is wrong in it is told.
+pub(super) fn read(value: &Value, _names: &Names<'_>) -> Result<Box<dyn Condition>, Vec<Fault>> {
+    Ok(Box::new(time(value)?))
+}
+
+fn time(value: &Value) -> Result<Time, Vec<Fault>> {
+    let (found, wrong) = match value.get("days") {
+        None => (Vec::new(), Vec::new()),
+        Some(written) => reading::each(written, |days| span_of_days(reading::text(days)?)),
+    };
+    let mut faults: Vec<Fault> = wrong.into_iter().map(|fault| fault.below("days")).collect();
+    let mut at = |key: &str, default: u16| {
+        let read = value.get(key).map_or(Ok(default), |written| clock(reading::text(written)?));
+        reading::kept(read, key, &mut faults)
+    };
+    let (from, to) = (at("from", 0), at("to", DAY));
+    let named = value.get("time_zone");
+    let zone = named.map_or(Ok(TimeZone::UTC), |name| zone(reading::text(name)?));
+    let zone = reading::kept(zone, "time_zone", &mut faults);
+    if let (Some(from), Some(to)) = (from, to) {
+        if value.get("days").is_none() && from == 0 && to == DAY {
+            faults.push(Fault::from(
+                "says nothing: add days = \"mon-fri\", or from = \"09:00\" and to = \"17:00\"",
+            ));
+        } else if from % DAY == to % DAY && !(from == 0 && to == DAY) {
+            faults.push(Fault::from(
+                "can never be: it ends when it begins; leave `from` and `to` out for a whole day",
+            ));
         }
-        days = found.concat();
     }
-    let at = |key: &str, default: u16| match value.get(key) {
-        None => Ok(default),
-        Some(written) => clock(reading::text(written)?).map_err(|fault| fault.below(key)),
-    };
-    let (from, to) = (at("from", 0)?, at("to", DAY)?);
-    if days.is_empty() && from == 0 && to == DAY {
-        return Err(Fault::from(
-            "says nothing: add days = \"mon-fri\", or from = \"09:00\" and to = \"17:00\"",
-        ));
+    match (from, to, zone) {
+        (Some(from), Some(to), Some(zone)) if faults.is_empty() => {
+            Ok(Time { days: found.concat(), from, to: if to == 0 { DAY } else { to }, zone })
+        }
+        _ => Err(faults),
     }
-    if from % DAY == to % DAY && !(from == 0 && to == DAY) {
-        return Err(Fault::from(
-            "can never be: it ends when it begins; leave `from` and `to` out for a whole day",
-        ));
-    }
-    let zone = match value.get("time_zone") {
-        None => TimeZone::UTC,
-        Some(name) => zone(reading::text(name)?).map_err(|fault| fault.below("time_zone"))?,
-    };
-    Ok(Box::new(Time { days, from, to: if to == 0 { DAY } else { to }, zone }))
+}
+
+/// Whether one is a part of the other: on no other days, and no longer; in one time zone.
+pub(super) fn within(wide: &Value, narrow: &Value) -> bool {
+    let (Ok(narrow), Ok(wide)) = (time(narrow), time(wide)) else { return false };
+    let days = wide.days.is_empty()
+        || (!narrow.days.is_empty() && narrow.days.iter().all(|day| wide.days.contains(day)));
+    // What goes over midnight is compared only with what does, too: it belongs to the day before.
+    let over_midnight = |time: &Time| time.from >= time.to;
+    days && narrow.zone == wide.zone
+        && over_midnight(&narrow) == over_midnight(&wide)
+        && wide.from <= narrow.from
+        && narrow.to <= wide.to
 }
 
 /// `mon`, or `mon-fri`; over the end of the week as well.

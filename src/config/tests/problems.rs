@@ -463,6 +463,39 @@ fn a_route_that_could_not_be_read_shadows_nothing_and_is_shadowed_by_nothing() {
 }
 
 #[test]
+fn a_route_behind_a_wider_one_of_another_number_glob_or_hour_can_never_match() {
+    let report = Case::of(
+        "[providers.o]\ntype = 'ollama'\n[routers.a]\nroutes = [
+            { input_tokens = '>1000', to = 'o/m' }, { model = 'gpt-*', to = 'o/m' },
+            { time = { days = 'mon-fri' }, to = 'o/m' },
+            { input_tokens = '>8000', to = 'o/m' }, { model = 'gpt-4o', endpoint = 'chat', to = 'o/m' },
+            { time = { days = 'mon', from = '09:00' }, to = 'o/m' },
+            { input_tokens = '>500', not = { input_tokens = '>=500' }, to = 'o/m' }, { to = 'o/m' },
+        ]\n",
+    )
+    .report();
+    assert!(report.starts_with("the configuration has 4 problems\n"), "{report}");
+    for (route, by) in [(3, 0), (4, 1), (5, 2)] {
+        let told = format!(
+            "routers.a.routes[{route}]: can never match: routes[{by}] takes all of its requests before"
+        );
+        assert!(report.contains(&told), "{told}\n{report}");
+    }
+    assert!(report.contains("routers.a.routes[6]: can never match: its `not` takes out"), "{report}");
+}
+
+#[test]
+fn a_word_that_others_have_for_what_a_request_has_is_told_as_ours() {
+    for (theirs, ours) in
+        [("vision", "images"), ("json_schema", "response_format"), ("function-calling", "tools")]
+    {
+        let routes = format!("routes = [{{ has = '{theirs}', to = 'o/m' }}, {{ to = 'o/m' }}]");
+        let report = Case::of(&format!("[providers.o]\ntype = 'ollama'\n[routers.a]\n{routes}\n")).report();
+        assert!(report.contains(&format!("did you mean `{ours}`?")), "{report}");
+    }
+}
+
+#[test]
 fn a_route_that_is_no_table_hides_nothing_that_is_wrong_with_the_others() {
     let report = Case::of(
         "[providers.o]\ntype = 'ollama'\n[routers.a]\nroutes = [
