@@ -12,9 +12,11 @@ use futures_util::future::BoxFuture;
 
 use super::attempts;
 use super::explain::Decision;
+use super::modifier::price::{Price, Prices};
 use super::sticky::{self, Conversations};
 use super::strategy::{Availability, MemberView, Strategy, StrategyState};
-use super::virtual_model::{About, Below, Memory, VirtualModel, most_input_tokens};
+use super::trail::Trail;
+use super::virtual_model::{About, Below, Memory, VirtualModel, each_price, most_input_tokens};
 use super::{Backend, Call, Outlook, Reply};
 use crate::config::settings::{FailOn, StickyBy};
 use crate::dialect::{Request, Task};
@@ -139,8 +141,29 @@ impl Backend for GroupBackend {
         Ok(Outlook { model: Arc::clone(&call.model), ..found })
     }
 
+    /// As if it had asked all of them: what each one fails with. `None`: one of them does not say.
+    fn ails(&self, call: &Call) -> Option<ProxyError> {
+        let calls: Vec<Call> = self.group.members.iter().map(|member| member.call(call, None)).collect();
+        let mut trail = Trail::default();
+        for ((member, own), outlook) in
+            self.group.members.iter().zip(&calls).zip(self.group.outlooks(&call.model, &calls))
+        {
+            match outlook {
+                Ok(_) => trail.failed(&member.label, &member.backend.ails(own)?),
+                Err(reason) => trail.skipped(&member.label, reason),
+            }
+        }
+        Some(trail.exhausted(&self.group.about.id))
+    }
+
     fn input_tokens(&self, model: &str, request: &Request) -> Option<u64> {
         most_input_tokens(&self.below(model), model, request)
+    }
+
+    fn dearest(&self, model: &str, request: &Request, prices: &Prices) -> Result<Price, String> {
+        let each = each_price(&self.below(model), model, request, prices)?;
+        // Those that race are all bought.
+        Ok(Price::of_so_many(&each, self.group.racing.map_or(1, |racing| racing.width)))
     }
 
     fn meters(&self, _model: &str) -> Arc<ModelMeters> {

@@ -45,7 +45,9 @@ use arrival::Arrival;
 use costs::Costs;
 use explain::Account;
 use gate::Gate;
+use kind::Leaf;
 use lease::Lease;
+use modifier::price::{Price, Prices};
 use strategy::Availability;
 pub use stream::{Frames, ReplyStream};
 use waiter::Waiter;
@@ -80,7 +82,7 @@ pub struct Call {
     pub round: Option<Round>,
     /// Where it waits between its admission and its being sent, until others are admitted, too.
     pub gate: Option<Gate>,
-    /// Who is told what the upstreams report that it cost.
+    /// Where is written down what is bought for it. `None`: nobody counts that.
     pub costs: Option<Arc<Costs>>,
 }
 
@@ -167,6 +169,11 @@ pub trait Backend: Send + Sync {
         Account::of(self.outlook(call), call)
     }
 
+    /// Why it cannot serve this call now although it could serve it: what it would fail with. `None`: it is not known.
+    fn ails(&self, _call: &Call) -> Option<ProxyError> {
+        None
+    }
+
     /// How its capacity stands, whatever the request needs; without a model, that of the whole account. `None`: it
     /// cannot be said.
     fn standing(&self, call: &Call) -> Option<Outlook> {
@@ -177,6 +184,19 @@ pub trait Backend: Send + Sync {
     /// of several that may answer the most.
     fn input_tokens(&self, _model: &str, _request: &Request) -> Option<u64> {
         None
+    }
+
+    /// What a token of this request costs at most where it asks for this model, by these prices: of all calls together
+    /// that are made for it.
+    ///
+    /// # Errors
+    /// The model without a price, as `provider/model`.
+    fn dearest(&self, model: &str, _request: &Request, prices: &Prices) -> Result<Price, String> {
+        if model.is_empty() {
+            return Ok(Price::default());
+        }
+        let leaf = Leaf { provider: self.id().to_owned(), model: None, seat: self.seat() };
+        prices.of(&leaf, model).ok_or_else(|| format!("{}/{model}", leaf.provider))
     }
 
     /// The metric handles that a request for this model counts with until somebody has answered it.

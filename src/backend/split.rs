@@ -15,8 +15,9 @@ use jiff::Timestamp;
 
 use super::condition::{Conditions, Content, Facts, Standing};
 use super::explain::Decision;
+use super::modifier::price::{Price, Prices};
 use super::strategy::Availability;
-use super::virtual_model::{About, Below, VirtualModel, most_input_tokens};
+use super::virtual_model::{About, Below, VirtualModel, dearest_of, most_input_tokens};
 use super::{Backend, Call, Outlook, Reply};
 use crate::dialect::Request;
 use crate::error::{ErrorKind, ProxyError};
@@ -89,6 +90,11 @@ impl Backend for SplitBackend {
             .map_err(|reason| format!("`{}`: {reason}", route.label))
     }
 
+    fn ails(&self, call: &Call) -> Option<ProxyError> {
+        let (_, route, model) = self.split.choose(call).ok()?;
+        route.backend.ails(&call.passed_on(Some(&model), &route.set))
+    }
+
     fn standing(&self, call: &Call) -> Option<Outlook> {
         let (_, route, model) = self.split.choose(call).ok()?;
         route.backend.standing(&call.passed_on(Some(&model), &route.set))
@@ -100,6 +106,10 @@ impl Backend for SplitBackend {
 
     fn input_tokens(&self, model: &str, request: &Request) -> Option<u64> {
         most_input_tokens(&self.below(model), model, request)
+    }
+
+    fn dearest(&self, model: &str, request: &Request, prices: &Prices) -> Result<Price, String> {
+        dearest_of(&self.below(model), model, request, prices)
     }
 
     fn meters(&self, _model: &str) -> Arc<ModelMeters> {

@@ -14,10 +14,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::SystemTime;
 
 use crate::config::settings;
+use crate::dialect::Usage;
 use crate::provider::capacity::Size;
 use crate::quota::{Actual, Charge, Denial, Estimator, Ledger, Limit, LimitView, Mode, Moment, Need, Source};
 use crate::state::{Row, Saved, Source as RowSource, Spent, State, UsageId};
-pub use counted::{Bill, as_reported};
+pub use counted::Open;
 pub use left::left_of;
 pub use refused::{Words, key_refused};
 
@@ -44,18 +45,17 @@ pub struct Tallies {
 /// What is used of one list of limits, by bucket.
 pub struct Tally {
     owner: Arc<str>,
-    written: Vec<settings::Limit>,
-    limits: Vec<Limit>,
     state: State,
     clock: fn() -> Moment,
     inner: Mutex<Inner>,
 }
 
 struct Inner {
+    /// As configured, and as it was read.
+    written: Vec<settings::Limit>,
+    limits: Vec<Limit>,
     buckets: HashMap<Arc<str>, Ledger>,
     estimator: Estimator,
-    /// Another one counts in its place, and keeps its rows.
-    replaced: bool,
     /// When buckets of which nothing is used were last looked for.
     swept: i64,
 }
@@ -102,15 +102,11 @@ impl Tallies {
         if known.len() >= MOST_OWNERS && !known.contains_key(owner) {
             known.retain(|_, tally| Arc::strong_count(tally) > 1);
         }
-        let before = known.get(owner);
-        if let Some(tally) = before.filter(|tally| tally.written == limits) {
+        if let Some(tally) = known.get(owner) {
+            tally.reconfigure(limits)?;
             return Ok(Arc::clone(tally));
         }
-        let rows: Vec<(String, String)> = match before {
-            Some(tally) => tally.hand_over(),
-            None => self.saved.rows_of(owner).map(|(key, json)| (key.to_owned(), json.to_owned())).collect(),
-        };
-        let rows: Vec<(&str, &str)> = rows.iter().map(|(key, json)| (key.as_str(), json.as_str())).collect();
+        let rows: Vec<(&str, &str)> = self.saved.rows_of(owner).collect();
         let tally = Tally::new(owner, limits, self.state.clone(), moment, &rows)?;
         known.insert(owner.to_owned(), Arc::clone(&tally));
         Ok(tally)
@@ -144,8 +140,7 @@ impl Tally {
         clock: fn() -> Moment,
         rows: &[(&str, &str)],
     ) -> Result<Arc<Tally>, String> {
-        let limits = written.iter().map(parsed).collect::<Result<Vec<_>, _>>();
-        let limits = limits.map_err(|problem| format!("limits of `{owner}`: {problem}"))?;
+        let limits = all_parsed(owner, written)?;
         let now = clock();
         let mut estimator = Estimator::new();
         estimator.restore(rows);
@@ -163,11 +158,15 @@ impl Tally {
         }
         let tally = Arc::new(Tally {
             owner: Arc::from(owner),
-            written: written.to_vec(),
-            limits,
             state,
             clock,
-            inner: Mutex::new(Inner { buckets, estimator, replaced: false, swept: i64::MIN }),
+            inner: Mutex::new(Inner {
+                written: written.to_vec(),
+                limits,
+                buckets,
+                estimator,
+                swept: i64::MIN,
+            }),
         });
         let source: Weak<dyn RowSource> = Arc::<Tally>::downgrade(&tally);
         tally.state.watch(&tally.owner, source);
@@ -199,10 +198,16 @@ impl Tally {
         let now = self.now();
         let mut inner = self.lock();
         let bucket = self.bucket(&mut inner, name, now);
-        let Inner { buckets, estimator, .. } = &mut *inner;
+        let Inner { buckets, estimator, limits, .. } = &mut *inner;
         let need = priced(size.need(estimator, model));
-        let ledger = buckets.entry(Arc::clone(&bucket)).or_insert_with(|| Ledger::new(self.limits.clone()));
-        let charge = ledger.admit(&need, Mode::Keep, now)?;
+        let ledger = buckets.entry(Arc::clone(&bucket)).or_insert_with(|| Ledger::new(limits.clone()));
+        let charge = ledger.admit(&need, Mode::Keep, now).or_else(|denial| {
+            let learned = estimator.learned(model, size.bytes).is_some();
+            match first(&need, &denial, learned, ledger) {
+                Some(need) => ledger.admit(&need, Mode::Keep, now).map_err(|_| denial),
+                None => Err(denial),
+            }
+        })?;
         drop(inner);
         self.state.changed();
         Ok(Ticket { tally: Arc::clone(self), bucket, model: Arc::clone(model), size, charge: Some(charge) })
@@ -224,10 +229,22 @@ impl Tally {
         let now = at.unwrap_or_else(|| self.now());
         let inner = self.lock();
         let need = priced(size.need(&inner.estimator, model));
-        match inner.ledger(name) {
-            Some(ledger) => ledger.check(&need, now).map(|()| ledger.share_left(&need, now)),
-            None => Ledger::new(self.limits.clone()).check(&need, now).map(|()| 1.0),
-        }
+        let Some(ledger) = inner.ledger(name) else {
+            return Ledger::new(inner.limits.clone()).check(&need, now).map(|()| 1.0);
+        };
+        let learned = inner.estimator.learned(model, size.bytes).is_some();
+        let checked = ledger.check(&need, now).or_else(|denial| {
+            let fits =
+                first(&need, &denial, learned, ledger).is_some_and(|need| ledger.check(&need, now).is_ok());
+            if fits { Ok(()) } else { Err(denial) }
+        });
+        checked.map(|()| ledger.share_left(&need, now))
+    }
+
+    /// Whether this name is not counted for itself, as there are too many.
+    pub fn is_crowded_out(&self, name: &str) -> bool {
+        let inner = self.lock();
+        inner.buckets.len() >= MOST_BUCKETS && !inner.buckets.contains_key(&*named(name))
     }
 
     /// How the limits stand under which this name is counted, and what a request is estimated to take of them: of its
@@ -245,7 +262,7 @@ impl Tally {
         let need = priced(size.need(&inner.estimator, model));
         let views = match inner.ledger(name) {
             Some(ledger) => ledger.views(now),
-            None => Ledger::new(self.limits.clone()).views(now),
+            None => Ledger::new(inner.limits.clone()).views(now),
         };
         (views, (need.input_tokens, need.output_tokens))
     }
@@ -286,17 +303,34 @@ impl Tally {
         if inner.buckets.len() >= MOST_BUCKETS { Arc::from(OTHERS) } else { name }
     }
 
-    /// Its rows for the one that takes its place; it keeps none itself from now on.
-    fn hand_over(&self) -> Vec<(String, String)> {
+    /// Puts these limits in place of those there were. What was counted stays, and what is in flight goes on counting.
+    fn reconfigure(&self, written: &[settings::Limit]) -> Result<(), String> {
+        let now = self.now();
         let mut inner = self.lock();
-        inner.replaced = true;
-        rows(&mut inner, |ledger| ledger.rows())
+        if inner.written == written {
+            return Ok(());
+        }
+        let limits = all_parsed(&self.owner, written)?;
+        inner.buckets.values_mut().for_each(|ledger| ledger.reconfigure(limits.clone(), now));
+        (inner.written, inner.limits) = (written.to_vec(), limits);
+        drop(inner);
+        self.state.changed();
+        Ok(())
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         // Nothing in there can be half-changed by a panic that would matter more than going on.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The same request with no more for its answer than is left. What is guessed of answers of which none was seen yet keeps
+/// nobody out for a whole window, since nothing would ever correct it: the first one is let in alone, and shows how long
+/// they are.
+fn first<'n>(need: &Need<'n>, denial: &Denial, learned: bool, ledger: &Ledger) -> Option<Need<'n>> {
+    let short = denial.short.filter(|short| !short.bounded && !short.is_reserved())?;
+    let output_tokens = short.left.saturating_sub(short.prompt);
+    (!learned && ledger.is_idle() && output_tokens > 0).then_some(Need { output_tokens, ..*need })
 }
 
 fn rows(inner: &mut Inner, of: fn(&mut Ledger) -> Vec<(String, String)>) -> Vec<(String, String)> {
@@ -313,6 +347,11 @@ fn row_key(name: &str, key: &str) -> String {
 /// A row's bucket and the ledger's own key.
 fn parts(key: &str) -> Option<(&str, &str)> {
     key.strip_prefix(OF)?.split_once(MARK)
+}
+
+fn all_parsed(owner: &str, written: &[settings::Limit]) -> Result<Vec<Limit>, String> {
+    let limits = written.iter().map(parsed).collect::<Result<Vec<_>, _>>();
+    limits.map_err(|problem| format!("limits of `{owner}`: {problem}"))
 }
 
 fn parsed(written: &settings::Limit) -> Result<Limit, String> {
@@ -349,9 +388,6 @@ fn moment() -> Moment {
 impl RowSource for Tally {
     fn changed_rows(&self) -> Vec<Row> {
         let mut inner = self.lock();
-        if inner.replaced {
-            return Vec::new();
-        }
         let mut changed = rows(&mut inner, Ledger::dirty);
         changed.extend(inner.estimator.dirty());
         changed.into_iter().map(|(key, json)| Row { key, json }).collect()
@@ -364,9 +400,6 @@ impl RowSource for Tally {
     fn merge(&self, before: &[(&str, &str)], found: &[(&str, &str)]) {
         let now = self.now();
         let mut inner = self.lock();
-        if inner.replaced {
-            return;
-        }
         let of = |rows: &[(&str, &str)], bucket: &str| -> Vec<(String, String)> {
             let own = rows.iter().filter_map(|(key, json)| {
                 let (name, key) = parts(key)?;
@@ -378,8 +411,8 @@ impl RowSource for Tally {
             found.iter().filter_map(|(key, _)| parts(key).map(|(name, _)| name)).collect();
         for name in names.into_iter().take(MOST_BUCKETS) {
             let (before, found) = (of(before, name), of(found, name));
-            let ledger =
-                inner.buckets.entry(Arc::from(name)).or_insert_with(|| Ledger::new(self.limits.clone()));
+            let Inner { buckets, limits, .. } = &mut *inner;
+            let ledger = buckets.entry(Arc::from(name)).or_insert_with(|| Ledger::new(limits.clone()));
             ledger.merge(&pairs(&before), &pairs(&found), now);
         }
     }
@@ -406,6 +439,13 @@ impl Inner {
         let others = || (self.buckets.len() >= MOST_BUCKETS).then(|| self.buckets.get(OTHERS)).flatten();
         self.buckets.get(&*named(name)).or_else(others)
     }
+
+    fn learn(&mut self, model: &str, size: Size, input: Option<u64>, output: Option<u64>) {
+        // Of what cost nothing nothing is learned.
+        let answer = output.filter(|output| *output > 0).map(|output| output.div_ceil(size.answers.max(1)));
+        let prompt = input.filter(|input| *input > 0 && size.media == 0);
+        self.estimator.learn(model, size.bytes, prompt, answer);
+    }
 }
 
 // === impl Ticket ===
@@ -416,16 +456,31 @@ impl Ticket {
         let Some(charge) = self.charge.take() else { return };
         let now = self.tally.now();
         let mut inner = self.tally.lock();
-        // Of what cost nothing nothing is learned.
-        let answer =
-            output.filter(|output| *output > 0).map(|output| output.div_ceil(self.size.answers.max(1)));
-        let prompt = input.filter(|input| *input > 0 && self.size.media == 0);
-        inner.estimator.learn(&self.model, self.size.bytes, prompt, answer);
+        inner.learn(&self.model, self.size, input, output);
         if let Some(ledger) = inner.buckets.get_mut(&self.bucket) {
             ledger.settle(charge, actual, now);
         }
         drop(inner);
         self.tally.state.changed();
+    }
+
+    /// What a call of this size is thought to take: tokens of its prompt, and the most of its answer.
+    pub fn expected(&self, size: Size) -> (u64, u64) {
+        let inner = self.tally.lock();
+        let need = size.need(&inner.estimator, &self.model);
+        (need.input_tokens, need.output_tokens.max(need.most_output.unwrap_or(0)))
+    }
+
+    /// Settles with what several calls took together, in the unit of the limits, and learns from each.
+    pub fn settle_all(mut self, input: u64, output: u64, calls: &[(Size, Usage)]) {
+        {
+            let mut inner = self.tally.lock();
+            for (size, usage) in calls {
+                inner.learn(&self.model, *size, usage.input, usage.output);
+            }
+        }
+        let actual = Actual { input_tokens: Some(input), output_tokens: Some(output), refused: false };
+        self.settle(actual, None, None);
     }
 
     /// The request was never sent: it took nothing.

@@ -98,6 +98,11 @@ impl Trail {
         }
     }
 
+    /// Whether quota was the reason anywhere.
+    pub(super) fn is_denied(&self) -> bool {
+        self.denial.is_some()
+    }
+
     /// The hops so far.
     pub(super) fn hops(&self) -> &[Attempt] {
         &self.hops

@@ -8,6 +8,7 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
 
 use super::explain::Decision;
+use super::modifier::price::{Price, Prices};
 use super::{Backend, Call};
 use crate::dialect::Request;
 use crate::provider::{Capabilities, Model};
@@ -97,6 +98,33 @@ pub struct Below<'a> {
 pub fn most_input_tokens(below: &[Below<'_>], asked: &str, request: &Request) -> Option<u64> {
     let takers = below.iter().filter(|one| one.takes);
     takers.filter_map(|one| one.backend.input_tokens(one.model.unwrap_or(asked), request)).max()
+}
+
+/// What a token of a request for this model costs at most, by the dearest of these that may answer it.
+///
+/// # Errors
+/// The model without a price.
+pub fn dearest_of(
+    below: &[Below<'_>],
+    asked: &str,
+    request: &Request,
+    prices: &Prices,
+) -> Result<Price, String> {
+    Ok(Price::of_so_many(&each_price(below, asked, request, prices)?, 1))
+}
+
+/// The same for each that may answer it.
+///
+/// # Errors
+/// The model without a price.
+pub fn each_price(
+    below: &[Below<'_>],
+    asked: &str,
+    request: &Request,
+    prices: &Prices,
+) -> Result<Vec<Price>, String> {
+    let takers = below.iter().filter(|one| one.takes);
+    takers.map(|one| one.backend.dearest(one.model.unwrap_or(asked), request, prices)).collect()
 }
 
 // === impl Section ===

@@ -24,6 +24,7 @@ use super::models::{FRESH, ModelList, with_static};
 use super::prepare::{Target, check_route};
 use super::usage;
 use super::vitals::{Health, Vitals};
+use crate::backend::costs::Slip;
 use crate::backend::lease::Generation;
 use crate::backend::{Call, Guesses};
 use crate::error::{ErrorKind, ProxyError};
@@ -131,6 +132,7 @@ impl ProviderActor {
             waiter: round.and_then(|round| round.waiter.as_ref()),
             generation: Some(self.generation),
         })?;
+        let slip = Slip::of(&call, &self.about.id, &meters);
         Ok(Job {
             call,
             client,
@@ -138,6 +140,7 @@ impl ProviderActor {
             vitals: Arc::clone(&self.vitals),
             meters,
             lease,
+            slip,
             gone: self.gone.clone(),
         })
     }

@@ -17,11 +17,11 @@ use super::headers;
 use super::prepare::{Prepared, prepare};
 use super::pump::{Ended, Pump};
 use super::vitals::{Health, Vitals};
-use crate::backend::costs::{Costs, Part};
+use crate::backend::costs::Slip;
 use crate::backend::frames::Sent;
 use crate::backend::lease::Lease;
 use crate::backend::{Call, Marks, Reply, ReplyBody, ReplyStream, Served};
-use crate::dialect::{Plain, Usage, rewrite_plain};
+use crate::dialect::{Plain, rewrite_plain};
 use crate::dialect::{Rewrite, Shape};
 use crate::error::{ErrorKind, ProxyError};
 use crate::metrics::ModelMeters;
@@ -47,6 +47,7 @@ pub(super) struct Job {
     pub vitals: Arc<Vitals>,
     pub meters: Arc<ModelMeters>,
     pub lease: Lease,
+    pub slip: Slip,
     pub gone: watch::Receiver<bool>,
 }
 
@@ -62,38 +63,6 @@ struct Committed {
 enum Content {
     Whole(Plain),
     Stream(Box<Pump>),
-}
-
-/// Who wants to know what an answer that began has cost, and what there is to say beside that.
-struct Cost(Option<Box<(Arc<Costs>, Part)>>);
-
-// === impl Job ===
-
-impl Job {
-    /// Tells whoever counts costs that an answer began.
-    fn cost(&self) -> Cost {
-        let Some(costs) = &self.call.costs else { return Cost(None) };
-        costs.begun();
-        let part = Part {
-            provider: Arc::clone(&self.about.id),
-            model: Arc::clone(&self.call.model),
-            meters: Arc::clone(&self.meters),
-            usage: Usage::default(),
-        };
-        Cost(Some(Box::new((Arc::clone(costs), part))))
-    }
-}
-
-// === impl Cost ===
-
-impl Cost {
-    /// It cost so much.
-    fn reported(&self, usage: Usage) {
-        if let Some(known) = &self.0 {
-            let (costs, part) = &**known;
-            costs.reported(&Part { usage, ..part.clone() });
-        }
-    }
 }
 
 /// Carries out one call. The reply's receiver going away cancels it at once, at every point.
@@ -123,6 +92,10 @@ pub(super) async fn carry(job: Job, mut reply: ReplySender) {
             let error = read(&job.about, error);
             note_failure(&job, &error);
             let error = loading(&job, named(error, &job.about.id));
+            // What was given up after it was sent may have cost something all the same.
+            if error.kind != ErrorKind::Timeout || error.code.as_deref() == Some(NO_CONNECTION) {
+                job.slip.failed();
+            }
             // A receiver that left meanwhile has no use for the error.
             drop(job.lease);
             let _ = reply.send(Err(error));
@@ -130,13 +103,12 @@ pub(super) async fn carry(job: Job, mut reply: ReplySender) {
         }
     };
     job.vitals.answered();
-    let cost = job.cost();
     let (body, pumping) = match committed.content {
         Content::Whole(plain) => {
             AttemptEnded { meters: &job.meters, model: &job.call.model, failure: None }.emit();
             AnswerCompleted { meters: &job.meters, usage: plain.usage }.emit();
             job.lease.used(plain.usage);
-            cost.reported(plain.usage);
+            job.slip.answered(plain.usage);
             job.vitals.capacity.is_well();
             (ReplyBody::Whole { bytes: plain.bytes, usage: plain.usage }, None)
         }
@@ -169,7 +141,7 @@ pub(super) async fn carry(job: Job, mut reply: ReplySender) {
     if let Some((pump, sender)) = pumping {
         let told = |ended: &Ended, usage| {
             recall.used(usage);
-            cost.reported(usage);
+            job.slip.answered(usage);
             match ended {
                 Ok(()) => job.vitals.capacity.is_well(),
                 Err(error) => {
@@ -325,7 +297,10 @@ async fn attempt(job: &Job, refused: &[String]) -> Result<Committed, Failed> {
         body: prepared.body.clone(),
     };
     let late = || timed_out(about, name, limit);
-    let sending = job.client.send_telling(outgoing, || job.lease.sent());
+    let sending = job.client.send_telling(outgoing, || {
+        job.lease.sent();
+        job.slip.sent();
+    });
     let answer = timeout_at(deadline, sending).await.map_err(|_| late())??;
     if !(200..300).contains(&answer.status) {
         let failed = timeout_at(deadline, refusal(job, &prepared, answer)).await.map_err(|_| late())?;

@@ -113,7 +113,11 @@ impl Size {
         Size {
             bytes: request.body.len().saturating_sub(media_bytes),
             media: needs.map_or(0, |needs| needs.media),
-            max_tokens: if request.task == Task::Embedding { Some(0) } else { request.max_tokens() },
+            // Servers that do not refuse zero take it for no bound.
+            max_tokens: match request.task {
+                Task::Embedding => Some(0),
+                _ => request.max_tokens().filter(|most| *most > 0),
+            },
             answers: request.answers(),
             stream: request.stream,
         }
@@ -207,7 +211,13 @@ impl Capacity {
         let behind = !open.is_empty()
             && queue.others_first(ask.waiter, |waiting| ledger.takes_place_of(waiting, ask.model));
         let admitted = if behind {
-            Err(Denial { cause: Cause::Full, until: None, limit: "others wait".to_owned(), probe: false })
+            Err(Denial {
+                cause: Cause::Full,
+                until: None,
+                limit: "others wait".to_owned(),
+                probe: false,
+                short: None,
+            })
         } else {
             inner.ledger.admit(&need, mode, now)
         };

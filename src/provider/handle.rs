@@ -458,6 +458,10 @@ impl Backend for Provider {
         self.capacity_for(model, request, call.moment())
     }
 
+    fn ails(&self, call: &Call) -> Option<ProxyError> {
+        self.ailment(call)
+    }
+
     fn standing(&self, call: &Call) -> Option<Outlook> {
         // Of an account all models together, of which none has this id.
         let model =

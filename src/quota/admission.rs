@@ -84,6 +84,21 @@ pub struct Denial {
     pub limit: String,
     /// Only guesses are in the way, and no probe of them is out.
     pub probe: bool,
+    /// Where a window of the user's own is in the way that is not used up. `None`: it is, or it is no window.
+    pub short: Option<Short>,
+}
+
+/// What a request is thought to take of a window, and what is left of that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Short {
+    /// What it may take, with what the estimate may be wrong by.
+    pub takes: u64,
+    /// What of that is not its answer.
+    pub prompt: u64,
+    /// What is used by nobody for certain; requests in flight may take some of it.
+    pub left: u64,
+    /// The request bounds its answer.
+    pub bounded: bool,
 }
 
 /// What a request has reserved. Given back to [`settle`](super::Ledger::settle) or [`refund`](super::Ledger::refund), once.
@@ -219,6 +234,33 @@ impl Need<'_> {
         let most = self.output_tokens.max(self.most_output.unwrap_or(0));
         let longest = Need { output_tokens: most, ..*self }.of(unit);
         likely.max(longest.min(amount))
+    }
+}
+
+// === impl Short ===
+
+impl Short {
+    /// It would fit, were it not for what requests in flight may take.
+    pub fn is_reserved(&self) -> bool {
+        self.takes <= self.left
+    }
+
+    /// What is in the way and what helps, in words around the limit's name; `room` is how many tokens an answer may have,
+    /// where that can be said.
+    pub fn words(&self, limit: &str, does: &str, show: impl Fn(u64) -> String, in_tokens: bool) -> String {
+        if self.is_reserved() {
+            return format!("what is left of {limit} is reserved for requests in flight");
+        }
+        let room = self.left.saturating_sub(self.prompt);
+        let remedy = match (room, self.bounded, in_tokens) {
+            (0, ..) => "shorten it".to_owned(),
+            (_, false, true) => format!("it names no max_tokens: set that to at most {room}"),
+            (_, true, true) => format!("lower max_tokens to at most {room}"),
+            (_, false, false) => "it names no max_tokens: set that".to_owned(),
+            (_, true, false) => "lower max_tokens".to_owned(),
+        };
+        let (left, takes) = (show(self.left), show(self.takes));
+        format!("{left} of {limit} are left, and the request is estimated to {does} {takes}; {remedy}")
     }
 }
 

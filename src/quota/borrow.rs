@@ -3,7 +3,7 @@
 //! prompt. Where nobody else has capacity that room is lent, to one request at a time at first and to more as that goes
 //! well; refusals in a row end it for a while. Under the user's own limits what is reserved is taken. Pure.
 
-use super::admission::{Charge, Mode, Need};
+use super::admission::{Charge, Mode, Need, Short};
 use super::ledger::{Ledger, safety};
 use super::limit::{Limit, Period, Source, Unit, Window};
 use super::standing::{Rule, State};
@@ -78,8 +78,15 @@ impl State {
         let least = spent.saturating_sub(safety(doubts));
         let waits = |n: u64| !self.out.is_empty() && least.saturating_add(n) <= self.amount;
         if self.source == Source::Configured {
-            let n = need.reserves(limit.unit, self.amount, true);
-            let fits = waits(n.saturating_add(safety(need.reserved_spread(limit.unit, true))));
+            // What those that are out take shows how long answers are, where nothing else bounds them.
+            let (n, spread) = match need.most_output {
+                Some(_) => {
+                    let spread = need.reserved_spread(limit.unit, true);
+                    (need.reserves(limit.unit, self.amount, true), spread)
+                }
+                None => (need.at_least(limit.unit), need.prompt_spread(limit.unit)),
+            };
+            let fits = waits(n.saturating_add(safety(spread)));
             return if fits { Room::Soon } else { Room::Taken };
         }
         let prompt = need.at_least(limit.unit);
@@ -125,6 +132,22 @@ impl State {
     pub(super) fn spent(&self, limit: &Limit, now: i64) -> u64 {
         let used = self.count.used(limit, self.amount, now).saturating_add(self.crossing(limit, now));
         used.saturating_sub(self.expected())
+    }
+
+    /// What is left under a limit of the user's own for a request that does not fit, and is estimated to be `off` by so
+    /// much. `None`: the limit is used up, or does not count tokens.
+    pub(super) fn short(&self, need: &Need<'_>, limit: &Limit, off: u64, now: i64) -> Option<Short> {
+        if !is_tokens(limit.unit) {
+            return None;
+        }
+        let answers = limit.unit != Unit::InputTokens;
+        let answer = if answers { need.output_tokens.max(need.most_output.unwrap_or(0)) } else { 0 };
+        let takes = need.of(limit.unit).max(need.longest(limit.unit).unwrap_or(0)).saturating_add(off);
+        let left = self.amount.saturating_sub(self.spent(limit, now));
+        // Who is out may take what is left; where nobody is, it leaves the window in this moment.
+        let is_short = left > 0 && (takes > left || !self.out.is_empty());
+        let (prompt, bounded) = (takes.saturating_sub(answer), need.most_output.is_some());
+        is_short.then_some(Short { takes, prompt, left, bounded })
     }
 
     /// A request goes into what is only reserved.

@@ -253,6 +253,11 @@ impl Ledger {
         }
     }
 
+    /// Whether no request is out.
+    pub fn is_idle(&self) -> bool {
+        self.out == 0
+    }
+
     /// The smallest share left of all limits that apply to a request; 1 where there are none.
     pub fn share_left(&self, need: &Need<'_>, now: Moment) -> f64 {
         let now = self.steady(now);

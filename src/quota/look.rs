@@ -27,38 +27,46 @@ impl Ledger {
     pub(super) fn look(&self, need: &Need<'_>, now: i64, mode: Mode) -> (Option<Found>, Vec<u32>) {
         let mut found: Option<Found> = None;
         let mut lent = Vec::new();
-        let mut met =
-            |cause: Cause, until: Option<i64>, limit: &dyn Fn() -> String, guess: Option<(u32, bool)>| {
-                let probe = guess.is_some_and(|(_, free)| free);
-                let new = Denial { cause, until: until.map(Moment), limit: limit(), probe };
-                let known = found.take();
-                found = Some(match known {
-                    None => Found { denial: new, guesses: guess.map(|(id, _)| id).into_iter().collect() },
-                    Some(mut known) => {
-                        known.guesses.extend(guess.map(|(id, _)| id));
-                        let probe = known.denial.probe && new.probe;
-                        // What lasts longer counts; what no time frees, longest.
-                        if rank(&new) > rank(&known.denial) {
-                            known.denial = new;
-                        }
-                        known.denial.probe = probe;
-                        known
+        let mut met = |cause: Cause,
+                       until: Option<i64>,
+                       limit: &dyn Fn() -> String,
+                       guess: Option<(u32, bool)>,
+                       short| {
+            let probe = guess.is_some_and(|(_, free)| free);
+            let new = Denial { cause, until: until.map(Moment), limit: limit(), probe, short };
+            let known = found.take();
+            found = Some(match known {
+                None => Found { denial: new, guesses: guess.map(|(id, _)| id).into_iter().collect() },
+                Some(mut known) => {
+                    known.guesses.extend(guess.map(|(id, _)| id));
+                    let probe = known.denial.probe && new.probe;
+                    // What lasts longer counts; what no time frees, longest.
+                    let mut other = new;
+                    if rank(&other) > rank(&known.denial) {
+                        std::mem::swap(&mut known.denial, &mut other);
                     }
-                });
-            };
+                    // And what is used up is named before what is only thought to be too little.
+                    if known.denial.short.is_some() && other.cause == Cause::Window && other.short.is_none() {
+                        (known.denial.limit, known.denial.short) = (other.limit, None);
+                    }
+                    known.denial.probe = probe;
+                    known
+                }
+            });
+        };
         // Who cannot wait does not wait for the one that finds out, and goes as soon as it may fit: what left a window
         // here has left it at the upstream, too, or does before this one is there.
         let cannot_wait = matches!(mode, Mode::Last | Mode::Alone);
         // When a lone request may try what was put off without a word, whatever that taught of a minute.
         let mut lone: Option<i64> = None;
         if mode == Mode::Keep && self.is_broke_for(need.model) {
-            met(Cause::Payment, None, &String::new, Some((0, true)));
+            met(Cause::Payment, None, &String::new, Some((0, true)), None);
         }
         for scope in ["", need.model] {
             if let Some(block) = self.blocks.get(scope).filter(|block| block.until > now) {
                 if block.is_soft() {
                     if mode == Mode::Keep {
-                        met(block.cause(), Some(block.until), &String::new, Some((0, true)));
+                        met(block.cause(), Some(block.until), &String::new, Some((0, true)), None);
                     }
                     continue;
                 }
@@ -72,11 +80,11 @@ impl Ledger {
                 let until =
                     tried_at.map_or(block.until, |at| at.max(now.saturating_add(TRY)).min(block.until));
                 let words = || "refused a request without saying for how long".to_owned();
-                met(block.cause(), Some(until), &words, guess);
+                met(block.cause(), Some(until), &words, guess, None);
             } else if !cannot_wait && self.blocks.get(scope).is_some_and(Block::is_tried) {
                 let words =
                     || "refused a request, and another one finds out whether it still would".to_owned();
-                met(Cause::Refused, Some(now.saturating_add(TRY)), &words, None);
+                met(Cause::Refused, Some(now.saturating_add(TRY)), &words, None, None);
             }
         }
         for (rule, key) in self.applying(need.model) {
@@ -101,7 +109,7 @@ impl Ledger {
                     let most = need.most_output.unwrap_or(0);
                     format!("{} (with max_tokens = {most} it may take {longest}; lower max_tokens)", name())
                 };
-                met(Cause::NeverFits, None, &words, None);
+                met(Cause::NeverFits, None, &words, None, None);
                 continue;
             }
             if limit.period == Period::Request {
@@ -111,7 +119,7 @@ impl Ledger {
                         let rests = |state: &State| mode != Mode::Alone && state.evidence.rest_until > now;
                         (rule.id, known.is_none_or(|state| state.probe.is_none() && !rests(state)))
                     });
-                    met(Cause::NeverFits, None, &beyond, probing);
+                    met(Cause::NeverFits, None, &beyond, probing, None);
                 }
                 continue;
             }
@@ -158,9 +166,9 @@ impl Ledger {
             let turned = known.is_some_and(|state| rule.may_have_turned(state, now));
             let probing = probing.or(turned.then_some((rule.id, true)));
             if limit.unit == Unit::Concurrent {
-                met(Cause::Full, None, &name, probing);
+                met(Cause::Full, None, &name, probing, None);
             } else if n > amount && source != Source::Learned {
-                met(Cause::NeverFits, None, &beyond, probing);
+                met(Cause::NeverFits, None, &beyond, probing, None);
             } else {
                 // What is kept for its answer is lent, so that its prompt is what has to fit.
                 let prompt = need.at_least(limit.unit).saturating_add(safety(need.prompt_spread(limit.unit)));
@@ -181,7 +189,9 @@ impl Ledger {
                 let is_tried = known.is_some_and(|state| state.probe.is_some());
                 let soon = Some(now.saturating_add(TRY)).filter(|_| room != Room::Taken || is_tried);
                 let until = soon.map_or(until, |soon| soon.min(until));
-                met(Cause::Window, Some(until), &name, probing);
+                let own = (source == Source::Configured).then_some(safety(own));
+                let short = known.zip(own).and_then(|(state, off)| state.short(need, limit, off, now));
+                met(Cause::Window, Some(until), &name, probing, short);
             }
         }
         (found, lent)

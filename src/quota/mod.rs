@@ -25,7 +25,7 @@ mod shared;
 mod standing;
 mod window;
 
-pub use admission::{Actual, Cause, Charge, Denial, Mode, Need};
+pub use admission::{Actual, Cause, Charge, Denial, Mode, Need, Short};
 pub use breaker::{Breaker, BreakerView, Gate};
 pub use estimate::Estimator;
 pub use learn::Change;

@@ -21,7 +21,7 @@ use super::relay::{StreamBody, WholeBody};
 use super::respond::{error_response, status};
 use crate::backend::arrival::{Arrival, session};
 use crate::backend::condition::is_secret;
-use crate::backend::tally::{Ticket, as_reported, key_refused};
+use crate::backend::tally::{Open, Ticket, key_refused};
 use crate::backend::{Call, Marks, Reply, ReplyBody, Served};
 use crate::config::settings::ClientKey;
 use crate::dialect::{self, Endpoint};
@@ -139,7 +139,7 @@ async fn answer(
     let ticket = admit(edge, client, &full_id, &call.request)?;
     let mut pending = target.backend.forward(call);
     if let Some(ticket) = ticket {
-        pending = async move { ticket.settled_by(pending.await, as_reported) }.boxed();
+        pending = async move { ticket.closed_by(pending.await) }.boxed();
     }
     if !stream {
         return pending.await.map(|reply| Answer::Reply(Box::new(reply)));

@@ -415,3 +415,26 @@ fn the_log_tells_what_became_of_the_members_and_nothing_of_what_was_said() {
     let log = program.stderr();
     assert!(!log.contains("ANSWER-") && !log.contains("PROMPT-TEXT"), "{log}");
 }
+
+#[test]
+fn an_answer_without_a_finish_reason_is_none_and_no_reason_is_invented_for_it() {
+    let a =
+        upstream(|_| Answer::events().chunked().event(chunk("Alpha", "null")).event("[DONE]").last_chunk());
+    let b = says("Beta");
+    let proxy = daemon(
+        &[(&a, ""), (&b, "")],
+        "[groups.panel]\ntype = \"consensus\"\nmembers = [\"a/m\", \"b/m\"]\ncombine = \"longest\"\nquorum = 1\n",
+    );
+    let got = ask(&proxy, &json!({}));
+    assert_eq!(content(&got), "Beta", "it would be the longest");
+    let attempts = got.header("x-demuxai-attempts").expect("attempts");
+    assert!(attempts.contains("a/m upstream_protocol"), "{attempts}");
+    drop(b);
+    let proxy = daemon(
+        &[(&a, "")],
+        "[groups.panel]\ntype = \"consensus\"\nmembers = [\"a/m\"]\ncombine = \"first\"\n",
+    );
+    let failed = ask(&proxy, &json!({}));
+    assert_eq!(failed.status, 503, "{}", failed.text());
+    assert!(failed.error().contains("without a finish reason"), "{}", failed.error());
+}

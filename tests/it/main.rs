@@ -11,6 +11,7 @@
 mod aliases;
 mod backpressure;
 mod base_url;
+mod budgets;
 mod caching;
 mod canonical_line;
 mod chaos;

@@ -11,11 +11,11 @@ use super::support::{asked, content, eventually};
 const CHAT: &str = "/v1/chat/completions";
 
 /// An upstream that lists `m` and `other` and answers with its name; each answer takes 3 tokens and gives 5.
-fn good(name: &'static str) -> Fake {
+pub(super) fn good(name: &'static str) -> Fake {
     Fake::start(move |received| says(name, received)).expect("fake upstream starts")
 }
 
-fn says(name: &str, received: &Received) -> Script {
+pub(super) fn says(name: &str, received: &Received) -> Script {
     if received.path().ends_with("/models") {
         return Answer::json(200).body(
             r#"{"object":"list","data":[{"id":"m","object":"model"},{"id":"other","object":"model"}]}"#,
@@ -45,7 +45,7 @@ fn says(name: &str, received: &Received) -> Script {
 }
 
 /// The daemon with these upstreams as providers `a`, `b` and this configuration, once all are up.
-fn daemon(fakes: &[&Fake], more: &str) -> Proxy {
+pub(super) fn daemon(fakes: &[&Fake], more: &str) -> Proxy {
     let ids = ["a", "b"];
     let tables: Vec<String> =
         ids.iter().zip(fakes).map(|(id, fake)| provider(id, "openai", &fake.url())).collect();
@@ -61,11 +61,11 @@ fn body(model: &str, more: &str) -> String {
     format!(r#"{{"model":"{model}","messages":[{{"role":"user","content":"hi"}}]{more}}}"#)
 }
 
-fn chat(proxy: &Proxy, model: &str, more: &str) -> Got {
+pub(super) fn chat(proxy: &Proxy, model: &str, more: &str) -> Got {
     proxy.post(CHAT, &body(model, more))
 }
 
-fn chat_with(proxy: &Proxy, headers: &[(&str, &str)], model: &str) -> Got {
+pub(super) fn chat_with(proxy: &Proxy, headers: &[(&str, &str)], model: &str) -> Got {
     client::open(proxy.address, "POST", CHAT, headers, body(model, "").as_bytes()).finish()
 }
 
@@ -76,7 +76,7 @@ fn sent(fake: &Fake) -> Value {
 }
 
 /// What is used of the limits of this owner's client, as the status tells it.
-fn used(proxy: &Proxy, of: &str, id: &str, client: &str) -> Value {
+pub(super) fn used(proxy: &Proxy, of: &str, id: &str, client: &str) -> Value {
     let status = proxy.get("/demuxai/status").json();
     let clients = status["clients"].as_array().expect("clients").clone();
     let found =
@@ -457,7 +457,10 @@ fn a_budget_that_is_used_up_says_which_cap_and_until_when() {
     assert_eq!(last.status, 429, "{}", last.text());
     let text = last.error();
     assert!(
-        text.starts_with("group `paid` has used up $0.004000 per day (`caps` of group `paid`); it frees in"),
+        text.starts_with(
+            "group `paid`: $0.001600 of $0.004000 per day (`caps` of group `paid`) are left, and the request is \
+             estimated to cost $"
+        ) && text.contains("; shorten it; it may fit in "),
         "{text}"
     );
     assert!(last.header("retry-after").is_some());

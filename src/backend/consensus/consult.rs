@@ -112,14 +112,14 @@ fn ask_members(session: &Session, keeper: &Gatekeeper) -> Result<(), ProxyError>
         Err(Refusal::Member(..)) if panel.on_quota == OnQuota::Shrink && call.round.is_none() => {
             (0..members.len()).filter(|index| members.get(*index) != Some(&Standing::Unfit)).collect()
         }
-        Err(refusal) => return Err(refused(session, &members, refusal)),
+        Err(refusal) => return Err(refused(session, &members, &calls, refusal)),
     };
     let mut inner = session.lock();
     for (index, mut own) in calls.into_iter().enumerate() {
         let Some(member) = panel.members.get(index) else { continue };
         if !ready.contains(&index) {
             if let Some(Standing::Lacks(until)) = members.get(index) {
-                inner.failed(index, &member.label, &lacks(session, *until));
+                inner.failed(index, &member.label, &lacks(session, member, &own, *until));
             }
             continue;
         }
@@ -164,7 +164,7 @@ fn judge_stands(session: &Session) -> Result<Option<Standing>, ProxyError> {
 }
 
 /// The error of a panel that is not asked because of its capacity, with the moment at which it would be.
-fn refused(session: &Session, members: &[Standing], refusal: Refusal) -> ProxyError {
+fn refused(session: &Session, members: &[Standing], calls: &[Call], refusal: Refusal) -> ProxyError {
     let panel = &session.panel;
     let (binding, until) = match refusal {
         Refusal::Member(index, until) => (panel.members.get(index), until),
@@ -173,38 +173,47 @@ fn refused(session: &Session, members: &[Standing], refusal: Refusal) -> ProxyEr
     };
     {
         let mut inner = session.lock();
-        for (index, (member, standing)) in panel.members.iter().zip(members).enumerate() {
+        for (index, ((member, own), standing)) in panel.members.iter().zip(calls).zip(members).enumerate() {
             match standing {
                 Standing::Unfit => {}
                 Standing::Ready => {
                     inner.trail.skipped(&member.label, "could answer, and was not asked".to_owned());
                 }
-                Standing::Lacks(until) => inner.failed(index, &member.label, &lacks(session, *until)),
+                Standing::Lacks(until) => {
+                    inner.failed(index, &member.label, &lacks(session, member, own, *until));
+                }
             }
         }
         if let (Refusal::Judge(_), Some(judge)) = (refusal, &panel.judge) {
-            inner.trail.failed(&judge.label, &lacks(session, until));
+            let own = panel.judge_call(&session.call, Arc::clone(&session.call.request));
+            inner.trail.failed(&judge.label, &lacks(session, judge, &own, until));
         }
     }
     let name = binding.map_or("", |member| &member.label);
-    let what = match (refusal, panel.on_quota) {
-        (Refusal::Judge(_), _) => "its judge has no capacity",
-        (_, OnQuota::Refuse) => "its `on_quota` is \"refuse\", and not all members have capacity",
-        (_, OnQuota::Shrink) => "no quorum of its members has capacity",
+    // What cannot be reached does not lack quota.
+    let denied = session.lock().trail.is_denied();
+    let what = match (refusal, panel.on_quota, denied) {
+        (Refusal::Judge(_), _, true) => "its judge has no capacity",
+        (Refusal::Judge(_), _, false) => "its judge cannot be reached",
+        (_, OnQuota::Refuse, true) => "its `on_quota` is \"refuse\", and not all members have capacity",
+        (_, OnQuota::Refuse, false) => "its `on_quota` is \"refuse\", and not all members can be reached",
+        (_, OnQuota::Shrink, true) => "no quorum of its members has capacity",
+        (_, OnQuota::Shrink, false) => "no quorum of its members can be reached",
     };
     let head = format!("`{}` was not asked: {what}; it waits for `{name}`", panel.about.id);
     let mut error = session.failed("refused", &head);
-    error.denial.get_or_insert_with(Denial::default);
     error.retry_after = session.time_until(until);
     error
 }
 
-/// What stands for a member that has no capacity and was not asked.
-fn lacks(session: &Session, until: Option<i64>) -> ProxyError {
-    let mut error = ProxyError::new(ErrorKind::QuotaExhausted, "has no capacity now");
-    error.denial = Some(Denial::default());
-    error.retry_after = session.time_until(until);
-    error
+/// What a member or a judge that was not asked would have failed with.
+fn lacks(session: &Session, member: &Member, own: &Call, until: Option<i64>) -> ProxyError {
+    member.backend.ails(own).unwrap_or_else(|| {
+        let mut error = ProxyError::new(ErrorKind::QuotaExhausted, "has no capacity now");
+        error.denial = Some(Denial::default());
+        error.retry_after = session.time_until(until);
+        error
+    })
 }
 
 /// Waits until enough of those that are asked are admitted, and lets them go, or gives all of them up.

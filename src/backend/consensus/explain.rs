@@ -6,7 +6,7 @@ use super::super::Call;
 use super::super::explain::{Decision, Own, Turn, Way};
 use super::super::group::Member;
 use super::plan::{OnQuota, Refusal, Standing, plan};
-use super::{Panel, standing};
+use super::{Panel, alone, standing};
 
 impl Panel {
     /// Whom it would ask, and what their answers would come to.
@@ -16,7 +16,7 @@ impl Panel {
                 self.members.iter().chain(&self.judge).map(|member| passed(member, call.clone(), None));
             return told(String::new(), ways.collect(), Some(error.message));
         }
-        if let Some(why) = self.alone(call) {
+        if let Some(why) = alone(&call.request) {
             let mut ways: Vec<Way<'_>> =
                 self.members.iter().map(|member| passed(member, call.clone(), None)).collect();
             let judge = self.judge.as_ref().map(|judge| {

@@ -195,6 +195,7 @@ impl Asked {
                         let result = match end.error {
                             Some(error) => Err(error),
                             None if draft.text.trim().is_empty() => Err(self.empty()),
+                            None if draft.finish.is_none() => Err(self.unfinished()),
                             None => Ok(draft),
                         };
                         return self.end(result, end.usage);
@@ -225,6 +226,12 @@ impl Asked {
 
     fn too_long(&self) -> ProxyError {
         let text = format!("`{}` answered with over {} KB of text", self.label, LONGEST_ANSWER / 1024);
+        ProxyError::new(ErrorKind::UpstreamProtocol, text)
+    }
+
+    /// Nobody knows whether it is whole, and no reason is invented for it.
+    fn unfinished(&self) -> ProxyError {
+        let text = format!("`{}` ended its answer without a finish reason", self.label);
         ProxyError::new(ErrorKind::UpstreamProtocol, text)
     }
 

@@ -3,9 +3,12 @@
 
 use std::sync::Arc;
 
+use tokio::time::sleep;
+
 use super::super::emptiness::refuse_empty;
 use super::super::group::Member;
-use super::super::{Reply, ReplyBody};
+use super::super::strategy::Availability;
+use super::super::{Call, Reply, ReplyBody};
 use super::combine::{Combine, choice};
 use super::consult::{Verdict, ask};
 use super::frame::{CHOOSE, WRITE, text, unused};
@@ -64,6 +67,7 @@ fn question(session: &Session, to: Request, instruction: &str) -> Request {
 async fn writes(session: &Session, judge: &Member, number: usize) -> Result<Verdict, ProxyError> {
     let request = question(session, (*session.call.request).clone(), WRITE);
     let call = session.panel.judge_call(&session.call, Arc::new(request));
+    in_time(session, judge, &call).await;
     let reply = refuse_empty(ask(judge, call).await?).await?;
     if let ReplyBody::Whole { usage, .. } = &reply.body {
         answered(session, number, *usage);
@@ -74,6 +78,7 @@ async fn writes(session: &Session, judge: &Member, number: usize) -> Result<Verd
 async fn chooses(session: &Session, judge: &Member, number: usize) -> Result<Verdict, ProxyError> {
     let request = question(session, session.call.request.bare(), CHOOSE);
     let call = session.panel.judge_call(&session.call, Arc::new(request));
+    in_time(session, judge, &call).await;
     let Reply { body: ReplyBody::Whole { bytes, usage }, .. } = ask(judge, call).await? else {
         return Err(ProxyError::new(
             ErrorKind::Internal,
@@ -95,6 +100,17 @@ async fn chooses(session: &Session, judge: &Member, number: usize) -> Result<Ver
             "named none of the answers, though it was asked for a number",
         )
     })
+}
+
+/// Waits for the judge's capacity, if it has it in the time for which the panel was asked all the same.
+async fn in_time(session: &Session, judge: &Member, call: &Call) {
+    let Ok(Availability::At(until)) = judge.backend.outlook(call).map(|outlook| outlook.availability) else {
+        return;
+    };
+    let left = session.panel.deadline.saturating_sub(session.began.elapsed());
+    if let Some(wait) = session.time_until(until).filter(|wait| *wait <= left) {
+        sleep(wait).await;
+    }
 }
 
 fn answered(session: &Session, number: usize, usage: Usage) {

@@ -148,7 +148,7 @@ impl Made {
             }
             Ok(Verdict::Chosen { draft, .. }) => {
                 let mut events = self.composer.delta("content", &draft.text);
-                events.extend(self.composer.finish(draft.finish.as_deref().unwrap_or("stop")));
+                events.extend(self.composer.finish(draft.finish.as_deref().unwrap_or_default()));
                 if self.session.call.request.include_usage {
                     events.extend(self.composer.bill(&self.session.bill()));
                 }

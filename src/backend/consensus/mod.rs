@@ -30,8 +30,9 @@ use jiff::Timestamp;
 use super::explain::Decision;
 use super::group::Member;
 use super::lease::Lease;
+use super::modifier::price::{Price, Prices};
 use super::strategy::Availability;
-use super::virtual_model::{About, Below, VirtualModel, most_input_tokens};
+use super::virtual_model::{About, Below, VirtualModel, dearest_of, each_price, most_input_tokens};
 use super::{Backend, Call, Frame, Frames, Marks, Outlook, Reply, ReplyBody, ReplyStream, Served};
 use crate::dialect::{Composer, Request, Task};
 use crate::error::{ErrorKind, ProxyError};
@@ -110,11 +111,25 @@ impl Backend for PanelBackend {
         if let Some(error) = panel.objection(call) {
             return Err(error.message);
         }
-        if panel.alone(call).is_some() {
+        if alone(&call.request).is_some() {
             let judge = panel.judge.as_ref().ok_or_else(String::new)?;
             return judge.backend.outlook(&panel.judge_call(call, Arc::clone(&call.request)));
         }
         panel.outlook(call)
+    }
+
+    /// All members are asked, and then the judge, who reads all of their answers.
+    fn dearest(&self, model: &str, request: &Request, prices: &Prices) -> Result<Price, String> {
+        let judge = match &self.panel.judge {
+            Some(judge) => dearest_of(&[judge.below("")], "", request, prices)?,
+            None => Price::default(),
+        };
+        if alone(request).is_some() {
+            return Ok(judge);
+        }
+        let members: Vec<Below<'_>> = self.panel.members.iter().map(|member| member.below(model)).collect();
+        let each = each_price(&members, model, request, prices)?;
+        Ok(Price::of_so_many(&each, each.len()).and(judge).and(judge.reading(each.len())))
     }
 
     fn meters(&self, _model: &str) -> Arc<ModelMeters> {
@@ -135,7 +150,7 @@ impl Backend for PanelBackend {
         if let Some(error) = panel.objection(&call) {
             return ready(Err(error)).boxed();
         }
-        if let Some(why) = panel.alone(&call) {
+        if let Some(why) = alone(&call.request) {
             return panel.by_the_judge(call, why);
         }
         if call.request.stream { streamed(panel, call).boxed() } else { whole(panel, call).boxed() }
@@ -176,7 +191,7 @@ impl Panel {
         } else if call.so_far.is_some() {
             format!("`{id}` does not go on with what another upstream began")
         } else if self.judge.is_none()
-            && let Some(why) = self.alone(call)
+            && let Some(why) = alone(&call.request)
         {
             format!(
                 "`{id}` cannot combine answers to a request with `{why}`; a `judge` would answer it alone"
@@ -185,19 +200,6 @@ impl Panel {
             return None;
         };
         Some(ProxyError::new(ErrorKind::Unsupported, text).with_param("model"))
-    }
-
-    /// The field for which a request goes to the judge alone: several answers, calls of tools and sounds cannot be made
-    /// one of.
-    fn alone(&self, call: &Call) -> Option<&'static str> {
-        let request = &call.request;
-        if request.needs().tools {
-            return Some("tools");
-        }
-        if request.answers() > 1 {
-            return Some("n");
-        }
-        request.wants_audio().then_some("audio")
     }
 
     /// Whether a client sees what the members say.
@@ -326,6 +328,17 @@ impl Panel {
     }
 }
 
+/// The field for which a request goes to the judge alone: several answers, calls of tools and sounds cannot be made one of.
+fn alone(request: &Request) -> Option<&'static str> {
+    if request.needs().tools {
+        return Some("tools");
+    }
+    if request.answers() > 1 {
+        return Some("n");
+    }
+    request.wants_audio().then_some("audio")
+}
+
 /// How an outlook counts in the plan.
 fn standing(outlook: &Result<Outlook, String>) -> Standing {
     match outlook.as_ref().map(|outlook| outlook.availability) {
@@ -380,7 +393,7 @@ async fn whole(panel: Arc<Panel>, call: Call) -> Result<Reply, ProxyError> {
         }
         Verdict::Chosen { label, draft } => {
             let text = [before.as_deref().unwrap_or_default(), &draft.text].concat();
-            let finish = draft.finish.as_deref().unwrap_or("stop");
+            let finish = draft.finish.as_deref().unwrap_or_default();
             let bytes = composer.whole(&text, reasoning.as_deref(), finish, &bill);
             (bytes, session.served(None, Some(label)), Vec::new(), Lease::nothing())
         }

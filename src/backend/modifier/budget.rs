@@ -1,27 +1,28 @@
 //! `budget`: how much money one backend may cost, and who answers beyond that. An estimate is reserved before a request is
-//! sent, and what the upstreams below report takes its place, each at its own price: of a panel all its calls, of an answer
-//! that a cache had none. Money is counted as the tally counts tokens, in nano-dollars.
+//! sent, and what was bought takes its place, each call at its own price: of a panel all of them, of a race those that lost,
+//! too, of an answer that a cache had none. Money is counted as the tally counts tokens, in nano-dollars.
 
 use std::sync::Arc;
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
 
-use super::super::costs::{Costs, Part};
+use super::super::costs::{Became, Cost, Costs};
 use super::super::explain::{Decision, Own};
 use super::super::group::Member;
 use super::super::kind::Leaf;
-use super::super::tally::{Bill, Tally, Ticket, Words};
-use super::super::virtual_model::Below;
+use super::super::tally::{Open, Tally, Ticket, Words};
+use super::super::virtual_model::{Below, dearest_of};
 use super::super::{Call, Outlook, Reply};
-use super::limit::{By, beyond, bounded, turned_away};
+use super::limit::{By, ails, beyond, bounded, turned_away};
 use super::price::{Price, Prices, dollars};
 use super::{Modifier, Wrapped, explain};
 use crate::dialect::Usage;
 use crate::error::{ErrorKind, ProxyError};
 use crate::metrics::events::Spending;
+use crate::model_id::same_model;
 use crate::provider::capacity::Size;
-use crate::quota::{Actual, Denial, Need};
+use crate::quota::{Denial, Need};
 
 /// The backend.
 pub struct Budget {
@@ -41,84 +42,42 @@ pub struct Budget {
     pub tally: Arc<Tally>,
 }
 
-/// What is reserved for one answer, in nano-dollars, and at which price.
-#[derive(Clone, Copy)]
-struct Reserved {
-    price: Price,
-    input: u64,
-    output: u64,
+/// What is reserved for one request, until what was bought for it takes its place. Dropped, it is what was bought by then.
+struct Paying {
+    budget: Arc<Budget>,
+    ticket: Option<Ticket>,
+    /// The price that was reserved for a token.
+    reserved: Price,
+    costs: Arc<Costs>,
 }
 
 // === impl Budget ===
 
 impl Budget {
-    /// What a request may cost: the dearest price of all who may answer it.
+    /// What a token of a request may cost, all calls together.
     ///
     /// # Errors
     /// Which model has no price: what cannot be counted is not sent.
     fn dearest(&self, call: &Call) -> Result<Price, String> {
-        let asked = self.wrapped.inner.model.as_deref().unwrap_or(&call.model);
-        let mut dearest = Price::default();
-        for leaf in &self.leaves {
-            let model = leaf.model.as_deref().unwrap_or(asked);
-            if model.is_empty() {
-                continue;
-            }
-            let price = self.prices.of(leaf, model).ok_or_else(|| {
-                let shown: String = model.chars().take(200).collect();
-                format!(
-                    "no price is known for `{}/{shown}`, so that group `{}` cannot count what it costs; add it to \
-                     `prices` there",
-                    leaf.provider, self.wrapped.about.id
-                )
-            })?;
-            dearest = dearest.max(price);
-        }
-        Ok(dearest)
+        let below = [self.wrapped.inner.below(&call.model)];
+        dearest_of(&below, &call.model, &call.request, &self.prices).map_err(|unknown| {
+            let shown: String = unknown.chars().take(200).collect();
+            format!(
+                "no price is known for `{shown}`, so that group `{}` cannot count what it costs; add it to `prices` there",
+                self.wrapped.about.id
+            )
+        })
     }
 
-    /// What the answer of this provider and model costs.
-    fn price_of(&self, part: &Part, dearest: Price) -> Price {
-        let leaf = self.leaves.iter().find(|leaf| *leaf.provider == *part.provider);
-        leaf.and_then(|leaf| self.prices.of(leaf, &part.model)).unwrap_or(dearest)
-    }
-
-    /// What all that was told costs, and tells it. What an upstream did not report counts as it was reserved.
-    fn spent(&self, costs: &Costs, reserved: Reserved) -> Actual {
-        let told = costs.told();
-        let mut input = reserved.input.saturating_mul(told.open);
-        let mut output = reserved.output.saturating_mul(told.open);
-        for part in &told.parts {
-            let actual = self.price_of(part, reserved.price).actual(part.usage);
-            let sum = actual.input_tokens.unwrap_or(0).saturating_add(actual.output_tokens.unwrap_or(0));
-            Spending { group: &self.wrapped.about.id, meters: &part.meters, nanodollars: sum }
-                .emit(&self.wrapped.metrics);
-            input = input.saturating_add(actual.input_tokens.unwrap_or(reserved.input));
-            output = output.saturating_add(actual.output_tokens.unwrap_or(reserved.output));
-        }
-        Actual { input_tokens: Some(input), output_tokens: Some(output), refused: false }
-    }
-
-    /// Asks the backend that is wrapped, and counts what that costs.
-    async fn ask(
-        self: Arc<Self>,
-        call: Call,
-        ticket: Ticket,
-        reserved: Reserved,
-    ) -> Result<Reply, ProxyError> {
-        let costs = Costs::below(call.costs.as_ref());
-        let own = Call { costs: Some(Arc::clone(&costs)), ..call };
-        let answered = self.wrapped.inner.ask(&own).await;
-        let has_cost = !costs.told().parts.is_empty();
-        let bill: Bill = Box::new(move |_| self.spent(&costs, reserved));
-        match answered {
-            // Some of those below answered, and it came to nothing.
-            Err(error) if has_cost => {
-                ticket.unreported(bill);
-                Err(error)
-            }
-            answered => ticket.settled_by(answered, || bill),
-        }
+    /// What a token of this call costs. A provider may call a model otherwise than it was asked for.
+    fn price_of(&self, cost: &Cost) -> Option<Price> {
+        let leaves = || self.leaves.iter().filter(|leaf| *leaf.provider == *cost.provider);
+        leaves().find_map(|leaf| self.prices.of(leaf, &cost.model)).or_else(|| {
+            leaves().find_map(|leaf| {
+                let asked = leaf.model.as_deref().filter(|model| same_model(model, &cost.model))?;
+                self.prices.of(leaf, asked)
+            })
+        })
     }
 
     fn words(&self, denial: &Denial) -> Option<String> {
@@ -128,10 +87,11 @@ impl Budget {
 
     fn refuse(&self, call: &Call, denial: &Denial) -> ProxyError {
         let id = &self.wrapped.about.id;
-        let who = self.by.who(self.by.bucket(call), id);
+        let who = self.by.who(&self.tally, self.by.bucket(call), id);
         let whose = format!("`caps` of group `{id}`");
         let now = call.moment().unwrap_or_else(|| self.tally.now());
-        let mut error = Words { who: &who, whose: &whose, limit: self.words(denial) }.refuse(denial, now);
+        let words = Words { who: &who, whose: &whose, limit: self.words(denial), money: true };
+        let mut error = words.refuse(denial, now);
         error.code = Some("budget_exceeded".to_owned());
         error
     }
@@ -158,16 +118,14 @@ impl Modifier for Budget {
         };
         let model = Arc::from(call.request.model.as_str());
         let size = Size::of(&call.request);
-        let mut reserved = Reserved { price, input: 0, output: 0 };
-        let admitted = self.tally.admit(self.by.bucket(&call), &model, size, |need| {
-            let need = price.need(need);
-            (reserved.input, reserved.output) = (need.input_tokens, need.output_tokens);
-            need
-        });
-        match admitted {
+        match self.tally.admit(self.by.bucket(&call), &model, size, |need| price.need(need)) {
             Ok(ticket) => {
                 self.wrapped.acted(&call, "passed");
-                self.ask(call, ticket, reserved).boxed()
+                let costs = Costs::below(call.costs.as_ref());
+                let own = Call { costs: Some(Arc::clone(&costs)), ..call };
+                let asked = self.wrapped.inner.ask(&own);
+                let paying = Paying { budget: self, ticket: Some(ticket), reserved: price, costs };
+                async move { paying.closed_by(asked.await) }.boxed()
             }
             Err(denial) => {
                 let refusal = self.refuse(&call, &denial);
@@ -184,6 +142,12 @@ impl Modifier for Budget {
             Denial { limit, ..denial }
         });
         beyond(inner, checked, self.overflow.as_ref(), call)
+    }
+
+    fn ails(&self, call: &Call) -> Option<ProxyError> {
+        let checked = self.check(call, self.dearest(call).ok()?);
+        let refused = checked.err().map(|denial| self.refuse(call, &denial));
+        ails(&self.wrapped, self.overflow.as_ref(), call, refused)
     }
 
     fn standing(&self, call: &Call) -> Option<Outlook> {
@@ -211,12 +175,62 @@ impl Modifier for Budget {
         let (bucket, model, size) = (self.by.bucket(call), &call.request.model, Size::of(&call.request));
         let (limits, (prompt, answer)) =
             self.tally.stands(bucket, model, size, call.moment(), |need| price.need(need));
-        let who = self.by.who(bucket, &self.wrapped.about.id);
+        let who = self.by.who(&self.tally, bucket, &self.wrapped.about.id);
         let mut why = explain::standing(&who, &limits, model, |amount| format!("${}", dollars(amount)));
         let (prompt, answer) = (dollars(prompt), dollars(answer));
         why.push(format!("estimated at ${prompt} for the prompt and ${answer} for the answer"));
         let refusal = self.check(call, price).err().map(|denial| (self.refuse(call, &denial), denial.until));
         explain::limited(&self.wrapped, self.overflow.as_ref(), call, why, refusal)
+    }
+}
+
+// === impl Paying ===
+
+impl Paying {
+    /// Pays what was bought until now, and tells it. What an upstream does not report counts as it was reserved.
+    fn pay(&mut self) {
+        let Some(ticket) = self.ticket.take() else { return };
+        let about = &self.budget.wrapped;
+        let (mut input, mut output, mut sent, mut calls) = (0_u64, 0_u64, false, Vec::new());
+        for cost in self.costs.told() {
+            sent |= cost.became != Became::Unsent;
+            let usage = match cost.became {
+                Became::Unsent | Became::Failed => continue,
+                Became::Sent => Usage::default(),
+                Became::Answered(usage) => usage,
+            };
+            let price = self.budget.price_of(&cost).unwrap_or(self.reserved);
+            let (told_input, told_output) = price.paid(usage);
+            let (prompt, answer) = ticket.expected(cost.size);
+            input = input.saturating_add(told_input.unwrap_or_else(|| price.of_input(prompt)));
+            output = output.saturating_add(told_output.unwrap_or_else(|| price.of_output(answer)));
+            if cost.became != Became::Sent {
+                let nanodollars = told_input.unwrap_or(0).saturating_add(told_output.unwrap_or(0));
+                Spending { group: &about.about.id, meters: &cost.meters, nanodollars }.emit(&about.metrics);
+            }
+            calls.push((cost.size, usage));
+        }
+        if sent {
+            ticket.settle_all(input, output, &calls);
+        } else {
+            ticket.refund();
+        }
+    }
+}
+
+impl Open for Paying {
+    fn answered(mut self, _usage: Usage) {
+        self.pay();
+    }
+
+    fn failed(mut self, _error: &ProxyError) {
+        self.pay();
+    }
+}
+
+impl Drop for Paying {
+    fn drop(&mut self) {
+        self.pay();
     }
 }
 
@@ -235,17 +249,13 @@ impl Price {
         }
     }
 
-    /// What an answer took, in money. Without a count of its answer it counts as it was reserved.
-    fn actual(self, usage: Usage) -> Actual {
+    /// What prompt and answer took, in money, as far as the upstream says.
+    fn paid(self, usage: Usage) -> (Option<u64>, Option<u64>) {
         let input = usage.input.map(|input| {
             let cached = usage.cached.unwrap_or(0).min(input);
             self.of_input(input - cached).saturating_add(self.of_cached(cached))
         });
-        Actual {
-            input_tokens: input,
-            output_tokens: usage.output.map(|output| self.of_output(output)),
-            refused: false,
-        }
+        (input, usage.output.map(|output| self.of_output(output)))
     }
 }
 

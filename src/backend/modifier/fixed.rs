@@ -18,7 +18,8 @@ use super::super::virtual_model::{About, Below, VirtualModel};
 use super::super::{
     Backend, Call, Frame, Frames, Marks, Outlook, Reply, ReplyBody, ReplyStream, Served, StreamEnd,
 };
-use crate::dialect::{Task, Usage, Written};
+use super::price::{Price, Prices};
+use crate::dialect::{Request, Task, Usage, Written};
 use crate::error::{ErrorKind, Fault, ProxyError, UpstreamAnswer};
 use crate::metrics::events::ModifierActed;
 use crate::metrics::{EndReason, Metrics, ModelMeters};
@@ -150,6 +151,10 @@ impl Backend for Fixed {
             next_reset: None,
             in_flight: 0,
         })
+    }
+
+    fn dearest(&self, _model: &str, _request: &Request, _prices: &Prices) -> Result<Price, String> {
+        Ok(Price::default())
     }
 
     fn meters(&self, _model: &str) -> Arc<ModelMeters> {

@@ -9,7 +9,7 @@ use http::header::HeaderName;
 
 use super::super::explain::Decision;
 use super::super::group::Member;
-use super::super::tally::{Tally, Ticket, Words, as_reported};
+use super::super::tally::{Open, Tally, Ticket, Words};
 use super::super::virtual_model::Below;
 use super::super::{Call, Outlook, Reply};
 use super::{Modifier, Wrapped, explain};
@@ -65,15 +65,17 @@ impl By {
     }
 
     /// Whose bucket it is, for people.
-    pub fn who(&self, bucket: &str, group: &str) -> String {
+    pub fn who(&self, tally: &Tally, bucket: &str, group: &str) -> String {
         let shown: String = bucket.chars().take(64).collect();
-        match self {
-            By::Client if bucket == NOBODY => "clients without a key together".to_owned(),
+        let who = match self {
+            By::Client if bucket == NOBODY => "everybody without a key".to_owned(),
             By::Client => format!("client `{shown}`"),
             By::Group => format!("group `{group}`"),
-            By::Header(name) if bucket == NOBODY => format!("all without `{name}` together"),
+            By::Header(name) if bucket == NOBODY => format!("everybody without `{name}`"),
             By::Header(name) => format!("`{name}: {shown}`"),
-        }
+        };
+        // Its own count may be nothing.
+        if tally.is_crowded_out(bucket) { format!("{who}, counted together with others,") } else { who }
     }
 
     /// Whether it needs to know how a request came in.
@@ -97,10 +99,10 @@ impl Limited {
 
     fn refuse(&self, call: &Call, denial: &Denial) -> ProxyError {
         let id = &self.wrapped.about.id;
-        let who = self.by.who(self.by.bucket(call), id);
+        let who = self.by.who(&self.tally, self.by.bucket(call), id);
         let whose = format!("`limits` of group `{id}`");
         let now = call.moment().unwrap_or_else(|| self.tally.now());
-        Words { who: &who, whose: &whose, limit: None }.refuse(denial, now)
+        Words { who: &who, whose: &whose, limit: None, money: false }.refuse(denial, now)
     }
 }
 
@@ -114,7 +116,7 @@ impl Modifier for Limited {
             Ok(ticket) => {
                 self.wrapped.acted(&call, "passed");
                 let asked = self.wrapped.inner.ask(&call);
-                async move { ticket.settled_by(asked.await, as_reported) }.boxed()
+                async move { ticket.closed_by(asked.await) }.boxed()
             }
             Err(denial) => {
                 let refusal = self.refuse(&call, &denial);
@@ -126,6 +128,11 @@ impl Modifier for Limited {
     fn outlook(&self, call: &Call) -> Result<Outlook, String> {
         let inner = self.wrapped.inner.outlook(call);
         beyond(inner, self.check(call), self.overflow.as_ref(), call)
+    }
+
+    fn ails(&self, call: &Call) -> Option<ProxyError> {
+        let refused = self.check(call).err().map(|denial| self.refuse(call, &denial));
+        ails(&self.wrapped, self.overflow.as_ref(), call, refused)
     }
 
     fn standing(&self, call: &Call) -> Option<Outlook> {
@@ -144,11 +151,25 @@ impl Modifier for Limited {
     fn decide(&self, call: &Call) -> Decision<'_> {
         let (bucket, model, size) = (self.by.bucket(call), &call.request.model, Size::of(&call.request));
         let (limits, (prompt, answer)) = self.tally.stands(bucket, model, size, call.moment(), |need| need);
-        let who = self.by.who(bucket, &self.wrapped.about.id);
+        let who = self.by.who(&self.tally, bucket, &self.wrapped.about.id);
         let mut why = explain::standing(&who, &limits, model, |amount| amount.to_string());
         why.push(format!("estimated at {prompt} tokens for the prompt and {answer} for the answer"));
         let refusal = self.check(call).err().map(|denial| (self.refuse(call, &denial), denial.until));
         explain::limited(&self.wrapped, self.overflow.as_ref(), call, why, refusal)
+    }
+}
+
+/// Why one that refuses a call so, or hands it to the overflow, cannot serve it now.
+pub(super) fn ails(
+    wrapped: &Wrapped,
+    overflow: Option<&Member>,
+    call: &Call,
+    refused: Option<ProxyError>,
+) -> Option<ProxyError> {
+    match (refused, overflow) {
+        (None, _) => wrapped.inner.ails(call),
+        (Some(_), Some(overflow)) => overflow.ails(call),
+        (refused, None) => refused,
     }
 }
 
@@ -180,7 +201,7 @@ fn overflowed(
 ) -> BoxFuture<'static, Result<Reply, ProxyError>> {
     let label = explain::hop_label(refusal.kind);
     let hop = Attempt { backend: Arc::clone(id), label, reason: refusal.message };
-    let asked = to.ask(call);
+    let (asked, label) = (to.ask(call), Arc::clone(&to.label));
     async move {
         match asked.await {
             Ok(mut reply) => {
@@ -188,6 +209,10 @@ fn overflowed(
                 Ok(reply)
             }
             Err(mut error) => {
+                if error.attempts.is_empty() {
+                    let reason = error.message.clone();
+                    error.attempts.push(Attempt { backend: label, label: error.kind.label(), reason });
+                }
                 error.attempts.insert(0, hop);
                 Err(error)
             }

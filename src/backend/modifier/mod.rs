@@ -12,7 +12,7 @@ pub mod price;
 mod recording;
 pub mod rewrite;
 #[cfg(test)]
-mod scene;
+pub(super) mod scene;
 pub mod tee;
 
 pub use identity::Among;
@@ -26,13 +26,14 @@ use futures_util::future::{BoxFuture, ready};
 use super::explain::Decision;
 use super::group::Member;
 use super::kind::Site;
-use super::virtual_model::{About, Below, Memory, VirtualModel, most_input_tokens};
+use super::virtual_model::{About, Below, Memory, VirtualModel, dearest_of, most_input_tokens};
 use super::{Backend, Call, Outlook, Reply};
 use crate::dialect::Request;
 use crate::error::{ErrorKind, ProxyError};
 use crate::metrics::events::ModifierActed;
 use crate::metrics::{Metrics, ModelMeters};
 use crate::wire::json::Digest;
+use price::{Price, Prices};
 
 /// A modifier and the backend that it wraps.
 pub struct Wrapped {
@@ -60,6 +61,11 @@ pub trait Modifier: Send + Sync + 'static {
     /// Why it cannot serve it at all.
     fn outlook(&self, call: &Call) -> Result<Outlook, String> {
         self.wrapped().inner.outlook(call)
+    }
+
+    /// Why it cannot serve this call now, as far as it is known.
+    fn ails(&self, call: &Call) -> Option<ProxyError> {
+        self.wrapped().inner.ails(call)
     }
 
     /// How its capacity stands, whatever the request needs.
@@ -146,8 +152,16 @@ impl<M: Modifier> Backend for Modified<M> {
         self.0.standing(call)
     }
 
+    fn ails(&self, call: &Call) -> Option<ProxyError> {
+        self.0.ails(call)
+    }
+
     fn input_tokens(&self, model: &str, request: &Request) -> Option<u64> {
         most_input_tokens(&self.below(model), model, request)
+    }
+
+    fn dearest(&self, model: &str, request: &Request, prices: &Prices) -> Result<Price, String> {
+        dearest_of(&self.below(model), model, request, prices)
     }
 
     fn meters(&self, model: &str) -> Arc<ModelMeters> {
@@ -206,6 +220,11 @@ impl Member {
             return Err(self.is_another(&call.model));
         }
         self.backend.outlook(&self.call(call, call.round.clone()))
+    }
+
+    /// Why it cannot serve a call now, as far as it is known.
+    pub fn ails(&self, call: &Call) -> Option<ProxyError> {
+        self.backend.ails(&self.call(call, call.round.clone()))
     }
 
     /// How its capacity stands for the model that the call means there.

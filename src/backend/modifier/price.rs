@@ -75,12 +75,35 @@ impl Price {
         cost(self.cached, tokens)
     }
 
-    /// The dearer of both in each respect.
-    pub fn max(self, other: Price) -> Price {
+    /// Both together.
+    #[must_use]
+    pub fn and(self, other: Price) -> Price {
         Price {
-            input: self.input.max(other.input),
-            output: self.output.max(other.output),
-            cached: self.cached.max(other.cached),
+            input: self.input + other.input,
+            output: self.output + other.output,
+            cached: self.cached + other.cached,
+        }
+    }
+
+    /// What it costs, by the token of an answer, to read so many answers.
+    #[must_use]
+    pub fn reading(self, answers: usize) -> Price {
+        #[expect(clippy::cast_precision_loss, reason = "as many as a group has members")]
+        let answers = answers as f64;
+        Price { output: self.input * answers, ..Price::default() }
+    }
+
+    /// What so many of these cost together at most, in each respect.
+    pub fn of_so_many(all: &[Price], count: usize) -> Price {
+        let most = |of: fn(&Price) -> f64| {
+            let mut each: Vec<f64> = all.iter().map(of).collect();
+            each.sort_by(|one, other| other.total_cmp(one));
+            each.into_iter().take(count).sum()
+        };
+        Price {
+            input: most(|price| price.input),
+            output: most(|price| price.output),
+            cached: most(|price| price.cached),
         }
     }
 }
@@ -170,6 +193,17 @@ mod tests {
         let none = Prices::default();
         assert_eq!(none.of(&leaf("z", "api.z.ai", false), "glm-4.7-flash"), Some(Price::default()));
         assert_eq!(none.of(&leaf("z", "api.z.ai", false), "glm-5"), None);
+    }
+
+    #[test]
+    fn what_is_asked_together_is_paid_together() {
+        let all = [price(1.0), price(3.0), price(2.0)];
+        assert_eq!(Price::of_so_many(&all, 1), price(3.0));
+        assert_eq!(Price::of_so_many(&all, 2), price(5.0));
+        assert_eq!(Price::of_so_many(&all, 9), price(6.0));
+        assert_eq!(Price::of_so_many(&[], 1), Price::default());
+        assert_eq!(price(1.0).and(price(2.0)), price(3.0));
+        assert_eq!(price(5.0).reading(3), Price { input: 0.0, output: 15.0, cached: 0.0 });
     }
 
     #[test]

@@ -36,7 +36,7 @@ pub(super) const WHOLE: &str =
     r#"{"id":"c1@up","choices":[{"index":0,"message":{"content":"hi"},"finish_reason":"stop"}]}"#;
 
 /// A chat request with these fields beside its model.
-pub(super) fn call(fields: &str) -> Call {
+pub(in crate::backend) fn call(fields: &str) -> Call {
     call_at(&CHAT_COMPLETIONS, fields)
 }
 

@@ -10,70 +10,58 @@ use crate::error::{ErrorKind, Fault, ProxyError};
 use crate::metrics::ModelMeters;
 use crate::quota::Actual;
 
-/// Makes of an answer's tokens, none where nobody reported any, what it took in the unit of the limits. What it does not say
-/// counts as it was reserved.
-pub type Bill = Box<dyn FnOnce(Usage) -> Actual + Send>;
+/// What was opened for a request, and is closed by what becomes of it. Dropped, nobody knows.
+pub trait Open: Send + Sized + 'static {
+    /// Its answer is complete, with this usage, as its client is told.
+    fn answered(self, usage: Usage);
 
-/// Tokens, as they were reported.
-pub fn as_reported() -> Bill {
-    Box::new(|usage| Actual { input_tokens: usage.input, output_tokens: usage.output, refused: false })
-}
+    /// It came to no answer.
+    fn failed(self, error: &ProxyError);
 
-/// A stream whose end settles what was reserved.
-struct Counted {
-    stream: ReplyStream,
-    open: Option<(Ticket, Bill)>,
-}
-
-// === impl Ticket ===
-
-impl Ticket {
-    /// Settles with what becomes of the request; a stream when it ends.
+    /// Closed by what becomes of the request; a stream when it ends.
     ///
     /// # Errors
     /// The error that was passed.
-    pub fn settled_by(
-        self,
-        answered: Result<Reply, ProxyError>,
-        bill: impl FnOnce() -> Bill,
-    ) -> Result<Reply, ProxyError> {
-        let Reply { status, headers, body, served, waited, lease } = match answered {
+    fn closed_by(self, answered: Result<Reply, ProxyError>) -> Result<Reply, ProxyError> {
+        let mut reply = match answered {
             Ok(reply) => reply,
             Err(error) => {
                 self.failed(&error);
                 return Err(error);
             }
         };
-        let bill = bill();
-        let body = match body {
+        reply.body = match reply.body {
             ReplyBody::Whole { bytes, usage } => {
-                self.charged(usage, bill);
+                self.answered(usage);
                 ReplyBody::Whole { bytes, usage }
             }
             ReplyBody::Stream(stream) => {
                 let first = stream.time_to_first_token;
-                let counted = Counted { stream, open: Some((self, bill)) };
+                let counted = Counted { stream, open: Some(self) };
                 ReplyBody::Stream(ReplyStream::made(counted, first))
             }
         };
-        Ok(Reply { status, headers, body, served, waited, lease })
+        Ok(reply)
     }
+}
 
-    /// It ended with this usage.
-    fn charged(mut self, usage: Usage, bill: Bill) {
+/// A stream whose end closes what was opened for it.
+struct Counted<O> {
+    stream: ReplyStream,
+    open: Option<O>,
+}
+
+// === impl Ticket ===
+
+impl Open for Ticket {
+    fn answered(mut self, usage: Usage) {
         // Embeddings have no answer.
         let output = usage.output.or(self.size.max_tokens.filter(|most| *most == 0));
-        let actual = bill(Usage { output, ..usage });
+        let actual = Actual { input_tokens: usage.input, output_tokens: output, refused: false };
         self.settle(actual, usage.input, usage.output);
     }
 
-    /// It ended, and nobody reported what its answer took.
-    pub fn unreported(mut self, bill: Bill) {
-        let actual = bill(Usage::default());
-        self.settle(actual, None, None);
-    }
-
-    /// It ended without an answer: what demuxai refused was never sent, all else counts as a request that took nothing.
+    /// What demuxai refused was never sent, all else counts as a request that took nothing.
     fn failed(mut self, error: &ProxyError) {
         let unsent = matches!(
             error.kind,
@@ -95,17 +83,15 @@ impl Ticket {
     }
 }
 
-impl Frames for Counted {
+impl<O: Open> Frames for Counted<O> {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Frame> {
         let Poll::Ready(frame) = self.stream.poll_frame(cx) else { return Poll::Pending };
         if let Frame::End(end) = &frame
-            && let Some((ticket, bill)) = self.open.take()
+            && let Some(open) = self.open.take()
+            // Of one that broke off nobody knows.
+            && (end.error.is_none() || !end.usage.is_empty())
         {
-            if end.error.is_some() && end.usage.is_empty() {
-                ticket.unreported(bill);
-            } else {
-                ticket.charged(end.usage, bill);
-            }
+            open.answered(end.usage);
         }
         Poll::Ready(frame)
     }
@@ -120,14 +106,5 @@ impl Frames for Counted {
 
     fn answering(&self) -> Option<Arc<ModelMeters>> {
         self.stream.answering()
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        // Whoever it was for has left.
-        if let Some((ticket, bill)) = self.open.take() {
-            ticket.unreported(bill);
-        }
     }
 }

@@ -99,7 +99,69 @@ fn what_was_counted_outlives_the_process_and_a_change_of_the_limits() {
     assert!(Arc::ptr_eq(&first, &tallies.of("limit:g", &limits).unwrap()));
     let second = tallies.of("limit:g", &[limit("requests", 1, Some("day"))]).unwrap();
     assert!(second.admit("ide", &Arc::from("m"), size(4, 1), |need| need).is_err(), "one of one is used");
-    assert!(RowSource::changed_rows(&*first).is_empty(), "the rows are the second one's");
+}
+
+#[test]
+fn what_is_in_flight_while_the_limits_change_is_settled_and_holds_its_place() {
+    let tallies = Tallies::nowhere();
+    let limits =
+        |tokens, concurrent| [limit("tokens", tokens, Some("day")), limit("concurrent", concurrent, None)];
+    let admit = |tally: &Arc<Tally>| tally.admit("ide", &Arc::from("m"), size(40, 100), |need| need);
+    let mut before = admit(&tallies.of("limit:g", &limits(1_000, 2)).unwrap()).unwrap();
+    let tally = tallies.of("limit:g", &limits(900, 1)).unwrap();
+    assert_eq!(admit(&tally).err().map(|denial| denial.cause), Some(Cause::Full), "it is in flight");
+    before.settle(Actual { input_tokens: Some(3), output_tokens: Some(4), refused: false }, Some(3), Some(4));
+    let after = admit(&tally).unwrap();
+    assert_eq!(tally.views()[0].limits[0].amount, 900);
+    after.refund();
+    assert_eq!(used(&tally, "ide"), 7);
+}
+
+#[test]
+fn a_guess_at_an_answer_keeps_nobody_out_and_what_was_learned_does() {
+    let tally = tally(&[limit("tokens", 600, Some("day"))], &[]);
+    let open = |tally: &Arc<Tally>| {
+        let size = Size { max_tokens: None, ..size(40, 0) };
+        (
+            tally.check("ide", "m", size, |need| need).is_ok(),
+            tally.admit("ide", &Arc::from("m"), size, |need| need),
+        )
+    };
+    let spend = |tokens: u64| {
+        let ticket = tally.admit("ide", &Arc::from("other"), size(40, tokens), |need| need);
+        ticket.unwrap().settle_all(tokens, 0, &[]);
+    };
+    spend(300);
+    let (checked, first) = open(&tally);
+    let mut first = first.expect("what is left may do");
+    assert!(checked);
+    let denial = open(&tally).1.err().expect("one at a time finds out");
+    assert!(denial.until.is_some_and(|until| until.0 <= NOW.get() + 1_000), "it is over in a moment");
+    first.settle(
+        Actual { input_tokens: Some(5), output_tokens: Some(60), refused: false },
+        Some(5),
+        Some(60),
+    );
+    let (checked, short) = open(&tally);
+    short.expect("answers are short").refund();
+    assert!(checked);
+    spend(200);
+    let (checked, refused) = open(&tally);
+    let denial = refused.err().expect("they are known to be longer than what is left");
+    assert!(!checked && denial.until.is_some_and(|until| until.0 > NOW.get() + 3_600_000));
+    let short = denial.short.unwrap();
+    assert_eq!((short.left, short.bounded, short.is_reserved()), (35, false, false));
+}
+
+#[test]
+fn what_is_used_up_is_named_before_what_is_thought_to_be_too_little() {
+    let tally = tally(&[limit("tokens", 100, Some("hour")), limit("requests", 2, Some("hour"))], &[]);
+    for _ in 0..2 {
+        tally.admit("ide", &Arc::from("m"), size(4, 10), |need| need).unwrap().settle_all(5, 10, &[]);
+        NOW.set(NOW.get() + 5_000);
+    }
+    let denial = tally.admit("ide", &Arc::from("m"), size(4, 99), |need| need).err().unwrap();
+    assert_eq!((denial.limit.as_str(), denial.short), ("2 requests per hour", None));
 }
 
 #[test]
@@ -124,6 +186,7 @@ fn names_without_end_cost_bounded_memory_and_never_more_than_the_limit_each() {
     }
     assert!(admit(&tally, "one more").is_ok(), "those who are left share one");
     assert!(admit(&tally, "and another").is_err());
+    assert!(tally.is_crowded_out("and another") && !tally.is_crowded_out("value-7"));
     assert!(admit(&tally, OTHERS).is_err(), "no value gets that one for itself");
     assert_eq!(tally.views().len(), MOST_BUCKETS + 1);
     NOW.set(NOW.get() + 120_000);

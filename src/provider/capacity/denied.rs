@@ -49,10 +49,20 @@ pub(super) fn denied(id: &str, denial: &Denial, now: Moment, patience: Patience)
         Cause::NotServed => (ErrorKind::QuotaExhausted, format!("`{id}` does not serve this model to us")),
         Cause::Cooldown => (ErrorKind::QuotaExhausted, format!("`{id}` asked us to wait")),
         Cause::Refused => (ErrorKind::QuotaExhausted, format!("`{id}` {limit}")),
-        Cause::Window => (ErrorKind::QuotaExhausted, format!("`{id}` has used up its {limit}")),
+        Cause::Window => match &denial.short {
+            Some(short) => {
+                let words = short.words(&format!("its {limit}"), "take", |tokens| tokens.to_string(), true);
+                (ErrorKind::QuotaExhausted, format!("`{id}`: {words}"))
+            }
+            None => (ErrorKind::QuotaExhausted, format!("`{id}` has used up its {limit}")),
+        },
     };
     // Of a guess nobody knows whether it is free then.
-    let then = if denial.cause == Cause::Refused { "tried again" } else { "free" };
+    let then = match denial.cause {
+        Cause::Refused => "tried again",
+        _ if denial.short.is_some() => "it may fit",
+        _ => "free",
+    };
     let text = match when.filter(|_| kind == ErrorKind::QuotaExhausted) {
         Some(wait) => format!("{text}; {then} in {} s", wait.as_secs() + u64::from(wait.subsec_nanos() > 0)),
         None => text,
@@ -79,10 +89,11 @@ fn between(now: Moment, until: Moment) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::quota::Short;
 
     fn denial(cause: Cause, until: Option<i64>) -> Denial {
         let limit = "5 requests per minute".to_owned();
-        Denial { cause, until: until.map(Moment), limit, probe: false }
+        Denial { cause, until: until.map(Moment), limit, probe: false, short: None }
     }
 
     #[test]
@@ -92,6 +103,26 @@ mod tests {
         assert_eq!(error.message, "`a` has used up its 5 requests per minute; free in 2 s");
         assert_eq!(error.retry_after, Some(Duration::from_millis(1_500)));
         assert_eq!(error.denial, Some(Reason { full: None, probe: false }));
+    }
+
+    #[test]
+    fn a_window_that_is_not_used_up_says_what_is_left_of_it_and_what_helps() {
+        let text = |short: Short| {
+            let denial = Denial { short: Some(short), ..denial(Cause::Window, Some(2_500)) };
+            denied("a", &denial, Moment(1_000), Patience::None).message
+        };
+        let short = Short { takes: 90, prompt: 20, left: 60, bounded: false };
+        let begin =
+            "`a`: 60 of its 5 requests per minute are left, and the request is estimated to take 90; ";
+        for (short, help) in [
+            (short, "it names no max_tokens: set that to at most 40"),
+            (Short { bounded: true, ..short }, "lower max_tokens to at most 40"),
+            (Short { prompt: 60, ..short }, "shorten it"),
+        ] {
+            assert_eq!(text(short), format!("{begin}{help}; it may fit in 2 s"));
+        }
+        let reserved = Short { takes: 60, ..short };
+        assert!(text(reserved).contains("is reserved for requests in flight"), "{}", text(reserved));
     }
 
     #[test]

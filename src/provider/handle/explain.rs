@@ -8,10 +8,10 @@ use super::super::capacity::{Insight, Size};
 use super::super::models::{FRESH, Lookup};
 use super::super::prepare::missing_route;
 use super::super::vitals::Health;
-use super::{Provider, Unoffered};
+use super::{Provider, Unoffered, down};
 use crate::backend::explain::{Account, Now, moment};
 use crate::backend::{Backend, Call};
-use crate::error::ErrorKind;
+use crate::error::{ErrorKind, ProxyError};
 
 impl Provider {
     pub(super) fn explain(&self, call: &Call) -> Account {
@@ -38,6 +38,23 @@ impl Provider {
         let insight = self.vitals.capacity.insight(&model, Size::of(&call.request), call.moment());
         account.now = settled(&insight, direct, up, &mut account);
         account
+    }
+
+    /// What a call would fail with now for want of an upstream that answers, or of capacity.
+    pub(super) fn ailment(&self, call: &Call) -> Option<ProxyError> {
+        let (id, model) = (&self.about.id, self.offered(&call.model).ok()?);
+        if self.usable_or_unknown() {
+            return self.vitals.capacity.insight(&model, Size::of(&call.request), call.moment()).denial;
+        }
+        let health = self.vitals.health();
+        let kind = match health {
+            Health::Unreachable => ErrorKind::Connect,
+            Health::Refused => ErrorKind::UpstreamAuthentication,
+            Health::Retired => ErrorKind::ProviderRetired,
+            Health::Up | Health::Unknown => return Some(down(id)),
+        };
+        let text = self.vitals.remark().unwrap_or_else(|| format!("`{id}` is {}", health.label()));
+        Some(ProxyError::new(kind, text).at(id))
     }
 
     /// The model that is meant, in the account; or why none is.

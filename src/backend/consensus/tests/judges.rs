@@ -265,3 +265,17 @@ async fn the_best_answer_is_the_one_that_the_judge_names() {
     let error = whole(Panel { combine: Combine::Best, ..panel(&[&a, &b], &vague) }, "").await.err().unwrap();
     assert!(error.message.contains("named none of the answers"), "{error}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_judge_that_will_have_capacity_in_time_is_waited_for() {
+    let [a, b, _] = two();
+    let until = noon().as_millisecond() + 5_000;
+    let judge = Arc::new(Fake::says("judge", "J").stands(Ok(Availability::At(Some(until)))));
+    for combine in [Combine::Judge, Combine::Best] {
+        let began = tokio::time::Instant::now();
+        // What it says names no answer, which is another matter.
+        let _ = whole(Panel { combine, ..panel(&[&a, &b], &judge) }, "").await;
+        assert!(began.elapsed() >= Duration::from_secs(5), "{:?}", began.elapsed());
+    }
+    assert_eq!(judge.times_sent(), 2);
+}
