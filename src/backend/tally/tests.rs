@@ -123,7 +123,7 @@ fn a_guess_at_an_answer_keeps_nobody_out_and_what_was_learned_does() {
     let open = |tally: &Arc<Tally>| {
         let size = Size { max_tokens: None, ..size(40, 0) };
         (
-            tally.check("ide", "m", size, |need| need).is_ok(),
+            tally.check("ide", "m", size, None, |need| need).is_ok(),
             tally.admit("ide", &Arc::from("m"), size, |need| need),
         )
     };
