@@ -2,6 +2,7 @@
 //! nothing: as a group it fails over until its own first word. Where it fails, `fallback` may take its place.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::sleep;
 
@@ -15,6 +16,9 @@ use super::frame::{CHOOSE, WRITE, text, unused};
 use super::session::Session;
 use crate::dialect::{Request, Usage, said_whole};
 use crate::error::{ErrorKind, Fault, ProxyError};
+
+/// What lies between the two looks at whether the judge has capacity in time, at most.
+const LEEWAY: Duration = Duration::from_secs(1);
 
 /// Asks the judge.
 ///
@@ -107,7 +111,8 @@ async fn in_time(session: &Session, judge: &Member, call: &Call) {
     let Ok(Availability::At(until)) = judge.backend.outlook(call).map(|outlook| outlook.availability) else {
         return;
     };
-    let left = session.panel.deadline.saturating_sub(session.began.elapsed());
+    let most = session.panel.deadline.saturating_add(LEEWAY);
+    let left = most.saturating_sub(session.began.elapsed());
     if let Some(wait) = session.time_until(until).filter(|wait| *wait <= left) {
         sleep(wait).await;
     }
