@@ -113,11 +113,7 @@ impl Size {
         Size {
             bytes: request.body.len().saturating_sub(media_bytes),
             media: needs.map_or(0, |needs| needs.media),
-            // Servers that do not refuse zero take it for no bound.
-            max_tokens: match request.task {
-                Task::Embedding => Some(0),
-                _ => request.max_tokens().filter(|most| *most > 0),
-            },
+            max_tokens: if request.task == Task::Embedding { Some(0) } else { request.max_tokens() },
             answers: request.answers(),
             stream: request.stream,
         }
