@@ -222,13 +222,7 @@ impl Table {
         if !named.is_empty() {
             message.push_str(&format!("; ask for `{id}` alone, which is {}", named.join(", ")));
         }
-        let listed: BTreeSet<String> = passed_to
-            .iter()
-            .flat_map(|provider| {
-                let models = provider.vitals().models.load();
-                models.models().iter().map(|model| model.id.clone()).collect::<Vec<_>>()
-            })
-            .collect();
+        let listed: BTreeSet<String> = passed_to.iter().flat_map(|provider| listed(provider)).collect();
         let near = nearest(listed.iter().map(String::as_str), model, NEAR);
         if !near.is_empty() {
             let near: Vec<String> = near.iter().map(|near| format!("`{id}/{near}`")).collect();
@@ -284,6 +278,23 @@ impl Table {
         offer(&about.id, about.name.as_deref(), about.description.as_deref(), &models)
     }
 
+    /// The group or router and the model of `group/model`, where that could mean anything by what is known now.
+    pub fn find_in_virtual<'t>(&self, text: &'t str) -> Option<(&Arc<dyn VirtualModel>, &'t str)> {
+        let ModelId::Of { backend, model } = model_id::parse(text, |id| self.is_backend(id)) else {
+            return None;
+        };
+        let found = self.find_virtual(backend)?;
+        (!self.lacks(found, model)).then_some((found, model))
+    }
+
+    /// What a group or router offers when this model of it is asked for, under this id.
+    pub fn offer_in(&self, found: &Arc<dyn VirtualModel>, model: &str, id: &str) -> Model {
+        let mut models = Vec::new();
+        self.collect(found, Some(model), &mut models);
+        let about = found.about();
+        offer(id, about.name.as_deref(), about.description.as_deref(), &models)
+    }
+
     /// What an alias stands for, as one model under its own id. `None`: a provider that says that it has no such model.
     pub fn offer_alias(&self, alias: &AliasConfig) -> Option<Model> {
         let (backend, model) = match alias.to.split_once('/') {
@@ -328,17 +339,14 @@ impl Table {
     }
 
     fn unknown(&self, text: &str) -> ProxyError {
-        let virtuals = self.virtuals().map(|found| found.id().to_owned());
-        let ids: Vec<String> = self
-            .serving()
-            .flat_map(|provider| {
-                let models = provider.vitals().models.load();
-                let full = |model: &Model| format!("{}/{}", provider.id(), model.id);
-                models.models().iter().map(full).collect::<Vec<_>>()
-            })
-            .chain(virtuals)
-            .chain(self.aliases.keys().map(|id| (**id).to_owned()))
-            .collect();
+        // What is hidden is not listed here, either.
+        let virtuals =
+            self.virtuals().filter(|found| !found.about().hidden).map(|found| found.id().to_owned());
+        let aliases = self.aliases.values().filter(|alias| !alias.hidden).map(|alias| alias.id.clone());
+        let of_provider = |provider: &Arc<Provider>| {
+            listed(provider).into_iter().map(|id| format!("{}/{id}", provider.id())).collect::<Vec<_>>()
+        };
+        let ids: Vec<String> = self.serving().flat_map(of_provider).chain(virtuals).chain(aliases).collect();
         let shown: String = text.chars().take(200).collect();
         let mut message = format!("no model `{shown}`");
         let near = nearest(ids.iter().map(String::as_str), text, NEAR);
@@ -374,6 +382,14 @@ impl AliasConfig {
         let message = format!("`{}` stands for `{}`: {}", self.id, self.to, error.message);
         ProxyError { message, ..error }
     }
+}
+
+/// The ids of a provider's models that are not hidden.
+fn listed(provider: &Provider) -> Vec<String> {
+    let hidden = &provider.about().config.hidden;
+    let models = provider.vitals().models.load();
+    let ids = models.models().iter().map(|model| &model.id);
+    ids.filter(|id| hidden.as_ref().is_none_or(|globs| !globs.is_match(id))).cloned().collect()
 }
 
 fn without_model(id: &str) -> ProxyError {

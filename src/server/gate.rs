@@ -163,11 +163,21 @@ pub(super) fn full_id(backend: &str, model: &str) -> String {
     if model.is_empty() { backend.to_owned() } else { format!("{backend}/{model}") }
 }
 
-/// The same error for a client whose key is restricted: without the ids of models that it may not see.
-pub fn veil(client: Option<&ClientKey>, error: ProxyError) -> ProxyError {
-    let Some(ClientKey { models: Some(_), .. }) = client else { return error };
-    let text = "no such model, or not exactly one; GET /v1/models lists those that this key may use";
-    ProxyError { message: text.to_owned(), ..error }
+/// Whether this client is to see a part of the models only: what its key may use, what is listed for it or here.
+pub fn sees_a_part(listener: &Listener, client: Option<&ClientKey>) -> bool {
+    listener.listed.is_some() || client.is_some_and(|key| key.models.is_some() || key.listed.is_some())
+}
+
+/// The same error for such a client: without the ids of models that it is not to see, but with the nearest of those that
+/// it does.
+pub fn veil(error: ProxyError, near: &[&str]) -> ProxyError {
+    let mut text =
+        "no such model, or not exactly one; GET /v1/models lists those that are for you".to_owned();
+    if !near.is_empty() {
+        let near: Vec<String> = near.iter().map(|id| format!("`{id}`")).collect();
+        text.push_str(&format!("; nearest: {}", near.join(", ")));
+    }
+    ProxyError { message: text, ..error }
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use http::header::{HeaderName, HeaderValue as PlainValue};
 use super::closing::Closing;
 use super::edge::Edge;
 use super::gate;
+use super::models;
 use super::record::Record;
 use super::relay::{StreamBody, WholeBody};
 use super::respond::{error_response, status};
@@ -111,7 +112,7 @@ async fn answer(
     let target = table.resolve(&request.model).await;
     // Only a list that has to be fetched takes time here, and that is the upstream's.
     record.resolving = asked.elapsed();
-    let target = target.map_err(|error| gate::veil(client, error))?;
+    let target = target.map_err(|error| models::veiled(edge, client, &request.model, error))?;
     gate::check_model(client, target.alias.as_deref(), target.backend.id(), &target.model)?;
     let full_id: Arc<str> = Arc::from(gate::full_id(target.backend.id(), &target.model));
     record.meters = Some(target.backend.meters(&target.model));

@@ -16,12 +16,15 @@ use crate::backend::virtual_model::VirtualModel;
 use crate::config::settings::{AliasConfig, ClientKey};
 use crate::error::{ErrorKind, ProxyError};
 use crate::provider::Model;
-use crate::provider::listing::{EntryType, entry, list_body, provider_entry};
+use crate::provider::handle::Provider;
+use crate::provider::listing::{EntryType, entry, list_body, nearest, provider_entry};
 use crate::provider::models::each_once;
 use crate::provider::vitals::Health;
 
 /// Whom groups and routers belong to.
 const OWNER: &str = "demuxai";
+/// How many near ids an error names.
+const NEAR: usize = 3;
 
 /// All models that this client may use, less those that are not to be listed for it or here.
 pub fn list(request: &HttpRequest, edge: &Edge, client: Option<&ClientKey>) -> HttpResponse {
@@ -31,37 +34,23 @@ pub fn list(request: &HttpRequest, edge: &Edge, client: Option<&ClientKey>) -> H
     let mut notices = Vec::new();
     for provider in table.providers() {
         let models = provider.vitals().models.load();
-        let config = &provider.about().config;
-        let visible = |model: &&Model| {
-            let hidden = config.hidden.as_ref().is_some_and(|globs| globs.is_match(&model.id));
-            let id = gate::full_id(provider.id(), &model.id);
-            !provider.retired() && !hidden && may_use(client, &id) && is_listed(edge, client, &id)
-        };
-        let shown: Vec<&Model> = models.models().iter().filter(visible).collect();
-        let shown = if config.list_aliases {
-            shown.into_iter().map(Cow::Borrowed).collect()
-        } else {
-            each_once(&shown)
-        };
+        let shown = shown_of(provider, models.models(), edge, client);
         entries.extend(shown.iter().map(|model| provider_entry(provider.id(), model, kind)));
         let health = provider.vitals().health();
         let remark = provider.vitals().remark();
+        // Who may use but a part hears nothing of providers that the part has nothing of.
+        let may_hear = !shown.is_empty() || client.is_none_or(|key| key.models.is_none());
         // One that is up has a remark if its list cannot be had.
-        if remark.is_some() || matches!(health, Health::Retired | Health::Refused | Health::Unreachable) {
+        if may_hear
+            && (remark.is_some() || matches!(health, Health::Retired | Health::Refused | Health::Unreachable))
+        {
             let remark = remark.unwrap_or_default();
             notices.push(json!({"provider": provider.id(), "state": health.label(), "message": remark}));
         }
     }
-    for found in table.virtuals() {
-        let id = found.id();
-        if !found.about().hidden && may_use(client, id) && is_listed(edge, client, id) {
-            entries.push(virtual_entry(found, &table.offer(found), kind));
-        }
-    }
-    for alias in table.aliases() {
-        if alias.hidden || !may_use_alias(client, alias) || !is_listed(edge, client, &alias.id) {
-            continue;
-        }
+    let virtuals = table.virtuals().filter(|found| is_shown(found, edge, client));
+    entries.extend(virtuals.map(|found| virtual_entry(found, &table.offer(found), kind)));
+    for alias in table.aliases().filter(|alias| is_shown_alias(alias, edge, client)) {
         match table.offer_alias(alias) {
             Some(offered) => entries.push(alias_entry(alias, &offered, kind)),
             None => {
@@ -79,6 +68,52 @@ pub fn list(request: &HttpRequest, edge: &Edge, client: Option<&ClientKey>) -> H
     json_response(&body)
 }
 
+/// The models of this provider that the list shows to this client here.
+fn shown_of<'m>(
+    provider: &Provider,
+    models: &'m [Model],
+    edge: &Edge,
+    client: Option<&ClientKey>,
+) -> Vec<Cow<'m, Model>> {
+    let config = &provider.about().config;
+    let visible = |model: &&Model| {
+        let hidden = config.hidden.as_ref().is_some_and(|globs| globs.is_match(&model.id));
+        let id = gate::full_id(provider.id(), &model.id);
+        !provider.retired() && !hidden && may_use(client, &id) && is_listed(edge, client, &id)
+    };
+    let shown: Vec<&Model> = models.iter().filter(visible).collect();
+    if config.list_aliases { shown.into_iter().map(Cow::Borrowed).collect() } else { each_once(&shown) }
+}
+
+fn is_shown(found: &Arc<dyn VirtualModel>, edge: &Edge, client: Option<&ClientKey>) -> bool {
+    let id = found.id();
+    !found.about().hidden && may_use(client, id) && is_listed(edge, client, id)
+}
+
+fn is_shown_alias(alias: &AliasConfig, edge: &Edge, client: Option<&ClientKey>) -> bool {
+    !alias.hidden && may_use_alias(client, alias) && is_listed(edge, client, &alias.id)
+}
+
+/// An error about a model that was asked for: whoever is to see a part of the models only is told of no others.
+pub fn veiled(edge: &Edge, client: Option<&ClientKey>, asked: &str, error: ProxyError) -> ProxyError {
+    if !gate::sees_a_part(&edge.listener, client) {
+        return error;
+    }
+    let table = edge.routes.table();
+    let mut ids: Vec<String> = Vec::new();
+    for provider in table.providers() {
+        let models = provider.vitals().models.load();
+        let shown = shown_of(provider, models.models(), edge, client);
+        ids.extend(shown.iter().map(|model| gate::full_id(provider.id(), &model.id)));
+    }
+    ids.extend(
+        table.virtuals().filter(|found| is_shown(found, edge, client)).map(|found| found.id().to_owned()),
+    );
+    let aliases = table.aliases().filter(|alias| is_shown_alias(alias, edge, client));
+    ids.extend(aliases.map(|alias| alias.id.clone()));
+    gate::veil(error, &nearest(ids.iter().map(String::as_str), asked, NEAR))
+}
+
 /// One model, by its full id or by a bare name.
 pub fn one(request: &HttpRequest, edge: &Edge, client: Option<&ClientKey>, id: &str) -> HttpResponse {
     let table = edge.routes.table();
@@ -89,6 +124,10 @@ pub fn one(request: &HttpRequest, edge: &Edge, client: Option<&ClientKey>, id: &
     }
     if let Some(found) = table.find_virtual(id).filter(|found| may_use(client, found.id())) {
         return json_response(&virtual_entry(found, &table.offer(found), entry_type(request)));
+    }
+    if let Some((found, model)) = table.find_in_virtual(id).filter(|_| may_use(client, id)) {
+        let offered = table.offer_in(found, model, id);
+        return json_response(&virtual_entry_as(id, found, &offered, entry_type(request)));
     }
     let found = table.find_listed(id);
     match found {
@@ -105,7 +144,12 @@ pub fn one(request: &HttpRequest, edge: &Edge, client: Option<&ClientKey>, id: &
 
 /// An entry like any other, with one field more: who answers.
 fn virtual_entry(found: &Arc<dyn VirtualModel>, offered: &Model, kind: EntryType) -> Value {
-    let mut entry = entry(found.id(), OWNER, offered, kind);
+    virtual_entry_as(found.id(), found, offered, kind)
+}
+
+/// The same under the id by which it was asked for: `group/model`.
+fn virtual_entry_as(id: &str, found: &Arc<dyn VirtualModel>, offered: &Model, kind: EntryType) -> Value {
+    let mut entry = entry(id, OWNER, offered, kind);
     if let Some(object) = entry.as_object_mut() {
         let labels = found.below("").into_iter().map(|below| Value::from(below.label)).collect();
         object.insert(found.about().section.members().to_owned(), labels);

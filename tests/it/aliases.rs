@@ -190,3 +190,89 @@ listed_models = ["*-latest", "*-4o", "other"]
     );
     assert_eq!(chat_with(&proxy, "of-the-phone", "up/large-latest").status, 403);
 }
+
+#[test]
+fn an_error_names_no_model_that_a_client_is_not_to_see_and_the_nearest_that_it_is() {
+    let fake = upstream();
+    let more = r#"
+[keys.phone]
+key = "of-the-phone"
+models = ["gpt-4o", "up/embed"]
+[keys.ide]
+key = "of-the-ide"
+listed_models = ["up/large-2411"]
+[keys.all]
+key = "of-all"
+[groups.large-group]
+type = "failover"
+members = ["up"]
+hidden = true
+[aliases]
+"gpt-4o" = "up/large-latest"
+"large-alias" = { to = "up/large-latest", hidden = true }
+"#;
+    let proxy = daemon(&fake, "hidden = [\"*-latest\"]", more);
+    let said = |key: &str, model: &str| {
+        let answer = chat_with(&proxy, key, model);
+        assert_eq!(answer.status, 404, "{}", answer.text());
+        answer.error()
+    };
+    for (key, model, near) in [
+        ("of-the-phone", "up/embedd", "`up/embed`"),
+        ("of-the-phone", "gpt-4", "`gpt-4o`"),
+        ("of-the-ide", "up/large-24", "`up/large-2411`"),
+    ] {
+        let error = said(key, model);
+        assert!(error.ends_with(&format!("nearest: {near}")), "{key} {model}: {error}");
+    }
+    let error = said("of-the-phone", "up/large-24");
+    assert!(!error.contains("large-2411") && !error.contains("latest"), "{error}");
+    for model in ["large-alia", "large-grou", "up/large-lates", "large-group/large-lates"] {
+        let error = said("of-all", model);
+        let error = error.split_once(';').map_or("", |(_, rest)| rest);
+        for hidden in ["`large-alias`", "`large-group`", "-latest`"] {
+            assert!(!error.contains(hidden), "{hidden} is hidden; {model}: {error}");
+        }
+    }
+    assert!(said("of-all", "up/large-241").contains("`up/large-2411`"));
+}
+
+#[test]
+fn one_model_of_a_group_can_be_looked_at_by_the_id_that_it_is_asked_for_with() {
+    let fake = upstream();
+    let proxy = daemon(
+        &fake,
+        "",
+        "[groups.free]\ntype = \"failover\"\nmembers = [\"up\"]\n[keys.ide]\nkey = \"k1\"\nmodels = [\"free/large-*\"]\n[keys.all]\nkey = \"k2\"\n",
+    );
+    let look = |key: &str, id: &str| {
+        let bearer = format!("Bearer {key}");
+        let path = format!("/v1/models/{id}");
+        client::open(proxy.address, "GET", &path, &[("authorization", &bearer)], b"").finish()
+    };
+    let found = look("k2", "free/large-2411");
+    assert_eq!(found.status, 200, "{}", found.text());
+    let found = found.json();
+    assert_eq!((&found["id"], &found["context_length"]), (&json!("free/large-2411"), &json!(131_072)));
+    assert_eq!(found["members"], json!(["up"]));
+    assert_eq!([look("k1", "free/large-2411").status, look("k1", "free/embed").status], [200, 404]);
+    assert_eq!(chat_with(&proxy, "k1", "free/large-2411").status, 200, "as it can be asked for");
+}
+
+#[test]
+fn a_key_that_may_use_a_part_hears_nothing_of_providers_beyond_it() {
+    let fake = upstream();
+    let absent = crate::support::nowhere();
+    let more = format!(
+        "[keys.phone]\nkey = \"of-the-phone\"\nmodels = [\"up/embed\"]\n[keys.all]\nkey = \"of-all\"\n{}",
+        provider("absent", "openai", &absent)
+    );
+    let proxy = heard(&format!("{}{more}", provider("up", "mistral", &fake.url())));
+    let list = |key: &str| {
+        let bearer = format!("Bearer {key}");
+        client::open(proxy.address, "GET", "/v1/models", &[("authorization", &bearer)], b"").finish().text()
+    };
+    eventually("all hear that it is not there", || list("of-all"), |text| text.contains("\"absent\""));
+    assert!(!list("of-the-phone").contains("absent"), "{}", list("of-the-phone"));
+    assert_eq!(listed_for(&proxy, "of-the-phone"), ["up/embed"]);
+}

@@ -125,9 +125,15 @@ fn a_restricted_key_hears_no_names_of_other_models() {
         ProxyError::new(ErrorKind::ModelNotFound, "no model `x`; nearest: `mistral/large`")
             .with_param("model")
     };
-    assert_eq!(veil(None, error()), error());
-    assert_eq!(veil(Some(&key("all", "k", None)), error()), error());
-    let veiled = veil(Some(&key("ide", "k", Some("ollama/*"))), error());
+    let veiled = veil(error(), &["ollama/x"]);
     assert_eq!((veiled.kind, veiled.param.as_deref()), (ErrorKind::ModelNotFound, Some("model")));
     assert!(!veiled.message.contains("mistral"), "{}", veiled.message);
+    assert!(veiled.message.ends_with("; nearest: `ollama/x`"), "{}", veiled.message);
+    assert!(!veil(error(), &[]).message.contains("nearest"));
+    let here = listener(&[], &[]);
+    assert!(!sees_a_part(&here, None) && !sees_a_part(&here, Some(&key("all", "k", None))));
+    assert!(sees_a_part(&here, Some(&key("ide", "k", Some("ollama/*")))));
+    let listed = key("ide", "k", Some("ollama/*")).models;
+    assert!(sees_a_part(&here, Some(&ClientKey { listed: listed.clone(), ..key("all", "k", None) })));
+    assert!(sees_a_part(&Listener { listed, ..here }, None));
 }
