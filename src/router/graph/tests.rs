@@ -1,9 +1,13 @@
-//! Any valid graph serves: random graphs of every type of group and of routers, over backends that answer, fail, are full
-//! or cannot serve. Each request is answered or fails honestly, in bounded time; nothing that was admitted stays so; and
-//! what was explained before is what then happened.
+//! Any valid graph serves: random graphs of every type of group and of routers, over backends that answer, fail, break off,
+//! are full or cannot serve. Each request, plain or streamed, alone or beside another that asks the same, is answered or
+//! fails honestly, in bounded time, also when its client leaves in the middle; nothing that was admitted stays so; and what
+//! was explained before is what then happened. Time is virtual.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -18,20 +22,20 @@ use crate::backend::kind::{KINDS, Means, words};
 use crate::backend::lease::{Hold, Lease};
 use crate::backend::strategy::Availability;
 use crate::backend::tally::Tallies;
-use crate::backend::{Call, Marks, Outlook, Reply, ReplyBody, Served};
+use crate::backend::{Call, Frame, Frames, Marks, Outlook, Reply, ReplyBody, ReplyStream, Served, StreamEnd};
 use crate::cli::load::read;
 use crate::config::Sources;
 use crate::config::settings::Config;
 use crate::dialect::{CHAT_COMPLETIONS, COMPLETIONS, EMBEDDINGS, Endpoint, Usage};
 use crate::error::{Denial, ErrorKind, ProxyError};
-use crate::metrics::{Metrics, ModelMeters};
+use crate::metrics::{EndReason, Metrics, ModelMeters};
 use crate::provider::registry::Registry;
 use crate::provider::scrub::Scrub;
 
 /// The ends of every graph.
 const LEAVES: usize = 4;
-/// No request may take longer: nobody in these graphs waits for more than a second.
-const BOUND: Duration = Duration::from_secs(30);
+/// No request may take longer: nobody in these graphs waits for as long.
+const BOUND: Duration = Duration::from_secs(600);
 
 /// How a backend at the end of a graph is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +43,8 @@ enum Mood {
     Answers,
     /// It is asked, and fails in a way that somebody else may do better.
     Fails,
+    /// Its streams break off after the first word; it fails where a plain answer is wanted.
+    Breaks,
     /// It has no capacity, and does not get any.
     Full,
     /// It cannot serve what is asked.
@@ -88,7 +94,7 @@ impl Backend for Leaf {
 
     fn outlook(&self, call: &Call) -> Result<Outlook, String> {
         let availability = match self.mood {
-            Mood::Answers | Mood::Fails => Availability::Now,
+            Mood::Answers | Mood::Fails | Mood::Breaks => Availability::Now,
             Mood::Full => Availability::At(None),
             Mood::Cannot => return Err("cannot".to_owned()),
         };
@@ -102,15 +108,18 @@ impl Backend for Leaf {
 
     fn forward(&self, call: Call) -> BoxFuture<'static, Result<Reply, ProxyError>> {
         let failed = |kind| ProxyError::new(kind, "no").at(&self.id);
+        let stream = call.request.stream;
         let error = match self.mood {
             Mood::Answers => None,
-            Mood::Fails => Some(failed(ErrorKind::UpstreamProtocol)),
+            Mood::Breaks if stream => None,
+            Mood::Fails | Mood::Breaks => Some(failed(ErrorKind::UpstreamProtocol)),
             Mood::Full => {
                 Some(ProxyError { denial: Some(Denial::default()), ..failed(ErrorKind::QuotaExhausted) })
             }
             Mood::Cannot => Some(failed(ErrorKind::Unsupported)),
         };
-        let lease = matches!(self.mood, Mood::Answers | Mood::Fails).then(|| self.admit());
+        let breaks = self.mood == Mood::Breaks;
+        let lease = matches!(self.mood, Mood::Answers | Mood::Fails | Mood::Breaks).then(|| self.admit());
         let served = Served {
             provider: Arc::from(self.id.as_str()),
             model: call.model.clone(),
@@ -120,9 +129,21 @@ impl Backend for Leaf {
             meters: self.meters(&call.model),
         };
         async move {
-            tokio::task::yield_now().await;
+            tokio::time::sleep(PAUSE).await;
             if let Some(error) = error {
                 return Err(error);
+            }
+            if stream {
+                let words = if breaks { vec![WORD] } else { vec![WORD, WORD, LAST, DONE] };
+                let pieces = Pieces { left: words.into(), pause: None, breaks };
+                return Ok(Reply {
+                    status: 200,
+                    headers: Vec::new(),
+                    body: ReplyBody::Stream(ReplyStream::made(pieces, Duration::ZERO)),
+                    served,
+                    waited: Duration::ZERO,
+                    lease: lease.unwrap_or_else(Lease::nothing),
+                });
             }
             let answer = r#"{"id":"c","object":"chat.completion","model":"m","choices":[{"index":0,"message":{"role":"assistant","content":"yes"},"finish_reason":"stop"}]}"#;
             Ok(Reply {
@@ -136,6 +157,35 @@ impl Backend for Leaf {
         }
         .boxed()
     }
+}
+
+/// How long a backend takes for its next word.
+const PAUSE: Duration = Duration::from_millis(20);
+const WORD: &str = "data: {\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"model\":\"m\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"yes\"},\"finish_reason\":null}]}\n\n";
+const LAST: &str = "data: {\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"model\":\"m\",\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n";
+const DONE: &str = "data: [DONE]\n\n";
+
+/// A stream that says its words one after another, and then ends well or breaks off.
+struct Pieces {
+    left: VecDeque<&'static str>,
+    pause: Option<Pin<Box<tokio::time::Sleep>>>,
+    breaks: bool,
+}
+
+impl Frames for Pieces {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Frame> {
+        let pause = self.pause.get_or_insert_with(|| Box::pin(tokio::time::sleep(PAUSE)));
+        ready!(pause.as_mut().poll(cx));
+        self.pause = None;
+        if let Some(word) = self.left.pop_front() {
+            return Poll::Ready(Frame::Data(Bytes::from_static(word.as_bytes())));
+        }
+        let error = self.breaks.then(|| ProxyError::new(ErrorKind::Truncated, "broke off"));
+        let reason = if self.breaks { EndReason::Truncated } else { EndReason::Done };
+        Poll::Ready(Frame::End(Box::new(StreamEnd { reason, error, usage: Usage::default() })))
+    }
+
+    fn shut_down(&mut self) {}
 }
 
 /// A group or router of a random graph: what it is, and whom it names, as numbers that are cut to those there are.
@@ -166,11 +216,27 @@ fn knot() -> impl Strategy<Value = Knot> {
         .prop_map(|(kind, names, conditions, with_model)| Knot { kind, names, conditions, with_model })
 }
 
+/// What a type needs beside members.
+fn needed(word: &str) -> String {
+    static FOLDER: std::sync::OnceLock<tempfile::TempDir> = std::sync::OnceLock::new();
+    let folder = FOLDER.get_or_init(|| tempfile::tempdir().unwrap());
+    match word {
+        "limit" => "limits = [{ requests = 3, per = \"day\" }]\n".to_owned(),
+        "budget" => "caps = [{ usd = 0.5, per = \"day\" }]\nprices = { \"*\" = { input = 1, output = 1 } }\n"
+            .to_owned(),
+        "tee" => format!("path = {:?}\n", folder.path().join("tee.jsonl").display().to_string()),
+        "static" => "answer = \"fixed\"\n".to_owned(),
+        "rewrite" => "set = { top_p = 0.5 }\n".to_owned(),
+        "cache" => "all = true\n".to_owned(),
+        _ => String::new(),
+    }
+}
+
 /// The options without which a type is none, found by asking: its lists and single members are filled.
 fn group(word: &str, members: &[String]) -> Option<String> {
     let kind = KINDS.iter().find(|kind| kind.word == word)?;
     let mut generator = schemars::generate::SchemaSettings::draft2020_12().into_generator();
-    let mut text = format!("type = \"{word}\"\n");
+    let mut text = format!("type = \"{word}\"\n{}", needed(word));
     let mut seen = BTreeSet::new();
     for options in kind.options {
         let schema = options(&mut generator);
@@ -191,7 +257,7 @@ fn group(word: &str, members: &[String]) -> Option<String> {
     Some(text)
 }
 
-/// The types that can be made of members alone.
+/// The types that can be made so, which are all.
 fn kinds_of_members() -> &'static [&'static str] {
     static KNOWN: std::sync::OnceLock<Vec<&'static str>> = std::sync::OnceLock::new();
     let good = |word: &&str| {
@@ -249,15 +315,21 @@ fn written(knots: &[Knot], kinds: &[&str]) -> String {
 
 fn call(model: &str, which: usize) -> Call {
     let long = "x ".repeat(60);
+    let stream = if (which / 5).is_multiple_of(2) { r#""stream":true,"# } else { "" };
     let (endpoint, body): (&Endpoint, String) = match which % 5 {
-        0 => (&CHAT_COMPLETIONS, r#"{"model":"k","messages":[{"role":"user","content":"hi"}]}"#.to_owned()),
+        0 => (
+            &CHAT_COMPLETIONS,
+            format!(r#"{{"model":"k",{stream}"messages":[{{"role":"user","content":"hi"}}]}}"#),
+        ),
         1 => (
             &CHAT_COMPLETIONS,
-            format!(r#"{{"model":"k","tools":[{{}}],"messages":[{{"role":"user","content":"{long}"}}]}}"#),
+            format!(
+                r#"{{"model":"k",{stream}"tools":[{{}}],"messages":[{{"role":"user","content":"{long}"}}]}}"#
+            ),
         ),
-        2 => (&COMPLETIONS, r#"{"model":"k","prompt":"def f():","suffix":"x"}"#.to_owned()),
+        2 => (&COMPLETIONS, format!(r#"{{"model":"k",{stream}"prompt":"def f():","suffix":"x"}}"#)),
         3 => (&EMBEDDINGS, r#"{"model":"k","input":"x"}"#.to_owned()),
-        _ => (&COMPLETIONS, format!(r#"{{"model":"m","prompt":"{long}"}}"#)),
+        _ => (&COMPLETIONS, format!(r#"{{"model":"m",{stream}"prompt":"{long}"}}"#)),
     };
     let request = crate::dialect::read(endpoint, Bytes::from(body)).unwrap();
     let team =
@@ -281,6 +353,31 @@ fn call(model: &str, which: usize) -> Call {
     }
 }
 
+/// Asks, and reads the answer to its end, or only its first piece where the client leaves early.
+async fn asked(
+    found: &dyn VirtualModel,
+    call: &Call,
+    leaves_early: bool,
+) -> Result<Result<Reply, ProxyError>, tokio::time::error::Elapsed> {
+    let mut outcome = tokio::time::timeout(BOUND, found.forward(call.clone())).await?;
+    let Ok(reply) = &mut outcome else { return Ok(outcome) };
+    if let ReplyBody::Stream(stream) = &mut reply.body {
+        let read = async {
+            loop {
+                match poll_fn(|cx| stream.poll_frame(cx)).await {
+                    Frame::Data(_) if leaves_early => return,
+                    Frame::Data(_) => {}
+                    Frame::End(_) => return,
+                }
+            }
+        };
+        tokio::time::timeout(BOUND, read).await?;
+    }
+    reply.body = ReplyBody::Whole { bytes: Bytes::new(), usage: Usage::default() };
+    reply.lease = Lease::nothing();
+    Ok(outcome)
+}
+
 /// What is shown of how a request ended, in the words of the response's headers.
 fn headers(call: &Call, outcome: &Result<Reply, ProxyError>) -> (Option<String>, Option<String>) {
     let attempts = outcome.as_ref().ok().map(|reply| {
@@ -297,7 +394,7 @@ fn agrees(
     call: &Call,
     outcome: &Result<Reply, ProxyError>,
 ) -> Result<bool, String> {
-    let anybody_fails = moods.contains(&Mood::Fails);
+    let anybody_fails = moods.contains(&Mood::Fails) || moods.contains(&Mood::Breaks);
     if !course.sure || anybody_fails {
         return Ok(false);
     }
@@ -319,25 +416,14 @@ fn agrees(
 }
 
 fn moods() -> impl Strategy<Value = Vec<Mood>> {
-    let mood = prop_oneof![4 => Just(Mood::Answers), 1 => Just(Mood::Fails), 1 => Just(Mood::Full), 1 => Just(Mood::Cannot)];
+    let mood = prop_oneof![4 => Just(Mood::Answers), 1 => Just(Mood::Fails), 1 => Just(Mood::Breaks), 1 => Just(Mood::Full), 1 => Just(Mood::Cannot)];
     prop::collection::vec(mood, LEAVES)
 }
 
 #[test]
-fn every_type_that_chooses_can_be_made_of_members_alone() {
+fn every_type_of_group_is_in_the_graphs() {
     let kinds = kinds_of_members();
-    for word in [
-        "failover",
-        "rotate",
-        "round-robin",
-        "random",
-        "least-latency",
-        "most-quota",
-        "soonest-reset",
-        "race",
-    ] {
-        assert!(kinds.contains(&word), "{word} is in the graphs: {kinds:?}");
-    }
+    assert!(words().all(|word| kinds.contains(&word)), "{kinds:?}");
 }
 
 proptest! {
@@ -361,8 +447,9 @@ proptest! {
             let (books, metrics) = (Arc::clone(&books), Arc::clone(&metrics));
             Arc::new(Leaf { id: format!("leaf{number}"), mood: *mood, books, metrics }) as Arc<dyn Backend>
         });
-        let system = actix_rt::System::new();
-        let runs = system.block_on(async {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
+        let local = tokio::task::LocalSet::new();
+        let (runs, held) = local.block_on(&runtime.unwrap(), async {
             let graph = Graph::over(&config.groups, &config.routers, leaves.collect(), &means, &Before::default()).unwrap();
             let virtuals = graph.into_virtuals();
             let find = |id: &str| virtuals.iter().find(|known| known.id() == id).cloned();
@@ -371,10 +458,25 @@ proptest! {
                 let found = &virtuals[(which + turn) % virtuals.len()];
                 let call = call(if which.is_multiple_of(3) { "m" } else { "" }, *which);
                 let (_, course) = explain(&**found, &call, &find);
-                let outcome = tokio::time::timeout(BOUND, found.forward(call.clone())).await;
+                // Another one asks the same a moment later, and sometimes leaves.
+                let (leaves, other) = ((which / 10).is_multiple_of(2), self::call(&call.model, *which));
+                let beside = async {
+                    tokio::time::sleep(PAUSE / 2).await;
+                    asked(&**found, &other, leaves).await
+                };
+                let alone = (which / 20).is_multiple_of(2);
+                let leaves_too = (which / 40).is_multiple_of(4);
+                let outcome = if alone {
+                    asked(&**found, &call, leaves_too).await
+                } else {
+                    let (outcome, other) = futures_util::future::join(asked(&**found, &call, leaves_too), beside).await;
+                    other.and(outcome)
+                };
                 runs.push((found.id().to_owned(), course, call, outcome));
             }
-            runs
+            // What was begun beside the requests has ended by then.
+            tokio::time::sleep(BOUND).await;
+            (runs, books.held.load(Ordering::Relaxed))
         });
         for (id, course, call, outcome) in runs {
             let Ok(outcome) = outcome else {
@@ -387,7 +489,7 @@ proptest! {
                 return Err(TestCaseError::fail(format!("{id}: {why}\n{moods:?}\n{text}")));
             }
         }
-        prop_assert_eq!(books.held.load(Ordering::Relaxed), 0, "all is settled:\n{}", text);
+        prop_assert_eq!(held, 0, "all is settled:\n{}", text);
     }
 }
 
