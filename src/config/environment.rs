@@ -75,8 +75,13 @@ fn insert(
             slot.extend(incoming);
             return Ok(());
         }
-        if tree.contains_key(&key) {
-            return Err(format!("contradicts another variable that sets a part of `{key}`"));
+        if let Some(known) = tree.get(&key) {
+            return Err(match &known.kind {
+                ValueKind::Table(_) => {
+                    format!("contradicts another variable that sets a part of `{key}`; keep one of the two")
+                }
+                _ => format!("contradicts another variable that sets `{key}`, too; keep one of the two"),
+            });
         }
         tree.insert(key, value);
         return Ok(());
@@ -86,7 +91,7 @@ fn insert(
 
 /// The table at a key, made if nothing is there.
 fn table_at(tree: &mut Tree, key: String, place: usize) -> Result<&mut Tree, String> {
-    let message = format!("contradicts another variable that sets `{key}` as a whole");
+    let message = format!("contradicts another variable that sets `{key}` as a whole; keep one of the two");
     let origin = Places::origin(place, 1);
     let slot = tree.entry(key).or_insert_with(|| Value::new(Some(&origin), ValueKind::Table(Tree::new())));
     match &mut slot.kind {

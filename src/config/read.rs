@@ -65,7 +65,7 @@ pub(crate) fn text(path: &Path, most: u64) -> Result<(String, Metadata), String>
     }
     // A pipe or a terminal could be waited for forever; `/dev/null` is the usual name for "nothing".
     if !metadata.is_file() && path != Path::new("/dev/null") {
-        return Err("is not a regular file".to_owned());
+        return Err("is not a regular file; name one that holds text".to_owned());
     }
     let mut bytes = Vec::new();
     let opened = File::open(path).and_then(|file| file.take(most + 1).read_to_end(&mut bytes));

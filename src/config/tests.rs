@@ -12,6 +12,7 @@ macro_rules! assert_reads {
 }
 
 mod caching;
+mod corners;
 mod discovery;
 mod examples;
 mod layers;

@@ -121,6 +121,9 @@ fn every_file_is_served_and_all_its_providers_answer() {
                 makes_one_answer(&program, &file, key.as_deref(), &id);
             }
         }
+        for (id, group) in tables.get("groups").and_then(toml::Value::as_table).into_iter().flatten() {
+            is_asked(&program, &file, key.as_deref(), id, group);
+        }
         for section in ["groups", "routers"] {
             for id in ids_of(&tables, section) {
                 explained += usize::from(does_what_was_explained(&program, &file, key.as_deref(), &id));
@@ -152,6 +155,35 @@ fn does_what_was_explained(program: &Program, file: &Path, key: Option<&str>, id
         assert!(told.status != 200 || foretold[key].as_str() == header, "{what}: {header:?}");
     }
     true
+}
+
+/// A group of whatever type answers what it is made for: a chat, embeddings or a completion; for a model of its own where
+/// its members name none.
+fn is_asked(program: &Program, file: &Path, key: Option<&str>, id: &str, group: &toml::Value) {
+    if group.get("status").is_some() || group.get("rename").is_some() {
+        return;
+    }
+    let bearer = format!("Bearer {}", key.unwrap_or("any"));
+    let headers = [("authorization", bearer.as_str())];
+    let list = client::open(program.address(), "GET", "/v1/models", &headers, b"").finish().json();
+    let listed = list["data"].as_array().expect("a list").iter().filter_map(|entry| entry["id"].as_str());
+    let bare = listed.filter_map(|full| full.split_once('/')).map(|(_, model)| format!("{id}/{model}"));
+    let mut told = Vec::new();
+    for model in std::iter::once(id.to_owned()).chain(bare) {
+        for (path, rest) in [
+            ("/v1/chat/completions", r#""messages":[{"role":"user","content":"hi"}]"#),
+            ("/v1/embeddings", r#""input":"hi""#),
+            ("/v1/fim/completions", r#""prompt":"a","suffix":"b""#),
+        ] {
+            let body = format!(r#"{{"model":"{model}",{rest}}}"#);
+            let answer = client::open(program.address(), "POST", path, &headers, body.as_bytes()).finish();
+            if answer.status == 200 {
+                return;
+            }
+            told.push(format!("{model} {path}: {}", answer.text()));
+        }
+    }
+    panic!("{id} of {} answers nothing: {told:#?}", file.display());
 }
 
 /// A modifier answers: with its error, if it is one that has one.

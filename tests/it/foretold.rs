@@ -14,7 +14,9 @@ const CHAT: &str = "/v1/chat/completions";
 fn good(name: &'static str) -> Fake {
     let start = Fake::start(move |received| {
         if received.path().ends_with("/models") {
-            return Answer::json(200).body(r#"{"object":"list","data":[{"id":"m","object":"model"},{"id":"other","object":"model"}]}"#);
+            return Answer::json(200).body(
+                r#"{"object":"list","data":[{"id":"m","object":"model"},{"id":"other","object":"model"}]}"#,
+            );
         }
         Answer::json(200).body(format!(
             r#"{{"id":"c","object":"chat.completion","model":"m","choices":[{{"index":0,"message":{{"role":"assistant","content":"{name}"}},"finish_reason":"stop"}}],"usage":{{"prompt_tokens":3,"completion_tokens":5,"total_tokens":8}}}}"#

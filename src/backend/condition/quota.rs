@@ -33,7 +33,7 @@ pub(super) fn read(value: &Value, names: &Names<'_>) -> Result<Box<dyn Condition
 
 fn of(value: &Value, names: &Names<'_>) -> Result<String, Fault> {
     let Some(of) = value.get("of") else {
-        return Err(Fault::from("is missing: the backend whose quota is meant"));
+        return Err(Fault::from("is missing: the backend whose quota is meant, such as of = \"mistral\""));
     };
     let of = reading::text(of)?;
     let backend = of.split_once('/').map_or(of, |(backend, _)| backend);

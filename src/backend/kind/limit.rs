@@ -80,7 +80,8 @@ pub(super) fn by(reading: &mut Reading<'_, '_>, written: Option<&str>, default: 
         return None;
     };
     let Ok(name) = HeaderName::from_bytes(name.as_bytes()) else {
-        reading.problem(&["by"], "has no name of a header behind `header:`");
+        reading
+            .problem(&["by"], "has no name of a header behind `header:`; write it as in \"header:x-team\"");
         return None;
     };
     if is_secret(&name) {

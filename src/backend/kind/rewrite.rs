@@ -121,7 +121,8 @@ fn renames(
             }
         };
         let Some(to) = to.as_str().filter(|to| !to.is_empty()) else {
-            reading.problem(&["rename", names], "names no model");
+            reading
+                .problem(&["rename", names], "names no model; write the one that is to be asked for instead");
             continue;
         };
         let first = to.split_once('/').map_or(to, |(first, _)| first);

@@ -93,6 +93,18 @@ fn every_condition_is_in_an_example_and_in_the_schema() {
     }
 }
 
+#[test]
+fn every_type_of_group_is_in_an_example() {
+    let texts = examples().into_iter().map(|path| std::fs::read_to_string(path).unwrap());
+    let tables: Vec<toml::Table> = texts.map(|text| text.parse().unwrap()).collect();
+    let groups = tables.iter().filter_map(|table| table.get("groups")?.as_table());
+    let shown: Vec<&str> =
+        groups.flat_map(|groups| groups.values()).filter_map(|group| group.get("type")?.as_str()).collect();
+    for word in crate::backend::kind::words() {
+        assert!(shown.contains(&word), "no example shows a group of type {word}");
+    }
+}
+
 /// The reference with every option taken in.
 fn all_options() -> String {
     let taken_in = |line: &'static str| match line.strip_prefix('#') {

@@ -249,7 +249,7 @@ fn headers(
             check.problem(&path, "api_key sets this header already; leave one of them out");
         }
         if headers.iter().any(|(known, _)| *known == name) {
-            check.problem(&path, "the same header is there in another spelling");
+            check.problem(&path, "the same header is there in another spelling; take one of the two out");
         }
         let secret = check.secret(&path, &value);
         if let Some(variables) = check.unset_variables(&path) {

@@ -16,7 +16,7 @@ pub(super) fn state(check: &mut Check<'_>, spec: &StateSpec) -> StateConfig {
     if spec.url.is_some() {
         check.problem(
             &["state", "url"],
-            "is for a later version: state is kept in a file now, which [state] path names",
+            "is for a later version: state is kept in a file now, which [state] path names; take it out",
         );
     }
     let at = ["state", "path"];
