@@ -225,7 +225,7 @@ impl Loading {
             unset: BTreeMap::new(),
             veiled: Veiled::default(),
             files: BTreeSet::new(),
-            written: BTreeMap::new(),
+            written: Vec::new(),
             programs: sources.programs,
             findings: self.findings,
             warnings: Findings::default(),

@@ -39,7 +39,7 @@ pub(crate) use report::did_you_mean;
 pub use report::{Problem, Report, warned};
 pub use schema::{published as published_schema, schema};
 pub use starting::starting_configuration;
-pub(crate) use validate::Reading;
+pub(crate) use validate::{Form, Reading};
 
 use layers::merged;
 use loading::Loading;

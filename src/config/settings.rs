@@ -335,6 +335,9 @@ pub struct Limit {
     pub time_zone: Option<String>,
 }
 
+/// The name of the file beside the state's that holds the token for changes.
+pub const TOKEN_FILE: &str = "admin-token";
+
 /// Where state is kept.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct StateConfig {

@@ -6,13 +6,14 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
 use crate::config::secret::Secret;
+use crate::config::settings::TOKEN_FILE;
 
 /// Shorter ones were not made by us, or not wholly.
 const LENGTH: usize = 64;
 
 /// Where the token is, beside this state file.
 pub fn place(state: &Path) -> PathBuf {
-    state.with_file_name("admin-token")
+    state.with_file_name(TOKEN_FILE)
 }
 
 /// The token in that file, made if there is none that is safe to use. The directory is made by whoever keeps the state.

@@ -11,8 +11,8 @@ use super::super::modifier::cache::{Cache, Disk, Kept, Options, Pace};
 use super::super::modifier::{Among, Modified, Wrapped};
 use super::super::virtual_model::VirtualModel;
 use super::{Build, Kind, Read, Site};
-use crate::config::Reading;
 use crate::config::spec::{MemberSpec, Size, Span};
+use crate::config::{Form, Reading};
 use crate::state::now;
 
 const TTL: Duration = Duration::from_secs(3600);
@@ -89,7 +89,7 @@ fn read(reading: &mut Reading<'_, '_>) -> Option<Read> {
         };
         reading.problem(&[key], text);
     }
-    let file = spec.path.as_deref().and_then(|written| reading.file("path", written));
+    let file = spec.path.as_deref().and_then(|written| reading.file("path", written, Form::Database));
     if spec.max_file.is_some() && spec.path.is_none() {
         reading.problem(&["max_file"], "has a meaning only with a `path`; add one, or take this out");
     }

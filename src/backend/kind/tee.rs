@@ -10,8 +10,8 @@ use super::super::modifier::tee::{Media, Options, Tee};
 use super::super::modifier::{Modified, Wrapped};
 use super::super::virtual_model::VirtualModel;
 use super::{Build, Kind, Read, Site};
-use crate::config::Reading;
 use crate::config::spec::{MemberSpec, Size};
+use crate::config::{Form, Reading};
 
 const KB: u64 = 1024;
 const MB: u64 = 1024 * KB;
@@ -55,7 +55,7 @@ fn read(reading: &mut Reading<'_, '_>) -> Option<Read> {
     if spec.path.is_none() {
         reading.missing(&["path"], "is missing: the file that requests and answers are written to");
     }
-    let path = spec.path.as_deref().and_then(|written| reading.file("path", written));
+    let path = spec.path.as_deref().and_then(|written| reading.file("path", written, Form::Lines));
     let max_file = reading.size(&["max_file"], spec.max_file.as_ref(), 64 * MB, 64 * KB..=1024 * 1024 * MB);
     let max_record = reading.size(&["max_record"], spec.max_record.as_ref(), 4 * MB, KB..=256 * MB);
     let options = Options {

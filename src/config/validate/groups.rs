@@ -17,7 +17,7 @@ use super::super::reference::{Surroundings, located};
 use super::super::report::did_you_mean;
 use super::super::settings::{GroupConfig, Limit, MemberConfig};
 use super::super::spec::{DescribedMember, GroupSpec, LimitSpec, MemberSpec, Size, Span, Spec};
-use super::{Check, limits, target};
+use super::{Check, Form, Written, limits, target};
 use crate::backend::kind::{KINDS, Kind, words};
 
 /// Most members of a group.
@@ -198,8 +198,8 @@ impl Reading<'_, '_> {
         default
     }
 
-    /// Where a file is that is named under this key; relative to the file that names it.
-    pub(crate) fn file(&mut self, key: &'static str, written: &str) -> Option<PathBuf> {
+    /// Where a file is that the group writes to, and that is named under this key; relative to the file that names it.
+    pub(crate) fn file(&mut self, key: &'static str, written: &str, form: Form) -> Option<PathBuf> {
         let at = within(self.id, &[key]);
         let directory = spot_of(self.check.layers, &at).and_then(|spot| self.check.places.directory(spot));
         match located(written, &Surroundings::new(self.check.env, directory)) {
@@ -208,25 +208,14 @@ impl Reading<'_, '_> {
                 self.problem(&[key], format!("{quoted} is a directory; name a file in it"));
                 None
             }
-            Ok(file) => self.own(key, file),
+            Ok(file) => {
+                let group = self.id.to_owned();
+                self.check.written.push(Written { group, key, file: file.clone(), form });
+                Some(file)
+            }
             Err(why) => {
                 self.problem(&[key], why);
                 None
-            }
-        }
-    }
-
-    /// The file, if it is no other group's: two that write to it would destroy what the other one wrote.
-    fn own(&mut self, key: &'static str, file: PathBuf) -> Option<PathBuf> {
-        match self.check.written.get(&file) {
-            Some(other) if other != self.id => {
-                let text = format!("is the file of group `{other}`, too; name another one");
-                self.problem(&[key], text);
-                None
-            }
-            _ => {
-                self.check.written.insert(file.clone(), self.id.to_owned());
-                Some(file)
             }
         }
     }

@@ -1,8 +1,9 @@
 //! From tables of the right types to a [`Config`] of valid values: everything that is wrong is found at once.
-//! The only I/O is what values ask for: secrets and certificate files.
+//! The only I/O is what values ask for: secrets and certificate files, and a look at the files that groups write to.
 
 mod aliases;
 mod doubts;
+mod files;
 mod groups;
 mod ids;
 mod keys;
@@ -25,6 +26,7 @@ use http::header::HeaderValue;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
+pub(crate) use files::{Form, Written};
 pub(crate) use groups::Reading;
 pub(super) use listeners::free_id;
 
@@ -63,8 +65,8 @@ pub(crate) struct Check<'a> {
     pub(crate) veiled: Veiled,
     /// The files that options name and whose contents count.
     pub(crate) files: BTreeSet<PathBuf>,
-    /// The files that groups write to, and whose each is.
-    pub(crate) written: BTreeMap<PathBuf, String>,
+    /// The files that groups write to.
+    pub(crate) written: Vec<Written>,
     /// Programs may be run for secrets.
     pub(crate) programs: Programs,
     /// What is wrong.
@@ -92,6 +94,7 @@ pub(crate) fn configuration(check: &mut Check<'_>, spec: &Spec) -> Config {
     let aliases = aliases::all(check, spec);
     let state = state::state(check, &spec.state);
     let admin_key = keys::admin(check, spec, &keys);
+    files::apart(check, &state);
     let log = log(check, spec);
     let notes = std::mem::take(&mut check.notes);
     let (image, files, warnings) = (Image::default(), Vec::new(), Vec::new());

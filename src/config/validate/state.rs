@@ -35,7 +35,11 @@ pub(super) fn state(check: &mut Check<'_>, spec: &StateSpec) -> StateConfig {
             check.problem(&at, format!("{quoted} is a directory; name a file in it, such as state.db"));
             StateConfig::default()
         }
-        Ok(file) => StateConfig { file: Some(file), homeless: false },
+        Ok(file) => {
+            // However the configuration's file was named, it is the same one.
+            let file = std::path::absolute(&file).unwrap_or(file);
+            StateConfig { file: Some(file), homeless: false }
+        }
         Err(why) => {
             check.problem(&at, format!("{why}; or \"none\" for no file"));
             StateConfig::default()
