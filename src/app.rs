@@ -187,6 +187,8 @@ impl Plan {
         let router = start_router(Arc::clone(&routes), table, accounts, state.clone());
         let keys = Arc::new(self.config.keys);
         let admin_key = self.config.admin_key.or_else(|| admin_token(&state)).map(Arc::new);
+        let ids = self.config.listeners.iter().map(|listener| Arc::from(listener.id.as_str()));
+        let listeners: Arc<[Arc<str>]> = ids.collect();
         let (reloads, wishes) = Reloads::new();
         let mut doors = Vec::new();
         let mut servers = Vec::new();
@@ -204,6 +206,7 @@ impl Plan {
             let edge = Edge {
                 id: Arc::from(listener.id.as_str()),
                 listener: Arc::clone(&shared),
+                listeners: Arc::clone(&listeners),
                 keys: Arc::clone(&keys),
                 admin_key: admin_key.clone(),
                 routes: Arc::clone(&routes),

@@ -5,6 +5,7 @@ mod told;
 
 use std::io::Read;
 use std::path::Path;
+use std::sync::Arc;
 
 use http::Method;
 use serde_json::Value;
@@ -70,18 +71,13 @@ fn explained(
 }
 
 fn by_files(config: Config, question: &Question, why: &str) -> Result<(Value, String), (Exit, String)> {
-    let named = question.listener.as_deref();
-    let known = |id: &str| config.listeners.iter().any(|listener| listener.id == id);
-    if let Some(id) = named.filter(|id| !known(id)) {
-        let all: Vec<&str> = config.listeners.iter().map(|listener| listener.id.as_str()).collect();
-        let text = format!("there is no listener `{id}` (known: {})", all.join(", "));
-        return Err((Exit::Configuration, text));
-    }
+    let listeners: Vec<Arc<str>> = config.listeners.iter().map(|one| Arc::from(one.id.as_str())).collect();
     let listener = config.listeners.iter().find(|listener| listener.api).map(|listener| listener.id.clone());
     let (keys, listener) = (config.keys.clone(), listener.unwrap_or_default());
     let plan = Plan::new(config, &load::registry()).map_err(|error| (Exit::of(&error), error.to_string()))?;
     let (table, tallies, state) = plan.at_rest().map_err(|error| (Exit::of(&error), error.to_string()))?;
-    let around = Surroundings { table: &table, keys: &keys, tallies: &tallies, listener: &listener };
+    let (tallies, listeners) = (&tallies, &listeners);
+    let around = Surroundings { table: &table, keys: &keys, tallies, listener: &listener, listeners };
     let explanation = explain(question, &around).map_err(|error| (Exit::Configuration, error.message))?;
     let value = serde_json::to_value(&explanation).map_err(|error| (Exit::Failure, error.to_string()))?;
     let state = if state { "the files and the state of the last run" } else { "the files alone" };

@@ -56,6 +56,8 @@ pub struct Surroundings<'a> {
     pub tallies: &'a Tallies,
     /// The listener that is meant where the question names none.
     pub listener: &'a str,
+    /// All of them.
+    pub listeners: &'a [Arc<str>],
 }
 
 /// The answer.
@@ -97,10 +99,11 @@ pub struct Prediction {
 /// Explains what would become of the request.
 ///
 /// # Errors
-/// When the question itself makes no sense: a body that is no request, an unknown endpoint or client.
+/// When the question itself makes no sense: a body that is no request, an unknown endpoint, client or listener.
 pub fn explain(question: &Question, around: &Surroundings<'_>) -> Result<Explanation, ProxyError> {
     let (endpoint, request) = request(question)?;
     let client = client(question, around)?;
+    let listener = listener(question, around)?;
     let asked_at = moment(question)?;
     let at = asked_at.unwrap_or_else(Timestamp::now);
     let mut explanation = Explanation {
@@ -141,7 +144,6 @@ pub fn explain(question: &Question, around: &Surroundings<'_>) -> Result<Explana
         _ => {}
     }
     let (headers, up) = (headers(question)?, headers_up(question)?);
-    let listener = question.listener.as_deref().unwrap_or(around.listener);
     let mut arrival = Arrival::new(Arc::from(listener), &format!("/v1/{}", endpoint.path), headers);
     arrival.at = asked_at;
     let told = |name: &str| arrival.headers.iter().find(|(known, _)| known == name)?.1.to_str().ok();
@@ -252,6 +254,17 @@ fn client<'k>(question: &Question, around: &Surroundings<'k>) -> Result<Option<&
             format!("there is no client `{shown}` (known: {known}); a client is named by its [keys.NAME]");
         ProxyError::new(ErrorKind::InvalidRequest, text).with_param("client")
     })
+}
+
+/// The listener that is meant.
+fn listener<'q>(question: &'q Question, around: &Surroundings<'q>) -> Result<&'q str, ProxyError> {
+    let Some(id) = question.listener.as_deref() else { return Ok(around.listener) };
+    if around.listeners.iter().any(|known| **known == *id) {
+        return Ok(id);
+    }
+    let shown: String = id.chars().take(64).collect();
+    let text = format!("there is no listener `{shown}` (known: {})", around.listeners.join(", "));
+    Err(ProxyError::new(ErrorKind::InvalidRequest, text).with_param("listener"))
 }
 
 /// Why a client's key may not use the model.

@@ -20,6 +20,8 @@ pub struct Edge {
     pub id: Arc<str>,
     /// The listener's configuration.
     pub listener: Arc<Listener>,
+    /// The ids of all listeners.
+    pub listeners: Arc<[Arc<str>]>,
     /// The clients' keys.
     pub keys: Arc<Vec<ClientKey>>,
     /// The key for changes, if there is one.

@@ -29,7 +29,13 @@ pub async fn answer(
         ProxyError::new(ErrorKind::InvalidRequest, text)
     })?;
     let table = edge.routes.table();
-    let around = Surroundings { table: &table, keys: &edge.keys, tallies: &edge.tallies, listener: &edge.id };
+    let around = Surroundings {
+        table: &table,
+        keys: &edge.keys,
+        tallies: &edge.tallies,
+        listener: &edge.id,
+        listeners: &edge.listeners,
+    };
     let explanation = explain(&question, &around)?;
     debug!(
         model = explanation.model,

@@ -257,6 +257,7 @@ mod tests {
             listener: Arc::new(listener),
             keys: Arc::default(),
             admin_key: None,
+            listeners: Arc::new([Arc::from("local")]),
             routes: Arc::default(),
             metrics: Arc::new(Metrics::new().unwrap()),
             state: State::nowhere(),

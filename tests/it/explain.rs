@@ -302,6 +302,7 @@ fn a_question_that_makes_no_sense_is_told_what_does() {
             "`images` is no endpoint (one of: chat, completion, fim, embedding)",
         ),
         (r#"{"model":"a/m","client":"you"}"#, "there is no client `you` (known: me)"),
+        (r#"{"model":"a/m","listener":"nope"}"#, "there is no listener `nope` (known: test)"),
         (r#"{"model":"a/m","at":"soon"}"#, "`soon` is no moment"),
         (r#"{"model":"a/m","headers":[["a b","c"]]}"#, "are no header"),
         (r#"{"model":"a/m","body":"[1]"}"#, "must be a JSON object"),
