@@ -3,6 +3,7 @@
 //! windows and reservations are those of upstreams' limits. All of them are hard. Here is the lock, the clock, the bound
 //! on the number of buckets, and what outlives the process.
 
+mod by;
 mod counted;
 mod left;
 mod refused;
@@ -58,6 +59,8 @@ struct Inner {
     estimator: Estimator,
     /// When buckets of which nothing is used were last looked for.
     swept: i64,
+    /// What their names are.
+    counted: by::Counted,
 }
 
 /// What one request has reserved. Settles once, whatever becomes of it: dropped, with what was reserved.
@@ -109,6 +112,16 @@ impl Tallies {
         let rows: Vec<(&str, &str)> = self.saved.rows_of(owner).collect();
         let tally = Tally::new(owner, limits, self.state.clone(), moment, &rows)?;
         known.insert(owner.to_owned(), Arc::clone(&tally));
+        Ok(tally)
+    }
+
+    /// The tally of a group whose limits are counted by this, as the configuration writes it.
+    ///
+    /// # Errors
+    /// As [`Tallies::of`].
+    pub fn of_group(&self, owner: &str, by: &str, limits: &[settings::Limit]) -> Result<Arc<Tally>, String> {
+        let tally = self.of(owner, limits)?;
+        tally.count_by(by);
         Ok(tally)
     }
 
@@ -166,6 +179,7 @@ impl Tally {
                 buckets,
                 estimator,
                 swept: i64::MIN,
+                counted: by::Counted::restored(rows),
             }),
         });
         let source: Weak<dyn RowSource> = Arc::<Tally>::downgrade(&tally);
@@ -390,7 +404,8 @@ impl RowSource for Tally {
         let mut inner = self.lock();
         let mut changed = rows(&mut inner, Ledger::dirty);
         changed.extend(inner.estimator.dirty());
-        changed.into_iter().map(|(key, json)| Row { key, json }).collect()
+        let by = inner.counted.changed_row();
+        changed.into_iter().map(|(key, json)| Row { key, json }).chain(by).collect()
     }
 
     fn spent(&self) -> Vec<(UsageId, Spent)> {

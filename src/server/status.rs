@@ -1,5 +1,6 @@
 //! What is, for people and machines: `/healthz`, `/readyz`, `/metrics` and `/demuxai/status`.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use actix_web::http::header::{CONTENT_TYPE, HeaderValue};
@@ -9,7 +10,7 @@ use serde_json::{Value, json};
 use super::edge::Edge;
 use super::respond::error_response;
 use crate::backend::Backend;
-use crate::config::settings::ClientKey;
+use crate::backend::tally::BucketView;
 use crate::error::{ErrorKind, ProxyError};
 use crate::metrics::quota::AccountView;
 use crate::provider::capacity::Picture;
@@ -131,31 +132,33 @@ fn limit(view: &LimitView) -> Value {
     })
 }
 
-/// What clients have used of limits of theirs: those of their keys, of `limit` groups and of budgets.
+/// What clients have used of limits of theirs: those of their keys, of `limit` groups and of budgets, as they are
+/// configured now.
 fn clients(edge: &Edge) -> Vec<Value> {
     let mut clients = Vec::new();
+    for key in edge.keys.iter().filter(|key| !key.limits.is_empty()) {
+        // Read with the configuration; none that is there cannot be.
+        let Ok(tally) = edge.tallies.of_key(key) else { continue };
+        let mut buckets = tally.views();
+        if buckets.is_empty() {
+            buckets.push(BucketView { name: Arc::from(key.id.as_str()), limits: tally.unused() });
+        }
+        clients.extend(buckets.iter().map(|bucket| client("key", &key.id, bucket)));
+    }
     let table = edge.routes.table();
     for tally in edge.tallies.all() {
         let (of, id) = tally.owner().split_once(':').unwrap_or_default();
-        let limited = |key: &ClientKey| key.id == id && !key.limits.is_empty();
-        let is_there = match of {
-            "key" => edge.keys.iter().any(limited),
-            kind => table.find_virtual(id).is_some_and(|found| found.about().kind == kind),
-        };
         // What is gone is remembered in case it comes back.
-        if !is_there {
-            continue;
-        }
-        for bucket in tally.views() {
-            let limits: Vec<Value> = bucket
-                .limits
-                .iter()
-                .map(|view| if of == "budget" { money(view) } else { limit(view) })
-                .collect();
-            clients.push(json!({"of": of, "id": id, "client": &*bucket.name, "limits": limits}));
+        if table.find_virtual(id).is_some_and(|found| found.about().kind == of) {
+            clients.extend(tally.views().iter().map(|bucket| client(of, id, bucket)));
         }
     }
     clients
+}
+
+fn client(of: &str, id: &str, bucket: &BucketView) -> Value {
+    let limits = bucket.limits.iter().map(|view| if of == "budget" { money(view) } else { limit(view) });
+    json!({"of": of, "id": id, "client": &*bucket.name, "limits": limits.collect::<Vec<_>>()})
 }
 
 /// How a cap stands, in dollars.
@@ -220,7 +223,6 @@ pub fn forget(edge: &Edge, query: &str, has_body: bool) -> HttpResponse {
 #[cfg(test)]
 mod tests {
     use std::net::SocketAddr;
-    use std::sync::Arc;
     use std::time::Duration;
 
     use actix_web::body::to_bytes;
@@ -255,9 +257,9 @@ mod tests {
         Edge {
             id: Arc::from("local"),
             listener: Arc::new(listener),
+            listeners: Arc::new([Arc::from("local")]),
             keys: Arc::default(),
             admin_key: None,
-            listeners: Arc::new([Arc::from("local")]),
             routes: Arc::default(),
             metrics: Arc::new(Metrics::new().unwrap()),
             state: State::nowhere(),

@@ -282,6 +282,7 @@ fn the_limits_of_a_key_hold_whatever_it_asks_for_and_survive_a_restart() {
     assert_eq!(used(&first, "key", "ide", "ide"), 2);
     drop(first);
     let second = daemon(&[&a], &text);
+    assert_eq!(used(&second, "key", "ide", "ide"), 2, "it is told before the key is used again");
     assert_eq!(chat_with(&second, &ide, "a/other").status, 200);
     let refused = chat_with(&second, &ide, "a/m");
     assert_eq!(refused.status, 429);

@@ -164,7 +164,8 @@ fn prices(reading: &mut Reading<'_, '_>, written: &Map<String, Value>) -> Prices
 
 impl Build for Budgeting {
     fn build(&self, site: Site) -> Result<Arc<dyn VirtualModel>, String> {
-        let tally = site.means.tallies.of(&format!("budget:{}", site.about.id), &self.caps)?;
+        let owner = format!("budget:{}", site.about.id);
+        let tally = site.means.tallies.of_group(&owner, &self.by.word(), &self.caps)?;
         let caps = self.caps.iter().map(|cap| {
             let per = cap.per.as_deref().unwrap_or_default();
             // As the ledger names it, which counts tokens.

@@ -96,7 +96,8 @@ pub(super) fn by(reading: &mut Reading<'_, '_>, written: Option<&str>, default: 
 
 impl Build for Limiting {
     fn build(&self, site: Site) -> Result<Arc<dyn VirtualModel>, String> {
-        let tally = site.means.tallies.of(&format!("limit:{}", site.about.id), &self.limits)?;
+        let owner = format!("limit:{}", site.about.id);
+        let tally = site.means.tallies.of_group(&owner, &self.by.word(), &self.limits)?;
         let (wrapped, mut others) = Wrapped::with_others(site)?;
         let overflow = if others.is_empty() { None } else { Some(others.remove(0)) };
         Ok(Arc::new(Modified::new(Limited { wrapped, overflow, by: self.by.clone(), tally })))

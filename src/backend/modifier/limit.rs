@@ -64,6 +64,15 @@ impl By {
         }
     }
 
+    /// As the configuration writes it.
+    pub fn word(&self) -> String {
+        match self {
+            By::Client => "client".to_owned(),
+            By::Group => "group".to_owned(),
+            By::Header(name) => format!("header:{name}"),
+        }
+    }
+
     /// Whose bucket it is, for people.
     pub fn who(&self, tally: &Tally, bucket: &str, group: &str) -> String {
         let shown: String = bucket.chars().take(64).collect();

@@ -218,3 +218,21 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn values_of_another_header_begin_anew_and_are_not_shown_with_those_of_the_former() {
+    let limits = [limit("requests", 1, Some("day"))];
+    let tallies = Tallies::nowhere();
+    let of = |by: &str| tallies.of_group("limit:g", by, &limits).unwrap();
+    drop(admit(&of("header:x-team"), "red").unwrap());
+    assert!(admit(&of("header:x-team"), "red").is_err(), "it is the same one");
+    let rows = RowSource::changed_rows(&*of("header:x-team"));
+    assert!(of("header:x-squad").views().is_empty());
+    assert!(admit(&of("header:x-squad"), "red").is_ok());
+    let rows: Vec<(&str, &str)> = rows.iter().map(|row| (row.key.as_str(), row.json.as_str())).collect();
+    for (by, known) in [("header:x-team", 1), ("header:x-squad", 0)] {
+        let restarted = tally(&limits, &rows);
+        restarted.count_by(by);
+        assert_eq!(restarted.views().len(), known, "{by}");
+    }
+}

@@ -145,3 +145,35 @@ fn a_clients_counts_are_shown_as_long_as_it_has_limits_and_are_there_when_it_com
     assert_eq!(shown(), ["key:ide", "limit:few"]);
     assert_eq!(ask(), 429, "what was used stays used");
 }
+
+#[test]
+fn status_tells_the_limits_that_are_configured_now() {
+    let up = fake("up");
+    up.open_gate("end");
+    let text = |amount: u32, header: &str| {
+        format!(
+            "{}[keys.ide]\nkey = \"k-ide\"\nlimits = [{{ requests = {amount}, per = \"day\" }}]\n[groups.teams]\ntype = \"limit\"\nto = \"up/m\"\nby = \"header:{header}\"\nlimits = [{{ requests = 9, per = \"day\" }}]\n",
+            provider("up", "openai", &up.url())
+        )
+    };
+    let live = Live::start(&text(5, "x-team"));
+    live.until_up("up");
+    let told = || {
+        let status = live.proxy.get("/demuxai/status").json();
+        let clients = status["clients"].as_array().expect("clients").iter();
+        let of = |entry: &Value| {
+            let limit = &entry["limits"][0];
+            format!("{} {}: {} of {}", entry["id"], entry["client"], limit["used"], limit["limit"])
+        };
+        clients.map(of).collect::<Vec<_>>()
+    };
+    assert_eq!(told(), [r#""ide" "ide": 0 of 5"#], "nothing was used yet");
+    let headers =
+        [("authorization", "Bearer k-ide"), ("content-type", "application/json"), ("x-team", "red")];
+    let body = chat("teams", "");
+    let said = client::open(live.proxy.address, "POST", PATH, &headers, body.as_bytes()).finish();
+    assert_eq!(said.status, 200, "{}", said.text());
+    assert_eq!(told(), [r#""ide" "ide": 1 of 5"#, r#""teams" "red": 1 of 9"#]);
+    live.reload(&text(50, "x-squad"));
+    assert_eq!(told(), [r#""ide" "ide": 1 of 50"#], "no team is a squad");
+}
