@@ -199,14 +199,22 @@ pub fn check(args: &CheckArgs) -> Exit {
         complain(&config::warned(warnings));
     }
     match answer(&summary(plan.config())) {
-        Exit::Success if args.strict && !warnings.is_empty() => Exit::Configuration,
+        Exit::Success if args.strict && (!warnings.is_empty() || serves_nothing(plan.config())) => {
+            Exit::Configuration
+        }
         exit => exit,
     }
+}
+
+/// Whether nobody could be answered by anybody.
+fn serves_nothing(config: &Config) -> bool {
+    config.providers.is_empty() && config.groups.is_empty()
 }
 
 /// What would be started, for people.
 fn summary(config: &Config) -> String {
     let good = match config.warnings.len() {
+        0 if serves_nothing(config) => "configuration is good, but there is nothing to serve".to_owned(),
         0 => "configuration is good".to_owned(),
         1 => "configuration is good, with one warning".to_owned(),
         count => format!("configuration is good, with {count} warnings"),

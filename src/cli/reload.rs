@@ -43,14 +43,14 @@ fn told(args: &ReloadArgs, path: &str, done: &str) -> Exit {
         Ok(said) => return answer(&in_words(&said, done)),
         Err(failed) => failed,
     };
-    let hint = hint(&failed, args.url.is_some());
+    let hint = hint(&failed, args.url.is_some(), report.is_some());
     let exit = match &failed {
         Failed::Bad(_) => Exit::Configuration,
-        Failed::NotThere(_) if report.is_some() => Exit::Configuration,
+        Failed::NotThere(_) | Failed::NotAllowed(_) if report.is_some() => Exit::Configuration,
         _ => Exit::Failure,
     };
-    // What the files say of where it is cannot be relied on.
-    let report = report.filter(|_| matches!(failed, Failed::NotThere(_)));
+    // What the files say of where it is, and of its key, cannot be relied on.
+    let report = report.filter(|_| matches!(failed, Failed::NotThere(_) | Failed::NotAllowed(_)));
     complain(&failed.told());
     complain_of(hint);
     complain_of(report.map(|report| report.to_string()).as_deref());
@@ -58,8 +58,11 @@ fn told(args: &ReloadArgs, path: &str, done: &str) -> Exit {
 }
 
 /// What may help where the files say something else than what is in force.
-fn hint(failed: &Failed, by_url: bool) -> Option<&'static str> {
+fn hint(failed: &Failed, by_url: bool, bad_files: bool) -> Option<&'static str> {
     match failed {
+        Failed::NotAllowed(_) if bad_files => {
+            Some("where that key is stands in the configuration, and with that something is wrong:")
+        }
         Failed::NotAllowed(_) => Some(
             "if `key` of [admin] was changed in the files, the daemon does not know it yet: send it a SIGHUP",
         ),

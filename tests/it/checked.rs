@@ -37,6 +37,20 @@ fn a_warning_is_told_beside_what_is_good_and_fails_only_where_that_is_asked_for(
 }
 
 #[test]
+fn where_there_is_nothing_to_serve_check_says_so_and_is_strict_about_it() {
+    let (home, empty) = with("");
+    for (arguments, code) in
+        [(&["check", "-c", &*empty][..], 0), (&["check", "--strict", "-c", &*empty][..], 2)]
+    {
+        let ended = home.run(arguments);
+        assert_eq!(ended.code, code, "{}", ended.stderr);
+        assert!(ended.stdout.starts_with("configuration is good, but there is nothing to serve\n"));
+    }
+    let (home, fixed) = with("[groups.sorry]\ntype = \"static\"\nanswer = \"later\"\n");
+    assert_eq!(home.run(&["check", "--strict", "-c", &fixed]).code, 0, "that can be served");
+}
+
+#[test]
 fn the_graph_is_printed_in_every_form_and_of_a_part_alone() {
     let (home, file) = with(GOOD);
     let printed = |more: &[&str]| {

@@ -140,6 +140,19 @@ fn reload_and_diff_say_what_they_do_and_by_their_exit_code_whether_they_did() {
 }
 
 #[test]
+fn a_file_that_is_not_there_is_told_where_its_key_would_be_needed() {
+    let place = Home::new();
+    let state = place.path().join("elsewhere.db").display().to_string();
+    let scene = Scene::start(&format!("{}[state]\npath = {state:?}\n", one()), &[]);
+    let absent = scene.home.path().join("absent.toml").display().to_string();
+    let told = scene.run(&["reload", "--config", &absent]);
+    assert_eq!(told.code, 2, "{told:?}");
+    assert!(told.stderr.contains("401") && told.stderr.contains(&absent), "{told:?}");
+    assert!(!told.stderr.contains("SIGHUP"), "the key was not changed: {told:?}");
+    assert_eq!(scene.run(&["reload", "--config", scene.file.to_str().unwrap()]).code, 0);
+}
+
+#[test]
 fn other_files_can_be_compared_with_but_run_no_program() {
     let scene = Scene::start(&one(), &[]);
     let candidate = scene.home.write("candidate.toml", &format!("{}{LISTENER}", both()));
