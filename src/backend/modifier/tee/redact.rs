@@ -11,8 +11,11 @@ use serde_json::Value;
 use crate::backend::secrets::Secrets;
 use crate::provider::scrub::STANDS_IN;
 
-/// A text of base64 from this length on is media, wherever it stands.
+/// A text of base64 from this length on is media, wherever it stands, if it looks as if bytes were in it.
 const LONG: usize = 1024;
+/// Where media stand without a word on what they are: sounds, files, pictures that were made (OpenAI, "Chat Completions",
+/// "Images").
+const MEDIA: [&str; 3] = ["data", "file_data", "b64_json"];
 /// A value in a text under a secret's name is one from this length on, if it has a letter and a digit in it or stands in
 /// quotes: `password: String` is code.
 const SHORTEST: usize = 6;
@@ -47,8 +50,8 @@ const NAMES: [&str; 23] = [
 ];
 
 /// Keys as services make them: OpenAI and those like it, Groq, Cerebras, Fireworks, Hugging Face, GitHub, GitLab, Slack,
-/// AWS, Google, NVIDIA, Perplexity, xAI, Stripe, npm, JSON web tokens; private keys; what follows `Bearer`; passwords in
-/// URLs.
+/// AWS, Google, NVIDIA, Perplexity, xAI, Stripe, npm, JSON web tokens; private keys; what follows `Bearer` and, in a
+/// header, `Basic`; passwords in URLs.
 ///
 /// Before a key may stand the `n` of an escaped line break: in a document that is written in a text it does.
 const PATTERN: &str = concat!(
@@ -60,13 +63,15 @@ const PATTERN: &str = concat!(
     r"|eyJ[0-9A-Za-z_-]{8,}\.eyJ[0-9A-Za-z_-]{8,}\.[0-9A-Za-z_-]{8,})",
     r"|(?P<private>-----BEGIN [A-Z ]*PRIVATE KEY-----(?s:.*?)(?:-----END [A-Z ]*PRIVATE KEY-----|\z))",
     r"|(?i:bearer)[ \t]+(?P<bearer>[0-9A-Za-z_.~+/=-]{16,})",
+    r#"|(?i:authorization\\*["']?[ \t]*[:=][ \t]*\\*["']?basic)[ \t]+(?P<basic>[0-9A-Za-z+/_-]{4,}={0,2})"#,
+    r"|(?i:basic)[ \t]+(?P<padded>[0-9A-Za-z+/_-]{8,}={1,2})",
     r#"|[a-z]{2,12}://[^ \t\r\n"/:@]+:(?P<password>[^ \t\r\n"/@]+)@"#,
     r#"|(?i:(?:api|access|secret|private)[_-]?(?:access[_-]?)?key|passw(?:or)?d|passphrase|secret|token)"#,
     r#"\\*["']?[ \t]*[:=][ \t]*(?:\\*["'](?P<quoted>[^ \t\r\n"'\\]{4,})|(?P<named>[0-9A-Za-z_.+/=~-]{6,}))"#,
 );
 
 /// What of a match of the pattern is the secret.
-const PARTS: [&str; 6] = ["key", "private", "bearer", "password", "quoted", "named"];
+const PARTS: [&str; 8] = ["key", "private", "bearer", "basic", "padded", "password", "quoted", "named"];
 
 /// What becomes of the bytes of images and the like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -132,7 +137,7 @@ impl Redact {
     fn string(&self, text: &mut String, name: &str, nested: u32) {
         if self.media == Media::Cut
             && name != "embedding"
-            && let Some(cut) = without_media(text)
+            && let Some(cut) = without_media(text, name)
         {
             *text = cut;
             return;
@@ -200,11 +205,11 @@ fn is_secret(name: &str) -> bool {
     NAMES.contains(&plain.as_str())
 }
 
-/// What is said in the place of media; `None` if it is none.
-fn without_media(text: &str) -> Option<String> {
+/// What is said in the place of media under this name; `None` if it is none.
+fn without_media(text: &str, name: &str) -> Option<String> {
     let (head, data) = match text.split_once(";base64,") {
         Some((kind, data)) if kind.starts_with("data:") && kind.len() < 200 => (kind, data),
-        _ if text.len() >= LONG => ("", text),
+        _ if text.len() >= LONG && (MEDIA.contains(&name) || is_mixed(text)) => ("", text),
         _ => return None,
     };
     let base64 = |byte: u8| byte.is_ascii_alphanumeric() || b"+/=-_\r\n".contains(&byte);
@@ -213,6 +218,15 @@ fn without_media(text: &str) -> Option<String> {
     }
     let separator = if head.is_empty() { "" } else { ";base64," };
     Some(format!("{head}{separator}({} bytes of base64)", data.len()))
+}
+
+/// Whether letters of both cases and digits are mixed as in base64 of bytes: in hexadecimal, paths, sequences and words they
+/// are not.
+fn is_mixed(text: &str) -> bool {
+    let share = |is: fn(&u8) -> bool| text.bytes().filter(is).count() * 100 / text.len().max(1);
+    share(u8::is_ascii_uppercase) >= 15
+        && share(u8::is_ascii_lowercase) >= 15
+        && share(u8::is_ascii_digit) >= 4
 }
 
 #[cfg(test)]
@@ -272,6 +286,9 @@ mod tests {
     fn of_what_names_a_secret_only_its_value_goes() {
         for (dirty, clean) in [
             ("Authorization: Bearer abcdefghijklmnop.q", "Authorization: Bearer (secret)"),
+            ("Authorization: Basic dXNlcjpwYXNzd29yZA==", "Authorization: Basic (secret)"),
+            (r#"{\"authorization\": \"basic dTpwdzEy\"}"#, r#"{\"authorization\": \"basic (secret)\"}"#),
+            ("it sends basic dXNlcjpwYXNzd29yZA== then", "it sends basic (secret) then"),
             ("postgres://me:hunter2@host/db", "postgres://me:(secret)@host/db"),
             ("MISTRAL_API_KEY=abcdef1234567890", "MISTRAL_API_KEY=(secret)"),
             ("export api_key=abc123", "export api_key=(secret)"),
@@ -311,6 +328,7 @@ mod tests {
             "fn login(password: String, api_key: &str) -> AccessToken",
             "let access_token = client.fetch_the_token();",
             "the sky-high task-list of risk-averse people",
+            "basic internationalization, BASIC PROGRAMMING",
             "see http://localhost:6041/v1 and mailto:me@example.com",
             "data: the base64, of things",
         ] {
@@ -334,8 +352,25 @@ mod tests {
         let mut kept = request.clone();
         redact(Media::Keep).value(&mut kept);
         assert_eq!(kept, request);
+        let picture = json!({"content": "QkM0aGVsbG8x/+a7".repeat(80)});
+        assert_eq!(cleaned(picture)["content"], "(1280 bytes of base64)");
         let embedding = json!({"embedding": "QUJD".repeat(500)});
         assert_eq!(cleaned(embedding.clone()), embedding);
+    }
+
+    #[test]
+    fn long_words_without_a_space_are_no_media() {
+        for text in [
+            "0123456789abcdef".repeat(80),
+            "/usr/local/lib/python3-site/some_package".repeat(40),
+            "GATTACA".repeat(200),
+            "x".repeat(1_100),
+            "QUJD".repeat(500),
+        ] {
+            let request =
+                json!({"messages": [{"content": text}, {"content": [{"type": "text", "text": text}]}]});
+            assert_eq!(cleaned(request.clone()), request);
+        }
     }
 
     proptest! {
