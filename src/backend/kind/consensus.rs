@@ -36,8 +36,9 @@ struct ConsensusSpec {
     /// Who answers: "provider/model", "provider", the id of a group or router, "group/model", or a table that says more.
     /// Required, but for types that ask one backend or none.
     members: Vec<MemberSpec>,
-    /// consensus: who writes the final answer or chooses it: any backend, best a group that fails over. It also answers
-    /// alone what cannot be combined: requests with tools or n > 1. Required for combine = "judge" and "best".
+    /// consensus: who writes the final answer or chooses it: any backend (of a provider one of its
+    /// models), best a group that fails over. It also answers alone what cannot be combined: requests with tools or n > 1.
+    /// Required for combine = "judge" and "best".
     judge: Option<MemberSpec>,
     /// consensus: what makes one answer of several: "judge" (it writes one), "best" (it chooses one), "first", "longest",
     /// "majority" (the same text or JSON from more than half). Default: "judge".
