@@ -243,7 +243,8 @@ impl Price {
         Need {
             input_tokens: self.of_input(need.input_tokens),
             output_tokens: self.of_output(need.output_tokens),
-            off: self.of_output(need.off).max(self.of_input(need.off)),
+            off: self.of_input(need.off),
+            answer_off: self.of_output(need.answer_off),
             most_output: most,
             ..need
         }
@@ -263,3 +264,6 @@ impl Price {
 pub fn cap_name(nanodollars: u64, per: &str) -> String {
     format!("${} per {per}", dollars(nanodollars))
 }
+
+#[cfg(test)]
+mod tests;
