@@ -67,7 +67,8 @@ impl Dedupe {
         // Calls that go different lengths to find capacity end differently where there is none.
         let round = call.round.as_ref().map(|round| (round.guesses, round.waiter.is_some()));
         let round = format!("{round:?}");
-        let scope = [self.wrapped.inner.label.as_bytes(), round.as_bytes()];
+        // Calls in flight outlive a reload.
+        let scope = [self.wrapped.inner.label.as_bytes(), round.as_bytes(), self.wrapped.below.as_bytes()];
         identity(&scope, &below, self.options.among)
     }
 
