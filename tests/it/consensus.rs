@@ -258,10 +258,16 @@ fn a_limit_that_holds_only_some_of_the_members_is_not_spent_on_them() {
 #[test]
 fn members_of_one_local_server_take_turns_where_it_has_one_place() {
     let (one, judge) = (says("Alpha"), says("Both."));
-    let groups = "[groups.panel]\ntype = \"consensus\"\nmembers = [\"a/m\", \"a/m\"]\njudge = \"b/m\"\n";
-    let proxy = daemon(&[(&one, "max_in_flight = 1"), (&judge, "")], groups);
-    assert_eq!(content(&ask(&proxy, &json!({}))), "Both.");
-    assert_eq!(asked(&one), 2);
+    // As members themselves, and behind a group, which waits for a place in its own way.
+    for (member, times) in [("a/m", 2), ("local", 4)] {
+        let groups = format!(
+            "[groups.panel]\ntype = \"consensus\"\nmembers = [\"{member}\", \"{member}\"]\njudge = \"b/m\"\ndeadline = \"10s\"\n\
+             [groups.local]\ntype = \"failover\"\nmembers = [\"a/m\"]\n"
+        );
+        let proxy = daemon(&[(&one, "max_in_flight = 1"), (&judge, "")], &groups);
+        assert_eq!(content(&ask(&proxy, &json!({}))), "Both.", "{member}");
+        assert_eq!(asked(&one), times);
+    }
 }
 
 #[test]
@@ -300,6 +306,19 @@ fn a_straggler_is_cancelled_and_a_client_that_leaves_cancels_all() {
     settled(&proxy, &["a", "b"]);
     let series = "demuxai_consensus_requests_total{combine=\"judge\",group=\"panel\",outcome=\"cancelled\"}";
     eventually("it is counted", || proxy.find_metric(series), |count| *count == Some(1.0));
+}
+
+#[test]
+fn a_client_that_leaves_while_the_judge_speaks_leaves_the_judge() {
+    let (a, b, judge) = (says("Alpha"), says("Beta"), hanging("Bo"));
+    let proxy = daemon(&[(&a, ""), (&b, ""), (&judge, "")], PANEL);
+    let mut reading = proxy.open(PATH, &body(&json!({"stream": true})));
+    reading.until("\"content\":\"Bo\"");
+    reading.leave();
+    eventually("the judge's upstream sees it", || judge.counts().cancelled, |left| *left == 1);
+    let left = "demuxai_requests_total{backend=\"panel\",endpoint=\"chat\",listener=\"test\",model=\"m\",outcome=\"cancelled\",provider=\"c\"}";
+    eventually("it was the judge's request", || proxy.find_metric(left), |count| *count == Some(1.0));
+    settled(&proxy, &["a", "b", "c"]);
 }
 
 #[test]

@@ -421,6 +421,35 @@ caps = [{ usd = 1, per = "day" }]
 const SMALL_TALK: &str = r#","user":"somebody","max_tokens":1000"#;
 
 #[test]
+fn cached_tokens_have_their_own_price_and_a_cap_is_by_the_calendar_of_its_zone() {
+    let caching = Fake::start(|received| {
+        if received.path().ends_with("/models") {
+            return says("a", received);
+        }
+        Answer::json(200).body(
+            r#"{"id":"c","object":"chat.completion","model":"m","choices":[{"index":0,"message":{"role":"assistant","content":"a"},"finish_reason":"stop"}],"usage":{"prompt_tokens":10,"completion_tokens":1,"total_tokens":11,"prompt_tokens_details":{"cached_tokens":4}}}"#,
+        )
+    })
+    .expect("fake upstream starts");
+    let budget = |id: &str, price: &str| {
+        format!(
+            "[groups.{id}]\ntype = \"budget\"\nto = \"a/m\"\nprices = {{ \"*\" = {{ input = 100, output = 0{price} }} }}\n\
+             caps = [{{ usd = 1, per = \"day\", time_zone = \"Asia/Tokyo\" }}]\n"
+        )
+    };
+    let proxy = daemon(&[&caching], &(budget("cheaper", ", cached = 10") + &budget("same", "")));
+    for (id, cost) in [("cheaper", 0.00064), ("same", 0.001)] {
+        assert_eq!(content(&chat(&proxy, id, r#","max_tokens":1"#)), "a");
+        assert_eq!(used(&proxy, "budget", id, "all"), cost, "{id}");
+    }
+    let status = proxy.get("/demuxai/status").json();
+    let clients = status["clients"].as_array().expect("clients");
+    // Midnight in Tokyo, which has no summer time, is 15:00 UTC.
+    let resets = clients.iter().map(|client| client["limits"][0]["resets_at_ms"].as_i64().expect("a moment"));
+    assert!(resets.map(|at| at % 86_400_000).all(|at| at == 54_000_000), "{status}");
+}
+
+#[test]
 fn an_answer_that_nobody_reports_counts_as_it_was_reserved() {
     let mute = Fake::start(|received| {
         if received.path().ends_with("/models") {

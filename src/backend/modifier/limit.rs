@@ -261,3 +261,6 @@ pub(super) fn bounded(inner: Outlook, checked: Result<f64, Denial>) -> Outlook {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -253,7 +253,7 @@ impl Upstream {
         ))
     }
 
-    fn reply(self: &Arc<Self>, model: Arc<str>, body: ReplyBody) -> Reply {
+    fn reply(self: &Arc<Self>, call: &Call, body: ReplyBody) -> Reply {
         self.tally.held.fetch_add(1, Ordering::Relaxed);
         Reply {
             status: 200,
@@ -261,8 +261,8 @@ impl Upstream {
             body,
             served: Served {
                 provider: Arc::from("up"),
-                model,
-                edits: vec!["drop:seed".to_owned()],
+                model: Arc::clone(&call.model),
+                edits: call.edits.iter().cloned().chain(["drop:seed".to_owned()]).collect(),
                 attempts: Vec::new(),
                 meters: self.metrics.meters("up", "m"),
                 marks: Marks::default(),
@@ -284,13 +284,13 @@ impl Upstream {
             Script::Whole(pause, text) => {
                 sleep(pause).await;
                 unless.1 = true;
-                Ok(self.reply(call.model, ReplyBody::Whole { bytes: Bytes::from(text), usage: USAGE }))
+                Ok(self.reply(&call, ReplyBody::Whole { bytes: Bytes::from(text), usage: USAGE }))
             }
             Script::Stream(mut pieces, end) => {
                 let Some((first, _)) = pieces.first_mut() else { panic!("a stream says something") };
                 sleep(std::mem::take(first)).await;
                 let pieces = Pieces { left: pieces.into(), pause: None, end, unless };
-                Ok(self.reply(call.model, ReplyBody::Stream(ReplyStream::made(pieces, Duration::ZERO))))
+                Ok(self.reply(&call, ReplyBody::Stream(ReplyStream::made(pieces, Duration::ZERO))))
             }
         }
     }

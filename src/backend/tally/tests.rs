@@ -74,6 +74,23 @@ fn what_is_reported_takes_the_place_of_what_was_reserved_and_what_is_dropped_kee
 }
 
 #[test]
+fn what_was_refused_before_it_was_sent_counts_nothing_and_what_failed_is_a_request() {
+    use super::counted::Open;
+    use crate::error::{ErrorKind, Fault, ProxyError};
+    let theirs = ProxyError { fault: Fault::Upstream, ..ProxyError::new(ErrorKind::Overloaded, "full") };
+    let ours =
+        [ErrorKind::QuotaExhausted, ErrorKind::Unsupported, ErrorKind::Connect, ErrorKind::ModelNotFound];
+    let ours = ours.map(|kind| (ProxyError { fault: Fault::Demuxai, ..ProxyError::new(kind, "no") }, 0));
+    let sent = [ErrorKind::Timeout, ErrorKind::UpstreamStatus].map(|kind| (ProxyError::new(kind, "no"), 1));
+    for (error, counted) in ours.into_iter().chain(sent).chain([(theirs, 1)]) {
+        let tally = tally(&[limit("requests", 9, Some("hour"))], &[]);
+        let kind = error.kind;
+        assert!(admit(&tally, "ide").unwrap().closed_by(Err(error)).is_err());
+        assert_eq!(used(&tally, "ide"), counted, "{kind:?}");
+    }
+}
+
+#[test]
 fn places_are_free_again_when_requests_end() {
     let tally = tally(&[limit("concurrent", 1, None)], &[]);
     let ticket = admit(&tally, "ide").unwrap();

@@ -10,6 +10,7 @@ use super::super::scene::{
     with_header,
 };
 use super::*;
+use crate::backend::gate::Gatekeeper;
 use crate::backend::{Guesses, ReplyBody, Round};
 use crate::error::ErrorKind;
 
@@ -216,6 +217,8 @@ async fn what_is_not_the_same_or_wants_its_own_answer_is_not_shared() {
         with_header(plain(), "cache-control", "no-cache"),
         with_header(plain(), "cache-control", "no-store"),
         Call { so_far: Some(Arc::from("x")), ..plain() },
+        // It waits for others of a panel, and who shared its call would wait with it.
+        Call { gate: Some(Gatekeeper::default().gate()), ..plain() },
         Call { round: Some(round), ..plain() },
     ];
     let mut all: Vec<_> = calls.iter().map(|call| Arc::clone(&dedupe).forward(call.clone())).collect();
@@ -223,8 +226,21 @@ async fn what_is_not_the_same_or_wants_its_own_answer_is_not_shared() {
         assert!(is_asking(asking).await);
     }
     assert_eq!(upstream.count(), calls.len());
-    assert_eq!(upstream.outcomes("dedupe", "alone"), 3);
+    assert_eq!(upstream.outcomes("dedupe", "alone"), 4);
     assert_eq!(upstream.outcomes("dedupe", "follower"), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_reply_says_whether_it_may_be_continued_and_who_joined_waited_in_its_own_time() {
+    let upstream = Upstream::new([hello()]);
+    let dedupe = dedupe(&upstream, options());
+    let (leader, follower) = (begin(&dedupe, stream()).await, begin(&dedupe, stream()).await);
+    for reply in [&leader, &follower] {
+        let ReplyBody::Stream(stream) = &reply.body else { panic!("not a stream") };
+        assert!(stream.may_be_continued());
+    }
+    assert_eq!(leader.waited, Duration::from_millis(10));
+    assert_ne!(follower.waited, leader.waited);
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,6 +1,8 @@
 //! What is changed in a request, and that all else keeps its bytes.
 
+use super::super::scene::{Script, Upstream, WHOLE, ask, call};
 use super::*;
+use crate::backend::strategy::Availability;
 use crate::dialect::{CHAT_COMPLETIONS, EMBEDDINGS, read};
 
 fn fields(fields: &[(&str, &str)]) -> Vec<(String, Bytes)> {
@@ -117,4 +119,67 @@ fn what_is_removed_is_gone_and_may_get_a_default() {
     assert_eq!(applied(&changes, r#","top_p":1"#), None);
     let changes = Changes { default: fields(&[("seed", "7")]), ..changes };
     assert_eq!(applied(&changes, r#","seed":1"#).unwrap().0, r#","seed":7"#);
+}
+
+/// A rewrite over one backend that has another name for others' models.
+fn renaming(upstream: &Arc<Upstream>, other: &Arc<Upstream>) -> Arc<Rewriting> {
+    let to = Member { model: None, ..other.wrapped("rewrite").inner };
+    let names = Glob::parse("gpt-*").unwrap();
+    let own = Member { model: None, ..upstream.wrapped("rewrite").inner };
+    let wrapped = Wrapped { inner: own, ..upstream.wrapped("rewrite") };
+    let changes = Changes { set: fields(&[("seed", "1")]), ..Changes::default() };
+    Arc::new(Rewriting { wrapped, changes, renamed: vec![Renamed { names, to }] })
+}
+
+fn asking_for(model: &str) -> Call {
+    Call { model: Arc::from(model), edits: Arc::new(vec!["before".to_owned()]), ..call(r#""messages":[]"#) }
+}
+
+#[tokio::test]
+async fn a_model_by_another_name_goes_to_whoever_is_meant_with_all_changes_named() {
+    let (own, other) = (answering(), answering());
+    let rewriting = renaming(&own, &other);
+    ask(&rewriting, asking_for("gpt-4o")).await.unwrap();
+    ask(&rewriting, asking_for("qwen")).await.unwrap();
+    let asked = |upstream: &Upstream| {
+        let asked = upstream.asked.lock().unwrap();
+        let all = asked.iter().map(|call| (call.model.to_string(), call.edits.join(" ")));
+        all.collect::<Vec<_>>()
+    };
+    assert_eq!(asked(&other), [(String::new(), "before rename:model set:seed".to_owned())]);
+    assert_eq!(asked(&own), [("qwen".to_owned(), "before set:seed".to_owned())]);
+}
+
+#[test]
+fn a_rewrite_stands_as_whoever_is_meant_and_all_of_them_are_below() {
+    let (own, other) = (answering(), answering());
+    let rewriting = renaming(&own, &other);
+    *other.availability.lock().unwrap() = Availability::Never;
+    for (model, stands) in
+        [("gpt-4o", Availability::Never), ("qwen", Availability::Now), ("", Availability::Now)]
+    {
+        let call = asking_for(model);
+        assert_eq!(rewriting.outlook(&call).unwrap().availability, stands, "{model}");
+        assert_eq!(rewriting.standing(&call).unwrap().availability, stands, "{model}");
+    }
+    assert_eq!(&*rewriting.outlook(&asking_for("gpt-4o")).unwrap().model, "", "it is asked for no model");
+    assert_eq!(&*rewriting.standing(&asking_for("gpt-4o")).unwrap().model, "");
+    assert_eq!(rewriting.below("").len(), 2, "nobody said yet who is meant");
+    let below = |asked: &str| {
+        rewriting.below(asked).iter().map(|one| (one.model.map(str::to_owned), one.takes)).collect::<Vec<_>>()
+    };
+    assert_eq!(below("gpt-4o"), [(Some(String::new()), true)]);
+    assert_eq!(below("qwen"), [(None, true)]);
+    let to = other.wrapped("rewrite").inner;
+    let named = Rewriting {
+        wrapped: own.wrapped("rewrite"),
+        changes: Changes::default(),
+        renamed: vec![Renamed { names: Glob::parse("gpt-*").unwrap(), to }],
+    };
+    let below = named.below("gpt-4o");
+    assert_eq!((below[0].model, below[0].takes), (Some("m"), true), "whatever its own name");
+}
+
+fn answering() -> Arc<Upstream> {
+    Upstream::new([Script::Whole(std::time::Duration::ZERO, WHOLE.to_owned())])
 }
