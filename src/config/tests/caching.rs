@@ -153,6 +153,6 @@ fn what_is_there_already_and_is_something_else_is_warned_of_and_a_directory_that
 fn the_state_s_file_is_the_same_however_the_configuration_is_named() {
     let text = "[state]\npath = \"state.db\"\n".to_owned();
     let sources = Sources { texts: vec![("near.toml".to_owned(), text)], ..Sources::default() };
-    let config = load(&sources, &KINDS, &|_| false).unwrap_or_else(|report| panic!("{report}"));
+    let config = load(&sources, KINDS, &|_| false).unwrap_or_else(|report| panic!("{report}"));
     assert!(config.state.file.unwrap().is_absolute());
 }
