@@ -28,6 +28,8 @@ const MOST_BUCKETS: usize = 1_000;
 /// No more owners are remembered of which nobody knows any more. More than anybody configures; it only bounds what a
 /// program does that renames keys for ever.
 const MOST_OWNERS: usize = 1_000;
+/// After so many milliseconds a request that is out may be over.
+const SOON: i64 = 1_000;
 /// Who comes when there are as many shares this one. Its name is none that a client or a value can have.
 const OTHERS: &str = "(others)";
 /// The longest name of a bucket.
@@ -219,7 +221,7 @@ impl Tally {
             let learned = estimator.learned(model, size.bytes).is_some();
             match first(&need, &denial, learned, ledger) {
                 Some(need) => ledger.admit(&need, Mode::Keep, now).map_err(|_| denial),
-                None => Err(denial),
+                None => Err(sooner(denial, ledger, now)),
             }
         })?;
         drop(inner);
@@ -250,7 +252,7 @@ impl Tally {
         let checked = ledger.check(&need, now).or_else(|denial| {
             let fits =
                 first(&need, &denial, learned, ledger).is_some_and(|need| ledger.check(&need, now).is_ok());
-            if fits { Ok(()) } else { Err(denial) }
+            if fits { Ok(()) } else { Err(sooner(denial, ledger, now)) }
         });
         checked.map(|()| ledger.share_left(&need, now))
     }
@@ -345,6 +347,17 @@ fn first<'n>(need: &Need<'n>, denial: &Denial, learned: bool, ledger: &Ledger) -
     let short = denial.short.filter(|short| !short.bounded && !short.is_reserved())?;
     let output_tokens = short.left.saturating_sub(short.prompt);
     (!learned && ledger.is_idle() && output_tokens > 0).then_some(Need { output_tokens, ..*need })
+}
+
+/// A request that does not bound its answer may fit as soon as one that is out is over: what that took shows how long
+/// answers are, and the rest of what it reserved is free.
+fn sooner(denial: Denial, ledger: &Ledger, now: Moment) -> Denial {
+    let may_fit = denial.short.is_some_and(|short| !short.bounded && short.prompt <= short.left);
+    let until = denial.until.filter(|_| may_fit && !ledger.is_idle());
+    match until {
+        Some(until) => Denial { until: Some(Moment(until.0.min(now.0.saturating_add(SOON)))), ..denial },
+        None => denial,
+    }
 }
 
 fn rows(inner: &mut Inner, of: fn(&mut Ledger) -> Vec<(String, String)>) -> Vec<(String, String)> {

@@ -78,15 +78,8 @@ impl State {
         let least = spent.saturating_sub(safety(doubts));
         let waits = |n: u64| !self.out.is_empty() && least.saturating_add(n) <= self.amount;
         if self.source == Source::Configured {
-            // What those that are out take shows how long answers are, where nothing else bounds them.
-            let (n, spread) = match need.most_output {
-                Some(_) => {
-                    let spread = need.reserved_spread(limit.unit, true);
-                    (need.reserves(limit.unit, self.amount, true), spread)
-                }
-                None => (need.at_least(limit.unit), need.prompt_spread(limit.unit)),
-            };
-            let fits = waits(n.saturating_add(safety(spread)));
+            let n = need.reserves(limit.unit, self.amount, true);
+            let fits = waits(n.saturating_add(safety(need.reserved_spread(limit.unit, true))));
             return if fits { Room::Soon } else { Room::Taken };
         }
         let prompt = need.at_least(limit.unit);
