@@ -39,9 +39,10 @@ impl Ledger {
         for rule in &mut self.rules {
             let same = rule.limit.unit == unit && period.is_none_or(|period| rule.limit.period == period);
             let Some(key) = rule.key_for(model).filter(|_| same).map(str::to_owned) else { continue };
+            let is_open = rule.is_open();
             let limit = &rule.limit;
             let state = state_of(&mut rule.states, limit, &key, now);
-            if !state.source.is_guess() {
+            if !state.source.is_guess() || is_open {
                 continue;
             }
             let used = state.count.used(limit, state.amount, now);

@@ -7,6 +7,7 @@ use globset::Glob as Pattern;
 
 use super::Moment;
 use super::admission::Charge;
+use super::course::{Shown, ways};
 use super::ledger::Ledger;
 use super::limit::{Glob, Limit, Period, Scope, Source, Unit, Window};
 use super::said::{RefusalClass, Statement};
@@ -58,9 +59,22 @@ impl Ledger {
             }
         }
         self.served_elsewhere(model, now);
+        for scope in ["", model] {
+            if let Some(minute) = self.minute.get_mut(scope) {
+                minute.serves(charge.likely(Unit::Tokens), now);
+            }
+        }
         let (mut change, mut by_the_clock) = (None, false);
         for part in &charge.parts {
             let Some(rule) = self.rules.iter_mut().find(|rule| rule.id == part.rule) else { continue };
+            match rule.moved_well(&part.key, charge, now) {
+                Shown::Turned(turned) => {
+                    change = Some(turned);
+                    continue;
+                }
+                Shown::Another => continue,
+                Shown::Nothing | Shown::NoWay => {}
+            }
             let Some(state) = state_of_part(&mut rule.states, &part.key) else { continue };
             let used = state.count.used(&rule.limit, state.amount, now);
             let others =
@@ -174,14 +188,19 @@ impl Ledger {
             return self.put_off(model, RefusalClass::NoAllowance, now.saturating_add(DAY), false, now);
         }
         let index = self.rule_for(statement, source, model)?;
-        let sequence = self.sequence;
+        let (sequence, began) = (self.sequence, self.began);
         let rule = self.rules.get_mut(index)?;
         let key = rule.limit.key_for(model)?.to_owned();
-        if statement.refills {
+        // What was stated not to refill may be free again soon, too.
+        if statement.refills && rule.ways.is_empty() {
             rule.refills(now);
         }
+        let is_new = !rule.ways.is_empty() && !rule.has(&key);
         let limit = &rule.limit;
         let state = state_of(&mut rule.states, limit, &key, now);
+        if is_new && let Some(minute) = self.minute.get(if key.is_empty() { "" } else { model }) {
+            state.watches(limit, &minute.served(limit.unit, now), began, now);
+        }
         let mut change = None;
         if let Some(amount) = statement.amount {
             change = state.restated(limit, amount, now);
@@ -198,6 +217,9 @@ impl Ledger {
             return change;
         }
         let told = state.amount.saturating_sub(remaining);
+        let whole_in = statement.resets_in.filter(|_| statement.amount.is_some());
+        let refills =
+            whole_in.and_then(|wait| rule.tells_its_refill(&key, told, millis(wait.as_millis()), now));
         let shown = match charge.filter(|_| ends.is_none()) {
             Some(charge) => rule.tells_its_minute(&key, told, charge, refused, now),
             None => None,
@@ -205,7 +227,7 @@ impl Ledger {
         let limit = &rule.limit;
         let state = state_of(&mut rule.states, limit, &key, now);
         let known = state.count.used(limit, state.amount, now);
-        change = change.or(shown);
+        change = change.or(refills).or(shown);
         if statement.amount.is_none() {
             if !state.source.is_guess() || remaining > state.amount {
                 // More is left than was thought to be there at all.
@@ -296,7 +318,12 @@ impl Ledger {
             Window::Rolling
         };
         let scope = if statement.per_model { any_model()? } else { Scope::Account };
-        Some(self.add_rule(Limit { unit: statement.unit, amount, period, window, scope, source }))
+        let open = window == Window::Rolling && own.is_none();
+        let index = self.add_rule(Limit { unit: statement.unit, amount, period, window, scope, source });
+        if let Some(rule) = self.rules.get_mut(index).filter(|_| open) {
+            rule.ways = ways(period);
+        }
+        Some(index)
     }
 }
 
@@ -313,6 +340,7 @@ impl Rule {
             state.dirty = true;
         }
         self.limit.window = Window::Bucket;
+        self.ways.clear();
     }
 }
 

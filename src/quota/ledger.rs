@@ -41,6 +41,8 @@ pub struct Ledger {
     pub(super) former: Vec<Rule>,
     next_rule: u32,
     pub(super) sequence: u64,
+    /// All was counted from this moment on.
+    pub(super) began: i64,
     last: i64,
 }
 
@@ -59,6 +61,7 @@ impl Ledger {
             former: Vec::new(),
             next_rule: 0,
             sequence: 0,
+            began: i64::MIN,
             last: i64::MIN,
         };
         for limit in limits {
@@ -75,7 +78,16 @@ impl Ledger {
 
     pub(super) fn new_rule(&mut self, limit: Limit) -> Rule {
         self.next_rule += 1;
-        Rule { id: self.next_rule, limit, shown: false, elsewhere: 0, joined: None, states: HashMap::new() }
+        Rule {
+            id: self.next_rule,
+            limit,
+            shown: false,
+            ways: Vec::new(),
+            unnamed: false,
+            elsewhere: 0,
+            joined: None,
+            states: HashMap::new(),
+        }
     }
 
     /// Whether a request would be admitted, guesses holding. Changes nothing.
@@ -334,7 +346,11 @@ impl Ledger {
                 block.dirty = true;
             }
             self.minute.clear();
+            self.began = now.0;
             self.last = now.0;
+        }
+        if self.began == i64::MIN {
+            self.began = now.0;
         }
         self.last = self.last.max(now.0);
         self.last
@@ -347,6 +363,7 @@ impl Ledger {
     fn count_minute(&mut self, model: &str, tokens: u64, now: i64) {
         if self.minute.len() > MOST_MODELS {
             self.minute.clear();
+            self.began = now;
         }
         for key in ["", model] {
             match self.minute.get_mut(key) {

@@ -164,7 +164,8 @@ impl Ledger {
             let free = |state: &State| state.probe.is_none() && !rests(state);
             let probing = guess.then(|| (rule.id, known.is_none_or(free)));
             let turned = known.is_some_and(|state| rule.may_have_turned(state, now));
-            let probing = probing.or(turned.then_some((rule.id, true)));
+            let moved = known.is_some_and(|state| rule.may_have_moved(state, n, now));
+            let probing = if turned || moved { Some((rule.id, true)) } else { probing };
             if limit.unit == Unit::Concurrent {
                 met(Cause::Full, None, &name, probing, None);
             } else if n > amount && source != Source::Learned {
@@ -185,6 +186,7 @@ impl Ledger {
                 let until = rest.map_or(until, |rest| rest.min(until));
                 let until = promise.map_or(until, |promise| promise.at.min(until));
                 let until = known.map_or(until, |state| rule.may_turn_at(state, now).min(until));
+                let until = known.map_or(until, |state| rule.may_have_room_at(state, now).min(until));
                 let until = lone.map_or(until, |at| at.max(now.saturating_add(TRY)).min(until));
                 let is_tried = known.is_some_and(|state| state.probe.is_some());
                 let soon = Some(now.saturating_add(TRY)).filter(|_| room != Room::Taken || is_tried);

@@ -1,9 +1,17 @@
-//! Requests and tokens of about the last minute, in fixed memory, to learn a limit from where none is known. Pure.
+//! Requests and tokens of about the last minute, and what was served in the last month, in bounded memory, to learn a
+//! limit from where none is known. Pure.
 
+use std::collections::VecDeque;
+
+use super::learn::{HOUR, MINUTE};
 use super::limit::Unit;
 
 /// So many seconds are kept apart.
 const SECONDS: usize = 60;
+/// What was served is remembered so long,
+const MONTH: i64 = 31 * 24 * HOUR;
+/// for so long by the minute, and then by the hour.
+pub(super) const FINE: i64 = 3 * HOUR;
 
 /// What was counted within the last minute, by the second.
 #[derive(Debug)]
@@ -14,11 +22,13 @@ pub(super) struct Minute {
     counts: [[u64; 2]; SECONDS],
     /// The most that there were within a minute before.
     best: [u64; 2],
+    /// When and how much was served, requests and tokens, the oldest first; each at the end of its minute or hour.
+    served: VecDeque<(i64, [u64; 2])>,
 }
 
 impl Default for Minute {
     fn default() -> Self {
-        Minute { second: i64::MIN, counts: [[0; 2]; SECONDS], best: [0; 2] }
+        Minute { second: i64::MIN, counts: [[0; 2]; SECONDS], best: [0; 2], served: VecDeque::new() }
     }
 }
 
@@ -46,6 +56,45 @@ impl Minute {
             *requests = requests.saturating_add(1);
             *sum = sum.saturating_add(tokens);
         }
+    }
+
+    /// A request of so many tokens was served.
+    pub(super) fn serves(&mut self, tokens: u64, now: i64) {
+        let minute = end_of(now, MINUTE);
+        if self.served.back().is_none_or(|(last, _)| *last < minute) {
+            let is_other_hour = |(last, _): &(i64, [u64; 2])| last.div_euclid(HOUR) < now.div_euclid(HOUR);
+            if self.served.back().is_some_and(is_other_hour) {
+                self.forget(now);
+            }
+            self.served.push_back((minute, [0; 2]));
+        }
+        if let Some((_, [requests, sum])) = self.served.back_mut() {
+            *requests = requests.saturating_add(1);
+            *sum = sum.saturating_add(tokens);
+        }
+    }
+
+    /// What is older is known less finely, until it is not known at all.
+    fn forget(&mut self, now: i64) {
+        let mut kept: VecDeque<(i64, [u64; 2])> = VecDeque::new();
+        for (at, [requests, tokens]) in
+            self.served.drain(..).filter(|(at, _)| *at > now.saturating_sub(MONTH))
+        {
+            let at = if at < now.saturating_sub(FINE) { end_of(at, HOUR) } else { at };
+            match kept.back_mut().filter(|(last, _)| *last == at) {
+                Some((_, [all, sum])) => {
+                    (*all, *sum) = (all.saturating_add(requests), sum.saturating_add(tokens));
+                }
+                None => kept.push_back((at, [requests, tokens])),
+            }
+        }
+        self.served = kept;
+    }
+
+    /// When and how many of a unit were served, requests or tokens, the oldest first.
+    pub(super) fn served(&self, unit: Unit, now: i64) -> Vec<(i64, u64)> {
+        let of = |[requests, tokens]: [u64; 2]| if unit == Unit::Requests { requests } else { tokens };
+        self.served.iter().map(|(at, counts)| ((*at).min(now), of(*counts))).collect()
     }
 
     /// Whether there were clearly more in some minute before, of requests and of tokens alike: more than twice as many,
@@ -81,6 +130,11 @@ impl Minute {
             .map(|(counted, count)| (counted.saturating_mul(1000).saturating_add(999).min(now), count))
             .collect()
     }
+}
+
+/// The end of the minute or hour that a moment is in.
+fn end_of(at: i64, length: i64) -> i64 {
+    (at.div_euclid(length) + 1) * length - 1
 }
 
 fn place(second: i64) -> usize {

@@ -7,6 +7,7 @@ mod again;
 mod borrow;
 pub mod breaker;
 mod clock;
+mod course;
 mod estimate;
 mod evidence;
 mod learn;
@@ -23,6 +24,7 @@ mod rows;
 pub mod said;
 mod shared;
 mod standing;
+mod watch;
 mod window;
 
 pub use admission::{Actual, Cause, Charge, Denial, Mode, Need, Short};

@@ -9,6 +9,7 @@ use super::ledger::{LONGEST, Ledger};
 use super::limit::{Period, Unit, Window};
 use super::said::{Refusal, RefusalClass};
 use super::standing::{Block, Rule, State};
+use super::watch::Signs;
 use super::window::{DAY, IN_TRANSIT, length};
 
 /// So often in a row what names no window is taken for a minute's, and asked again in the next one.
@@ -18,11 +19,11 @@ const WHOLE_MINUTES: u32 = 2;
 const LONGER: u32 = WHOLE_MINUTES + 3;
 
 /// What a refusal says of the window that was used up, as far as it does.
-struct Asked {
-    period: Option<Period>,
-    unit: Option<Unit>,
+pub(super) struct Asked {
+    pub(super) period: Option<Period>,
+    pub(super) unit: Option<Unit>,
     /// In how many milliseconds it wants to be asked again.
-    wait: Option<i64>,
+    pub(super) wait: Option<i64>,
 }
 
 // === impl Ledger ===
@@ -138,6 +139,14 @@ impl Ledger {
         let in_vain = self.blocks.get(scope).is_some_and(|block| block.in_a_row() >= LONGER);
         let worn = period.is_none() && exceeded.is_none() && wait.is_none() && in_vain;
         let worn = worn.then(|| self.longer_window(unit, model, now)).flatten();
+        let in_vain = in_vain && exceeded.is_none();
+        let signs =
+            Signs { said, exceeded, is_minute: used_up.is_some() || crowded, is_quiet: longer, in_vain };
+        if worn.is_none()
+            && let Some(kind) = self.course_of(&signs, (scope, model), now)
+        {
+            return self.refuse_course(kind, (scope, model), charge, now).or(shared);
+        }
         let learned = if let Some((unit, period)) = worn {
             self.fix(Some(unit), Some(period), model, charge, None, now)
         } else if crowded || longer || shared.is_some() {
@@ -178,7 +187,8 @@ impl Ledger {
             let is_longer = counts && limit.period != Period::Request && length(limit.period) > MINUTE;
             let used = state.count.used(limit, state.amount, now);
             let most = used > state.evidence.best && used.saturating_mul(2) >= state.amount;
-            let meant = is_longer && most && unit.is_none_or(|unit| limit.unit == unit);
+            let meant =
+                is_longer && most && rule.ways.is_empty() && unit.is_none_or(|unit| limit.unit == unit);
             let share = u128::from(used) * 1_000_000 / u128::from(state.amount.max(1));
             meant.then_some((share, limit.unit, limit.period))
         });

@@ -3,12 +3,13 @@
 use serde::{Deserialize, Serialize};
 
 use super::Moment;
+use super::course::{Course, Way};
 use super::evidence::LONGEST_REST;
 use super::learn::{MOST_BLOCKS, MOST_STATED, any_model};
 use super::ledger::{LONGEST, Ledger};
 use super::limit::{Limit, Period, Scope, Source, Unit, Window};
 use super::said::RefusalClass;
-use super::standing::{Block, Evidence, MOST_MODELS, State};
+use super::standing::{Block, Evidence, MOST_MODELS, Rule, State};
 use super::window::{Count, DAY};
 
 /// How one limit stands.
@@ -56,12 +57,15 @@ pub(super) struct Saved {
     pub(super) since: Option<i64>,
     #[serde(default)]
     pub(super) evidence: Evidence,
+    /// What was seen of how its window moves, where that was not told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    course: Option<Course>,
     /// What is needed to make the limit again, where neither configuration nor catalogue has it.
     #[serde(default)]
     own: Option<Own>,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 struct Own {
     unit: Unit,
     period: Period,
@@ -70,6 +74,12 @@ struct Own {
     /// It was shown how its minute moves.
     #[serde(default)]
     shown: bool,
+    /// The ways in which its window may move.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    ways: Vec<Way>,
+    /// Its length is a guess.
+    #[serde(default)]
+    unnamed: bool,
 }
 
 // === impl Ledger ===
@@ -121,10 +131,11 @@ impl Ledger {
         // A row that is no more says nothing.
         let mut rows: Vec<_> = self.gone.drain(..).map(|key| (key, "null".to_owned())).collect();
         for rule in &mut self.rules {
-            let (limit, shown) = (&rule.limit, rule.shown);
+            let own = own_of(rule);
+            let limit = &rule.limit;
             for (key, state) in rule.states.iter_mut().filter(|(_, state)| state.dirty) {
                 state.dirty = false;
-                rows.extend(row(limit, shown, key, state));
+                rows.extend(row(limit, own.as_ref(), key, state));
             }
         }
         for (scope, block) in self.blocks.iter_mut().filter(|(_, block)| block.dirty) {
@@ -137,7 +148,8 @@ impl Ledger {
     /// All rows.
     pub fn rows(&self) -> Vec<(String, String)> {
         let of_rules = self.rules.iter().flat_map(|rule| {
-            rule.states.iter().filter_map(move |(key, state)| row(&rule.limit, rule.shown, key, state))
+            let own = own_of(rule);
+            rule.states.iter().filter_map(move |(key, state)| row(&rule.limit, own.as_ref(), key, state))
         });
         of_rules.chain(self.blocks.iter().filter_map(|(scope, block)| block_row(scope, block))).collect()
     }
@@ -176,7 +188,12 @@ impl Ledger {
             (None, None) => return,
         };
         let Some(rule) = self.rules.get_mut(index) else { return };
-        rule.shown |= saved.own.as_ref().is_some_and(|own| own.shown);
+        if let Some(own) = saved.own {
+            rule.shown |= own.shown;
+            if rule.states.is_empty() {
+                (rule.ways, rule.unnamed) = (own.ways, own.unnamed);
+            }
+        }
         if rule.states.len() >= MOST_MODELS {
             return;
         }
@@ -199,6 +216,7 @@ impl Ledger {
         }
         if rule.limit.source != Source::Configured {
             state.evidence = saved.evidence;
+            state.course = saved.course.unwrap_or_default();
             let evidence = &mut state.evidence;
             evidence.rest_until = evidence.rest_until.min(at.saturating_add(LONGEST_REST));
             evidence.strict_until = evidence.strict_until.min(at.saturating_add(DAY));
@@ -276,21 +294,28 @@ fn window_word(window: &Window) -> &'static str {
     }
 }
 
-fn row(limit: &Limit, shown: bool, key: &str, state: &State) -> Option<(String, String)> {
-    let own = limit.source.is_own().then(|| Own {
+fn own_of(rule: &Rule) -> Option<Own> {
+    let limit = &rule.limit;
+    limit.source.is_own().then(|| Own {
         unit: limit.unit,
         period: limit.period,
         window: window_word(&limit.window).to_owned(),
         each: matches!(limit.scope, Scope::Each(_)),
-        shown,
-    });
+        shown: rule.shown,
+        ways: rule.ways.clone(),
+        unnamed: rule.unnamed,
+    })
+}
+
+fn row(limit: &Limit, own: Option<&Own>, key: &str, state: &State) -> Option<(String, String)> {
     let saved = Saved {
         count: state.count.clone(),
         amount: state.amount,
         source: state.source,
         since: state.since,
         evidence: state.evidence,
-        own,
+        course: own.filter(|own| !own.ways.is_empty()).map(|_| state.course.clone()),
+        own: own.cloned(),
     };
     Some((key_of(limit, key), serde_json::to_string(&saved).ok()?))
 }
@@ -301,6 +326,7 @@ fn block_row(scope: &str, block: &Block) -> Option<(String, String)> {
 
 fn remade(own: &Own, amount: u64, source: Source) -> Option<Limit> {
     let window = match own.window.as_str() {
+        "calendar" => own.ways.first()?.window(own.period)?,
         "fixed" => Window::Fixed,
         "bucket" => Window::Bucket,
         "session" => Window::Session,

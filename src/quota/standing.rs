@@ -6,6 +6,7 @@ use std::collections::{HashMap, VecDeque};
 use super::admission::{Cause, Charge, Need};
 use super::borrow::{Loans, is_smaller};
 use super::clock::Sent;
+use super::course::{Course, Way};
 use super::ledger::safety;
 use super::limit::{Limit, Scope, Source, Unit};
 use super::said::RefusalClass;
@@ -23,6 +24,10 @@ pub(super) struct Rule {
     pub(super) limit: Limit,
     /// Where nobody told how its minute moves, that was shown.
     pub(super) shown: bool,
+    /// Where nobody told how its hours or days move: the ways that nothing speaks against, the one that is thought first.
+    pub(super) ways: Vec<Way>,
+    /// Its length is a guess, too.
+    pub(super) unnamed: bool,
     /// How often in a row models were refused that it was not learned for, while it was used up.
     pub(super) elsewhere: u32,
     /// It came when requests up to this one were out, which are counted although they were not charged for it.
@@ -45,6 +50,8 @@ pub(super) struct State {
     pub(super) probe: Option<u64>,
     /// What it took by our own account, as far as that shows how its minute moves.
     pub(super) sent: Sent,
+    /// What was seen of how its hours or days move.
+    pub(super) course: Course,
     /// What was sent into room that is only reserved.
     pub(super) loans: Loans,
     /// What those took that are over, prompts when they were sent and answers when they were given; the last ones.
@@ -220,6 +227,7 @@ impl State {
             out: Vec::new(),
             probe: None,
             sent: Sent::new(now),
+            course: Course::default(),
             loans: Loans::default(),
             taken: VecDeque::new(),
             stated: 0,

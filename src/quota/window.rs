@@ -396,13 +396,18 @@ fn carried(limit: &Limit, ended: i64, late: u64, now: i64) -> u64 {
 
 /// The span that a moment is in.
 fn span(limit: &Limit, now: i64) -> (i64, i64) {
-    let length = length(limit.period).max(1);
-    if let Window::Calendar(zone) = &limit.window
-        && let Some(found) = calendar(zone, limit.period, now)
+    span_of(&limit.window, limit.period, now)
+}
+
+/// The same of a window of this kind and length.
+pub(super) fn span_of(window: &Window, period: Period, now: i64) -> (i64, i64) {
+    let length = length(period).max(1);
+    if let Window::Calendar(zone) = window
+        && let Some(found) = calendar(zone, period, now)
     {
         return found;
     }
-    if limit.window == Window::Session {
+    if *window == Window::Session {
         // It begins at the upstream when this arrives there.
         return (now, now.saturating_add(length).saturating_add(IN_TRANSIT));
     }
