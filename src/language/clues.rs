@@ -6,7 +6,7 @@ use std::ops::Range;
 use memchr::{memchr_iter, memmem};
 
 use super::names::Language;
-use super::natural::is_prose;
+use super::natural::{is_prose, names_things};
 
 /// What is longer is no path and no name; a line is looked at so far.
 const MOST: usize = 400;
@@ -75,6 +75,10 @@ pub(super) struct Clues {
     pub shebang: Option<Clue>,
     /// The file names in prose and lists, if most are of one language.
     pub mention: Option<Clue>,
+    /// A path in the sentence that a text begins or ends with.
+    pub pointed: Option<Clue>,
+    /// Whether all of it is prose, with the names of files or code in backticks.
+    pub names_only: bool,
     /// The last block inside a fence without a tag.
     pub block: Option<Range<usize>>,
 }
@@ -96,6 +100,8 @@ pub(super) fn read(text: &[u8]) -> Clues {
         start = end + 1;
     }
     reader.clues.mention = reader.mention();
+    reader.clues.pointed = reader.last.take().or(reader.first.take());
+    reader.clues.names_only = reader.names && !reader.code;
     if let Some(fence) = reader.fence.filter(|fence| !fence.tagged && fence.start < text.len()) {
         reader.clues.block = Some(fence.start..text.len());
     }
@@ -123,6 +129,12 @@ struct Reader<'a> {
     fresh: bool,
     votes: [u16; Language::COUNT],
     voted: Option<Range<usize>>,
+    /// What the first line points at, and the last one that was read.
+    first: Option<Clue>,
+    last: Option<Clue>,
+    /// Whether any line was prose that names a file or code, and whether any was no prose.
+    names: bool,
+    code: bool,
 }
 
 impl Default for Reader<'_> {
@@ -134,6 +146,10 @@ impl Default for Reader<'_> {
             fresh: true,
             votes: [0; Language::COUNT],
             voted: None,
+            first: None,
+            last: None,
+            names: false,
+            code: false,
         }
     }
 }
@@ -164,6 +180,7 @@ impl Reader<'_> {
         let line = line.strip_prefix(b">").map_or(line, <[u8]>::trim_ascii_start).trim_ascii_end();
         let fresh = std::mem::replace(&mut self.fresh, line.is_empty());
         let Some(first) = line.first().copied() else { return };
+        self.last = None;
         if matches!(first, b'`' | b'~') && self.fence_line(line, &range) {
             return;
         }
@@ -191,9 +208,22 @@ impl Reader<'_> {
             _ => {}
         }
         self.header(line, indented, fresh, start == 0);
-        if self.fence.is_none() && is_prose(line) {
-            for word in line.split(u8::is_ascii_whitespace).filter(|word| word.len() > 3) {
-                self.vote(word);
+        if self.fence.is_some() {
+            return;
+        }
+        if !is_prose(line) {
+            self.code = true;
+            return;
+        }
+        for word in line.split(u8::is_ascii_whitespace).filter(|word| word.len() > 3) {
+            self.vote(word);
+        }
+        let named = names_things(line);
+        self.names |= named || self.voted.is_some();
+        if named && !indented {
+            self.last = self.pointed(line);
+            if start == 0 {
+                self.first.clone_from(&self.last);
             }
         }
     }
@@ -372,6 +402,14 @@ impl Reader<'_> {
         })
     }
 
+    /// The last path with a folder that a sentence names.
+    fn pointed(&self, line: &[u8]) -> Option<Clue> {
+        let words = line.split(u8::is_ascii_whitespace).filter(|word| word.contains(&b'/'));
+        let paths = words.filter(|word| memmem::find(word, b"://").is_none());
+        let (word, language) = paths.filter_map(|word| Some((word, of_path(word)?))).next_back()?;
+        Some(Clue { language, said: self.place(word), path: true })
+    }
+
     fn vote(&mut self, word: &[u8]) {
         if word.len() < MOST
             && memchr::memchr(b'.', word).is_some()
@@ -421,7 +459,7 @@ fn trimmed(value: &[u8]) -> &[u8] {
 }
 
 /// The language of a path that may have quotes about it and lines behind it: `a.rs:3-9`, `a.rs#L3`, `a.rs (3-9)`.
-fn of_path(value: &[u8]) -> Option<Language> {
+pub(super) fn of_path(value: &[u8]) -> Option<Language> {
     if value.len() > MOST {
         return None;
     }

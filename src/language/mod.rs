@@ -8,7 +8,9 @@
 //! - completions and fill in the middle: the prompt, and for the classifier also the begin of the suffix;
 //! - embeddings: the input, or its first string.
 //!
-//! Within one text the strongest evidence decides, and of equally strong evidence the last: see [`Evidence`]. Only
+//! Within one text the strongest evidence decides, and of equally strong evidence the last: see [`Evidence`]. A path with
+//! a folder in the sentence that the user's last message begins or ends with goes before what the message looks like, and
+//! a short message that is all sentences with names of files in them is not judged by its looks at all. Only
 //! what merely accompanies others (shell, JSON, YAML, TOML, Markdown, XML and the like, in which commands, configuration
 //! and output are quoted) gives way to any other language that the same text names.
 
@@ -76,8 +78,13 @@ pub struct Found {
     pub probability: f32,
 }
 
-/// Below that the classifier's best is no finding, and above the other neither: prose that happens to look like it.
-const SURE: f32 = 0.4;
+/// Below that the classifier's best is no finding, and above the other neither: prose that happens to look like it. Of a
+/// few words it must be surer.
+const SURE: f32 = 0.5;
+const SURE_OF_FEW: f32 = 0.7;
+const FEW: usize = 64;
+/// What people write about files without any code is this long; a page of documentation is longer.
+const SENTENCES: usize = 200;
 const PROSE_AT_MOST: f32 = 0.2;
 /// Fewer bytes say nothing to the classifier.
 const LEAST: usize = 16;
@@ -93,6 +100,10 @@ pub fn of(request: &Request) -> Option<Found> {
         let clues = clues::read(text);
         if let Some((evidence, clue)) = clues.strongest() {
             return Some(told(text, evidence, clue));
+        }
+        // What a user points at is what the question is about, whatever it looks like.
+        if let Some(clue) = clues.pointed.as_ref().filter(|_| kind == Kind::Asked) {
+            return Some(told(text, Evidence::Mention, clue));
         }
         let looks = if left > 0 { looks(kind, text, suffix, &clues) } else { None };
         left = left.saturating_sub(1);
@@ -131,7 +142,8 @@ fn told(text: &[u8], evidence: Evidence, clue: &Clue) -> Found {
 fn looks(kind: Kind, text: &[u8], suffix: &[u8], clues: &Clues) -> Option<Found> {
     let block = clues.block.clone().and_then(|block| text.get(block)).filter(|block| block.len() >= LEAST);
     let content = block.unwrap_or(text);
-    if content.len() < LEAST || kind == Kind::Cut {
+    let sentence = block.is_none() && kind != Kind::Prompt && clues.names_only && text.len() <= SENTENCES;
+    if content.len() < LEAST || kind == Kind::Cut || sentence {
         return None;
     }
     let window = window(content, suffix);
@@ -141,7 +153,7 @@ fn looks(kind: Kind, text: &[u8], suffix: &[u8], clues: &Clues) -> Option<Found>
     }
     let verdict = Model::built_in()?.classify(&window)?;
     let evidence = if kind == Kind::Prompt { Evidence::Cursor } else { Evidence::Looks };
-    let language = sure(verdict, kind == Kind::Prompt || block.is_some())?;
+    let language = sure(verdict, kind == Kind::Prompt || block.is_some(), content.len())?;
     if kind == Kind::Said && language.accompanies() {
         return None;
     }
@@ -149,9 +161,10 @@ fn looks(kind: Kind, text: &[u8], suffix: &[u8], clues: &Clues) -> Option<Found>
 }
 
 /// The language of a verdict that is sure enough. What is code for another reason may look like prose as well.
-fn sure(verdict: Verdict, is_code: bool) -> Option<Language> {
+fn sure(verdict: Verdict, is_code: bool, length: usize) -> Option<Language> {
     let code = is_code || verdict.prose <= PROSE_AT_MOST;
-    verdict.language.filter(|_| code && verdict.probability >= SURE)
+    let least = if length < FEW { SURE_OF_FEW } else { SURE };
+    verdict.language.filter(|_| code && verdict.probability >= least)
 }
 
 /// What is classified of a text: all of a short one, of a longer one some of its begin and more of its end.

@@ -1,23 +1,43 @@
-//! Which language people write in, told by the prose of a text: what is no code in it.
+//! Which language people write in, told by the prose of a text: what is no code in it. Small words decide where they are
+//! clear (`words.rs`), since of short sentences letters say little; else the letters, by whatlang.
 
-use whatlang::{Lang, detect};
+mod words;
 
-/// How much prose is looked at, and how little is too little to say anything.
+use memchr::memchr2;
+use whatlang::{Lang, Script, detect};
+
+use super::clues::of_path;
+use words::Weight;
+
+/// How much prose is looked at, and how little is too little to say anything: in bytes, and for the letters of scripts
+/// that many languages share.
 const MOST: usize = 400;
-const LEAST: usize = 24;
+const LEAST: usize = 10;
+const LEAST_SHARED: usize = 24;
 /// Below that whatlang guesses.
 const SURE: f64 = 0.8;
 
 /// The ISO 639-1 code of the language that the prose of a text is in (639-3 where there is none of two letters). `None`
-/// - for fewer than 24 bytes of prose;
+/// - for fewer than 10 bytes of prose;
 /// - when two languages are about as likely.
 pub(super) fn of(text: &[u8]) -> Option<&'static str> {
     let prose = prose(text);
-    if prose.len() < LEAST {
+    if prose.trim_ascii().len() < LEAST {
         return None;
     }
-    let found = detect(&prose)?;
-    (found.is_reliable() || found.confidence() >= SURE).then(|| code(found.lang()))
+    let letters = detect(&prose)?;
+    let own_script = !matches!(letters.script(), Script::Latin | Script::Cyrillic);
+    let enough = own_script || prose.len() >= LEAST_SHARED;
+    let sure = enough && (letters.is_reliable() || letters.confidence() >= SURE);
+    let language = match words::of(&prose) {
+        Some((language, weight)) if !own_script => {
+            let told =
+                language == letters.lang() || weight == Weight::Clear || weight == Weight::Likely && !sure;
+            told.then_some(language)
+        }
+        _ => sure.then(|| letters.lang()),
+    };
+    language.map(code)
 }
 
 /// The codes of all languages that can be told.
@@ -45,6 +65,8 @@ fn prose(text: &[u8]) -> String {
         if fenced || !is_prose(line) {
             continue;
         }
+        let plain = names_things(line).then(|| without_names(line));
+        let line = plain.as_deref().unwrap_or(line);
         let room = MOST.saturating_sub(prose.len());
         let part = line.get(..room).unwrap_or(line);
         prose.push_str(&String::from_utf8_lossy(part));
@@ -77,9 +99,23 @@ const KINDS: [u8; 256] = {
     }
 };
 
-/// Mostly letters and spaces, and more than one word unless it is in a script without spaces.
+/// Mostly letters and spaces, and more than one word unless it is in a script without spaces. The paths and the code in
+/// backticks that a sentence names do not count.
 pub(super) fn is_prose(line: &[u8]) -> bool {
     let line = line.get(..MOST).unwrap_or(line);
+    if is_plain(line) {
+        return true;
+    }
+    if !names_things(line) {
+        return false;
+    }
+    let rest = without_names(line);
+    let words =
+        rest.split(|byte| *byte == b' ').filter(|word| word.iter().any(u8::is_ascii_alphabetic)).count();
+    (words > 1 || words == 1 && line.contains(&b'`')) && is_plain(&rest)
+}
+
+fn is_plain(line: &[u8]) -> bool {
     let mut counts = [0_usize; 5];
     for byte in line {
         let kind = KINDS.get(usize::from(*byte)).copied().unwrap_or_default();
@@ -91,6 +127,27 @@ pub(super) fn is_prose(line: &[u8]) -> bool {
     (spaces > 0 || foreign > 0)
         && (letters + foreign + spaces) * 10 >= line.len() * 8
         && code * 20 <= line.len()
+}
+
+/// Whether a line may be a sentence with a path or code in backticks in it: it begins as sentences do.
+pub(super) fn names_things(line: &[u8]) -> bool {
+    line.first().is_some_and(|byte| byte.is_ascii_alphabetic() || !byte.is_ascii() || *byte == b'`')
+        && memchr2(b'`', b'/', line).is_some()
+}
+
+/// A line without code in backticks and paths.
+fn without_names(line: &[u8]) -> Vec<u8> {
+    let mut rest = Vec::with_capacity(line.len());
+    for outside in line.split(|byte| *byte == b'`').step_by(2) {
+        for word in outside.split(|byte| *byte == b' ') {
+            if word.is_empty() || word.contains(&b'/') && of_path(word).is_some() {
+                continue;
+            }
+            rest.extend_from_slice(word);
+            rest.push(b' ');
+        }
+    }
+    rest
 }
 
 fn code(language: Lang) -> &'static str {
@@ -169,41 +226,4 @@ fn code(language: Lang) -> &'static str {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_language_of_a_question_is_found_beside_code_and_not_taken_from_it() {
-        let english = "Why does this function return nothing when the list is empty?";
-        let german = "Warum gibt diese Funktion nichts zurück, wenn die Liste leer ist?";
-        let code = "```python\ndef first(values):\n    return values[0] if values else None\n```\n";
-        assert_eq!(of(english.as_bytes()), Some("en"));
-        assert_eq!(of(format!("{code}{german}").as_bytes()), Some("de"));
-        assert_eq!(of("この関数は空のリストに対して何を返しますか".as_bytes()), Some("ja"));
-        assert_eq!(of("Почему эта функция ничего не возвращает?".as_bytes()), Some("ru"));
-        assert_eq!(of(code.as_bytes()), None);
-    }
-
-    #[test]
-    fn what_a_fence_quotes_is_not_the_users_language_and_what_comes_behind_it_is() {
-        let german = "Die Verbindung wurde unerwartet geschlossen, bitte versuchen Sie es später noch einmal";
-        let english = "Where does this message come from, and what can I do about it?";
-        for mark in ["```", "~~~"] {
-            let quoted = format!("{mark}text\n{german}\n{german}\n{mark}\n");
-            assert_eq!(of(format!("{quoted}{english}").as_bytes()), Some("en"), "{mark}");
-            assert_eq!(of(quoted.as_bytes()), None, "{mark}");
-        }
-        assert_eq!(
-            of(format!("{german}\n{english}").as_bytes()),
-            Some("de"),
-            "without one it would be the first"
-        );
-    }
-
-    #[test]
-    fn too_little_prose_says_nothing() {
-        for text in ["", "ok", "fix this", "x = y + z", "\u{FFFD}"] {
-            assert_eq!(of(text.as_bytes()), None, "{text}");
-        }
-    }
-}
+mod tests;

@@ -98,12 +98,48 @@ fn prose_is_no_language() {
 #[test]
 fn what_may_well_be_prose_is_no_finding_unless_it_is_code_anyway() {
     let verdict = |probability, prose| Verdict { language: Language::named("ruby"), probability, prose };
-    let sure_of = |probability, prose, is_code| sure(verdict(probability, prose), is_code).is_some();
-    assert!(sure_of(0.7, 0.2, false) && sure_of(0.4, 0.1, false));
+    let sure_of = |probability, prose, is_code| sure(verdict(probability, prose), is_code, 400).is_some();
+    assert!(sure_of(0.7, 0.2, false) && sure_of(0.5, 0.1, false));
     assert!(!sure_of(0.7, 0.25, false), "one in four is too much");
     assert!(sure_of(0.7, 0.25, true), "of a block or a prompt that is no question");
-    assert!(!sure_of(0.39, 0.0, false) && !sure_of(0.39, 0.0, true));
-    assert_eq!(sure(Verdict { language: None, probability: 0.9, prose: 0.9 }, true), None);
+    assert!(!sure_of(0.49, 0.0, false) && !sure_of(0.49, 0.0, true));
+    assert_eq!(sure(verdict(0.69, 0.0), true, 63), None, "of a few words it must be surer");
+    assert_eq!(sure(Verdict { language: None, probability: 0.9, prose: 0.9 }, true, 400), None);
+}
+
+#[test]
+fn a_path_in_the_users_sentence_goes_before_what_the_sentence_looks_like() {
+    for (text, language) in [
+        ("fix src/app.py please", "python"),
+        ("look at src/app.py please", "python"),
+        ("fix src/main.rs please", "rust"),
+        ("open src/lib.rs and fix", "rust"),
+        ("edit `src/app.py`", "python"),
+        ("src/foo/bar.ts has a bug", "typescript"),
+        ("fix app.py", "python"),
+        ("Schau dir bitte lib/parse.ex an, da stimmt was nicht", "elixir"),
+    ] {
+        assert_eq!(found(&chat(json!([user(text)]))), Some((language, Evidence::Mention)), "{text}");
+    }
+    let asked = format!("Port this to src/load.go please:\n\n{RUST}");
+    assert_eq!(found(&chat(json!([user(&asked)]))), Some(("go", Evidence::Mention)), "before its looks");
+    let behind = format!("{RUST}\nWhy does src/lib.rs do that?");
+    assert_eq!(found(&chat(json!([user(&behind)]))), Some(("rust", Evidence::Mention)));
+    let within = format!("{RUST}\nsee src/load.go for more\n\n{RUST}");
+    assert_eq!(
+        found(&chat(json!([user(&within)]))),
+        Some(("rust", Evidence::Looks)),
+        "but not from amid of code"
+    );
+}
+
+#[test]
+fn sentences_that_name_files_are_not_judged_by_their_looks() {
+    for text in
+        ["make src/tools build again", "run the tests in tests/unit and fix", "open `foo_bar` and mend it"]
+    {
+        assert_eq!(found(&chat(json!([user(text)]))), None, "{text}");
+    }
 }
 
 #[test]

@@ -5,7 +5,8 @@
 //! snippets of 5, 20 and 80 lines that are named rightly, and the medians of the cost, also of choosing a router's route
 //! (`-- --routing`: that alone); it exits 1 when a bound is missed.
 //!
-//! `-- --train` makes `src/language/model.bin` anew from the training side; `-- --validate` trains without every fourth of
+//! `-- --train` makes `src/language/model.bin` anew from the training side; `-- --made` makes it in memory and exits 1 unless
+//! it is the committed one, byte for byte; `-- --validate` trains without every fourth of
 //! those packages and measures with them, for choosing how to train without a look at the evaluation side.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark prints")]
 #![expect(
@@ -23,6 +24,7 @@ mod train;
 
 use std::error::Error;
 use std::process::ExitCode;
+use std::time::Instant;
 
 /// Whatever fails ends the run.
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
@@ -37,6 +39,16 @@ fn main() -> ExitCode {
     if has("--routing") {
         return if routing::measure() { ExitCode::SUCCESS } else { ExitCode::from(1) };
     }
+    if has("--made") {
+        return match is_made() {
+            Ok(true) => ExitCode::SUCCESS,
+            Ok(false) => ExitCode::from(1),
+            Err(error) => {
+                eprintln!("cannot train: {error}");
+                ExitCode::from(1)
+            }
+        };
+    }
     match run(has("--train"), has("--validate")) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),
@@ -45,6 +57,21 @@ fn main() -> ExitCode {
             ExitCode::from(1)
         }
     }
+}
+
+/// Whether training makes the committed model, byte for byte, of this corpus.
+fn is_made() -> Outcome<bool> {
+    let start = Instant::now();
+    let made = train::train(&corpus::read("train")?, |_| false)?.write();
+    let kept = include_bytes!("../../../src/language/model.bin").as_slice();
+    let differ =
+        made.iter().zip(kept).filter(|(new, old)| new != old).count() + made.len().abs_diff(kept.len());
+    println!(
+        "made in {:.0?}: {} bytes, of which {differ} differ from model.bin",
+        start.elapsed(),
+        made.len()
+    );
+    Ok(differ == 0)
 }
 
 fn run(train: bool, validate: bool) -> Outcome<bool> {
