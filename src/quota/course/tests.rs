@@ -191,3 +191,13 @@ fn what_refills_all_the_time_is_not_waited_for_till_it_is_full() {
         (1..8).map(|step: i64| says(step.unsigned_abs() * 100, DAY / 2 - step * MINUTE)).collect();
     assert!(!has_room_soon(&ending), "a day that ends is no bucket");
 }
+#[test]
+fn an_hour_that_refuses_without_a_word_is_not_taken_for_a_day() {
+    let mut world = World::new(60, TrueWindow::Aligned(HOUR));
+    world.ask_for(0..48, 30_000, &no(None), None);
+    world.counts_anew();
+    world.ask_for(48..96, 30_000, &no(None), None);
+    assert!(world.missed <= 48, "missed {} of {}", world.missed, world.served);
+    assert!(world.refused <= 48, "refused {} times", world.refused);
+}
+
