@@ -96,7 +96,8 @@ impl Ledger {
             let is_half =
                 signs.in_vain && used > state.evidence.best && used.saturating_mul(2) >= state.amount;
             // An hour is soon over, and its edges tell.
-            let is_about = (signs.is_quiet || length(limit.period) <= HOUR) && state.is_as_good_as_full(limit, now);
+            let is_about =
+                (signs.is_quiet || length(limit.period) <= HOUR) && state.is_as_good_as_full(limit, now);
             let is_full = is_half || is_about || used.saturating_add(state.alike()) >= state.amount;
             let share = u128::from(used) * 1_000_000 / u128::from(state.amount.max(1));
             let meant = !rule.ways.is_empty() && is_of(signs.said.unit, rule) && is_full;

@@ -200,4 +200,3 @@ fn an_hour_that_refuses_without_a_word_is_not_taken_for_a_day() {
     assert!(world.missed <= 48, "missed {} of {}", world.missed, world.served);
     assert!(world.refused <= 48, "refused {} times", world.refused);
 }
-
