@@ -143,7 +143,9 @@ fn looks(kind: Kind, text: &[u8], suffix: &[u8], clues: &Clues) -> Option<Found>
     let block = clues.block.clone().and_then(|block| text.get(block)).filter(|block| block.len() >= LEAST);
     let content = block.unwrap_or(text);
     let sentence = block.is_none() && kind != Kind::Prompt && clues.names_only && text.len() <= SENTENCES;
-    if content.len() < LEAST || kind == Kind::Cut || sentence {
+    // At the begin of a file what comes after the cursor is all that there is.
+    let length = content.len().saturating_add(suffix.len());
+    if length < LEAST || kind == Kind::Cut || sentence {
         return None;
     }
     let window = window(content, suffix);
@@ -153,7 +155,7 @@ fn looks(kind: Kind, text: &[u8], suffix: &[u8], clues: &Clues) -> Option<Found>
     }
     let verdict = Model::built_in()?.classify(&window)?;
     let evidence = if kind == Kind::Prompt { Evidence::Cursor } else { Evidence::Looks };
-    let language = sure(verdict, kind == Kind::Prompt || block.is_some(), content.len())?;
+    let language = sure(verdict, kind == Kind::Prompt || block.is_some(), length)?;
     if kind == Kind::Said && language.accompanies() {
         return None;
     }

@@ -164,6 +164,7 @@ fn completions_tell_by_their_headers_and_by_what_is_about_the_cursor() {
     assert_eq!(found(&fim("#!/usr/bin/perl\nx", "")), Some(("perl", Evidence::Shebang)));
     let (before, after) = PYTHON.split_at(60);
     assert_eq!(found(&fim(before, after)), Some(("python", Evidence::Cursor)));
+    assert_eq!(found(&fim("", PYTHON)), Some(("python", Evidence::Cursor)), "what comes after it tells, too");
     let plain = request(&COMPLETIONS, json!({ "model": "m", "prompt": RUST }));
     assert_eq!(found(&plain), Some(("rust", Evidence::Cursor)));
     assert_eq!(found(&request(&COMPLETIONS, json!({ "model": "m", "prompt": [1, 2, 3] }))), None);

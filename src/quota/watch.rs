@@ -183,7 +183,9 @@ impl Ledger {
             if is_known { self.fix(Some(unit), Some(period), model, charge, None, now) } else { None };
         let rule = self.rules.get(index)?;
         let until = rule.rests_for_now(rule.states.get(&key)?, now);
-        let off = self.put_off(scope, RefusalClass::Window(Some(period)), until, true, now);
+        // What the upstream names is no guess: nobody tries it before one of the ways has room.
+        let guess = rule.unnamed;
+        let off = self.put_off(scope, RefusalClass::Window(Some(period)), until, guess, now);
         turned.or(fixed).or(off)
     }
 }

@@ -86,47 +86,59 @@ fn fake_of(provider: &toml::Value) -> (Fake, &'static str) {
     (upstream.start(Setup::default()).expect("fake upstream starts"), upstream.base_path())
 }
 
+/// A file as it is served, with fakes of all its providers.
+pub struct Served {
+    pub program: Program,
+    pub fakes: Vec<(String, Fake)>,
+    _home: Home,
+}
+
+/// Serves a file of `config/`.
+pub fn served(file: &Path) -> Served {
+    let tables = table(file);
+    let mut home = furnished();
+    for id in ids_of(&tables, "listeners").iter().chain(&["local".to_owned()]) {
+        if tables.get("listeners").is_none_or(|listeners| listeners.get(id).is_some()) {
+            home = home.with(&format!("DEMUXAI__LISTENERS__{}__ADDRESS", id.to_uppercase()), "127.0.0.1:0");
+        }
+    }
+    let mut fakes = Vec::new();
+    for (id, provider) in tables["providers"].as_table().expect("providers") {
+        let (fake, base) = fake_of(provider);
+        let variable = id.to_uppercase().replace('-', "_");
+        home = home.with(&format!("DEMUXAI__PROVIDERS__{variable}__URL"), &format!("{}{base}", fake.url()));
+        fakes.push((id.clone(), fake));
+    }
+    let program = home.start(&["--config", file.to_str().unwrap()]);
+    Served { program, fakes, _home: home }
+}
+
 #[test]
 fn every_file_is_served_and_all_its_providers_answer() {
     let mut explained = 0;
     for file in examples() {
         let tables = table(&file);
-        let mut home = furnished();
-        for id in ids_of(&tables, "listeners").iter().chain(&["local".to_owned()]) {
-            if tables.get("listeners").is_none_or(|listeners| listeners.get(id).is_some()) {
-                home =
-                    home.with(&format!("DEMUXAI__LISTENERS__{}__ADDRESS", id.to_uppercase()), "127.0.0.1:0");
-            }
-        }
-        let mut fakes = Vec::new();
-        for (id, provider) in tables["providers"].as_table().expect("providers") {
-            let (fake, base) = fake_of(provider);
-            let variable = id.to_uppercase().replace('-', "_");
-            home =
-                home.with(&format!("DEMUXAI__PROVIDERS__{variable}__URL"), &format!("{}{base}", fake.url()));
-            fakes.push((id, fake));
-        }
-        let program = home.start(&["--config", file.to_str().unwrap()]);
+        let Served { program, fakes, .. } = &served(&file);
         let key =
             ids_of(&tables, "keys").first().map(|id| format!("value-of-DEMUXAI_{}_KEY", id.to_uppercase()));
-        answers(&program, &file, key.as_deref(), &fakes);
+        answers(program, &file, key.as_deref(), fakes);
         for (id, group) in tables.get("groups").and_then(toml::Value::as_table).into_iter().flatten() {
-            modifies(&program, &file, key.as_deref(), id, group);
+            modifies(program, &file, key.as_deref(), id, group);
         }
         for id in ids_of(&tables, "routers") {
-            sends_on(&program, &file, key.as_deref(), &id);
+            sends_on(program, &file, key.as_deref(), &id);
         }
         for id in ids_of(&tables, "groups") {
             if tables["groups"][&id]["type"].as_str() == Some("consensus") {
-                makes_one_answer(&program, &file, key.as_deref(), &id);
+                makes_one_answer(program, &file, key.as_deref(), &id);
             }
         }
         for (id, group) in tables.get("groups").and_then(toml::Value::as_table).into_iter().flatten() {
-            is_asked(&program, &file, key.as_deref(), id, group);
+            is_asked(program, &file, key.as_deref(), id, group);
         }
         for section in ["groups", "routers"] {
             for id in ids_of(&tables, section) {
-                explained += usize::from(does_what_was_explained(&program, &file, key.as_deref(), &id));
+                explained += usize::from(does_what_was_explained(program, &file, key.as_deref(), &id));
             }
         }
     }
@@ -236,7 +248,7 @@ fn makes_one_answer(program: &Program, file: &Path, key: Option<&str>, id: &str)
     assert!(calls.iter().any(|call| call["state"] == "answered"), "{answer}");
 }
 
-fn answers(program: &Program, file: &Path, key: Option<&str>, fakes: &[(&String, Fake)]) {
+fn answers(program: &Program, file: &Path, key: Option<&str>, fakes: &[(String, Fake)]) {
     let address = program.address();
     let bearer = format!("Bearer {}", key.unwrap_or("any"));
     let headers = [("authorization", bearer.as_str())];

@@ -22,6 +22,7 @@ mod consensus;
 mod disconnect;
 mod embeddings;
 mod errors;
+mod example_routes;
 mod explain;
 mod failover;
 mod fim;

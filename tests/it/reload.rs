@@ -345,6 +345,34 @@ fn an_unchanged_group_knows_where_it_was_and_a_changed_one_begins_anew() {
 }
 
 #[test]
+fn a_conversation_stays_where_it_is_over_a_reload() {
+    let (a, b) = (fake("a"), fake("b"));
+    let text = |name: &str| {
+        format!(
+            "{}{}name = \"{name}\"\n[groups.g]\ntype = \"round-robin\"\nsticky = {{ by = \"session\" }}\n\
+             members = [\"a/m\", \"b/m\"]\n",
+            provider("a", "openai", &a.url()),
+            provider("b", "openai", &b.url())
+        )
+    };
+    let live = Live::start(&text("x"));
+    ["a", "b"].iter().for_each(|id| live.until_up(id));
+    let said = |session: &str| {
+        let headers = [("x-demuxai-session", session), ("content-type", "application/json")];
+        let body = chat("g", "");
+        content(&client::open(live.proxy.address, "POST", PATH, &headers, body.as_bytes()).finish())
+    };
+    let sessions = ["s1", "s2", "s3", "s4", "s5"];
+    let before = sessions.map(said);
+    assert!(before.contains(&"a".to_owned()) && before.contains(&"b".to_owned()), "{before:?}");
+    live.reload(&text("y"));
+    // Asked in another order, so that whose turn it is would give others.
+    let mut after = sessions.map(|session| (session, String::new()));
+    after.iter_mut().rev().for_each(|(session, answer)| *answer = said(session));
+    assert_eq!(after.map(|(_, answer)| answer), before);
+}
+
+#[test]
 fn keys_and_options_of_listeners_hold_for_new_requests_at_once() {
     let up = fake("up");
     let table = provider("up", "openai", &up.url());

@@ -135,6 +135,20 @@ fn what_is_in_flight_while_the_limits_change_is_settled_and_holds_its_place() {
 }
 
 #[test]
+fn a_month_s_limit_is_whole_again_with_the_month_s_first_day_and_not_thirty_days_later() {
+    let last_minute = "2027-02-28T23:59:00Z".parse::<jiff::Timestamp>().unwrap().as_millisecond();
+    NOW.set(last_minute);
+    let month =
+        settings::Limit { window: Some("calendar".to_owned()), ..limit("requests", 1, Some("month")) };
+    let tally = tally(&[month], &[]);
+    admit(&tally, "ide").unwrap().settle_all(4, 6, &[]);
+    let denial = admit(&tally, "ide").err().unwrap();
+    assert!(denial.until.unwrap().0 - last_minute < 120_000, "{denial:?}");
+    NOW.set(last_minute + 120_000);
+    assert!(admit(&tally, "ide").is_ok());
+}
+
+#[test]
 fn a_guess_at_an_answer_keeps_nobody_out_and_what_was_learned_does() {
     let tally = tally(&[limit("tokens", 600, Some("day"))], &[]);
     let open = |tally: &Arc<Tally>| {
