@@ -6,7 +6,7 @@ use std::ops::Range;
 use memchr::{memchr_iter, memmem};
 
 use super::names::Language;
-use super::natural::{is_prose, names_things};
+use super::natural::{is_plain, is_prose, names_things};
 
 /// What is longer is no path and no name; a line is looked at so far.
 const MOST: usize = 400;
@@ -100,13 +100,17 @@ pub(super) fn read(text: &[u8]) -> Clues {
         start = end + 1;
     }
     reader.clues.mention = reader.mention();
-    reader.clues.pointed = reader.last.take().or(reader.first.take());
+    let pointed = |line: Option<&[u8]>| reader.pointed(line?);
+    reader.clues.pointed = pointed(reader.last).or_else(|| pointed(reader.first));
     reader.clues.names_only = reader.names && !reader.code;
     if let Some(fence) = reader.fence.filter(|fence| !fence.tagged && fence.start < text.len()) {
         reader.clues.block = Some(fence.start..text.len());
     }
     reader.clues
 }
+
+/// Of so many lines it is looked whether they are sentences with names of files in them.
+const MOST_NAMING: usize = 500;
 
 /// An open fence.
 #[derive(Debug, Clone, Copy)]
@@ -129,9 +133,11 @@ struct Reader<'a> {
     fresh: bool,
     votes: [u16; Language::COUNT],
     voted: Option<Range<usize>>,
-    /// What the first line points at, and the last one that was read.
-    first: Option<Clue>,
-    last: Option<Clue>,
+    /// The first line and the last one that was read, where they are sentences that may name a file.
+    first: Option<&'a [u8]>,
+    last: Option<&'a [u8]>,
+    /// How many lines may have named one.
+    naming: usize,
     /// Whether any line was prose that names a file or code, and whether any was no prose.
     names: bool,
     code: bool,
@@ -148,6 +154,7 @@ impl Default for Reader<'_> {
             voted: None,
             first: None,
             last: None,
+            naming: 0,
             names: false,
             code: false,
         }
@@ -171,10 +178,11 @@ impl Clues {
 
 // === impl Reader ===
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
     fn line(&mut self, range: Range<usize>) {
         let start = range.start;
-        let whole = self.text.get(range.clone()).unwrap_or_default();
+        let text = self.text;
+        let whole = text.get(range.clone()).unwrap_or_default();
         let line = whole.get(..MOST).unwrap_or(whole);
         let line = line.trim_ascii_start();
         let line = line.strip_prefix(b">").map_or(line, <[u8]>::trim_ascii_start).trim_ascii_end();
@@ -211,19 +219,22 @@ impl Reader<'_> {
         if self.fence.is_some() {
             return;
         }
-        if !is_prose(line) {
+        let named = names_things(line);
+        self.naming += usize::from(named);
+        // Lists of files are no sentences, however long.
+        let prose = if self.naming > MOST_NAMING { is_plain(line) } else { is_prose(line) };
+        if !prose {
             self.code = true;
             return;
         }
         for word in line.split(u8::is_ascii_whitespace).filter(|word| word.len() > 3) {
             self.vote(word);
         }
-        let named = names_things(line);
         self.names |= named || self.voted.is_some();
         if named && !indented {
-            self.last = self.pointed(line);
+            self.last = Some(line);
             if start == 0 {
-                self.first.clone_from(&self.last);
+                self.first = self.last;
             }
         }
     }

@@ -106,7 +106,8 @@ pub(super) fn is_prose(line: &[u8]) -> bool {
     if is_plain(line) {
         return true;
     }
-    if !names_things(line) {
+    // A path alone is no sentence.
+    if !names_things(line) || memchr2(b' ', b'`', line).is_none() {
         return false;
     }
     let rest = without_names(line);
@@ -115,7 +116,8 @@ pub(super) fn is_prose(line: &[u8]) -> bool {
     (words > 1 || words == 1 && line.contains(&b'`')) && is_plain(&rest)
 }
 
-fn is_plain(line: &[u8]) -> bool {
+/// Whether a line is prose that names no files and has no code in it.
+pub(super) fn is_plain(line: &[u8]) -> bool {
     let mut counts = [0_usize; 5];
     for byte in line {
         let kind = KINDS.get(usize::from(*byte)).copied().unwrap_or_default();

@@ -100,6 +100,7 @@ fn cases(eval: &Corpus) -> Vec<(String, Request, Duration)> {
     any("1 MB in one word", chat(&"x".repeat(1_000_000)));
     any("fences alone", chat(&"```\n".repeat(100_000)));
     any("paths alone", chat(&"src/main.rs:12:\n".repeat(100_000)));
+    any("sentences with paths", chat(&"fix src/main.rs and src/lib.rs please\n".repeat(100_000)));
     any("attributes alone", chat(&"<a b=\"c\" ".repeat(100_000)));
     any("fields alone", chat(&"{\"a\":\"b\",".repeat(100_000)));
     any("8,000 keys in a message", raw(&format!(r#"[{{{}"role":"user"}}]"#, r#""a":1,"#.repeat(8_000))));
