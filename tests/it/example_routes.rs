@@ -101,3 +101,26 @@ fn words_of_a_request_send_it_on() {
         &[(CHAT, says("this is private, please"), &[], "thrifty 1"), (CHAT, system, &[], "thrifty 1")],
     );
 }
+
+/// The way that the running program foretells for a question about the file of this name.
+fn foretold(name: &str, question: &Value) -> Value {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/examples").join(name);
+    let Served { program, .. } = &served(&file);
+    let said = client::post(program.address(), "/demuxai/explain", &question.to_string());
+    assert_eq!(said.status, 200, "{name}: {}", said.text());
+    said.json()["prediction"]["route"].clone()
+}
+
+#[test]
+fn the_hour_and_the_listener_send_a_request_on() {
+    let body = r#"{"model":"thrifty","messages":[{"role":"user","content":"hi"}]}"#;
+    // A Thursday and a Saturday; with all of its quota left.
+    for (at, route) in [("2026-12-24T22:30:00Z", "thrifty 2"), ("2026-12-26T22:30:00Z", "thrifty 5")] {
+        assert_eq!(foretold("router-quota.toml", &json!({ "body": body, "at": at })), route, "{at}");
+    }
+    let body = r#"{"model":"auto","messages":[{"role":"user","content":"hi"}]}"#;
+    for (listener, route) in [("lan", "auto 1"), ("desk", "auto 5")] {
+        let question = json!({ "body": body, "client": "phone", "listener": listener });
+        assert_eq!(foretold("router-clients.toml", &question), route, "{listener}");
+    }
+}
