@@ -99,6 +99,20 @@ fn a_limit_inside_a_stream_that_has_begun_is_not_forgotten() {
     assert_eq!((refused.status, asked(&fake)), (429, 1), "{}", refused.text());
 }
 
+#[test]
+fn an_explanation_names_the_breaker_and_that_who_is_alone_is_asked_all_the_same() {
+    let fake = upstream(|_| Answer::json(502).body(r#"{"error":{"message":"sick"}}"#));
+    let proxy = daemon(&[provider("up", "openai", &fake.url())], "");
+    for n in 0..=OPENS {
+        assert_eq!(proxy.post(PATH, &chat(&format!("up/m{n}"), "")).status, 502);
+    }
+    let said = proxy.post("/demuxai/explain", r#"{"model":"up/m0"}"#);
+    let step = &said.json()["step"];
+    assert!(step["why"].to_string().contains("failed again and again"), "{}", said.text());
+    assert_eq!((&step["state"], &said.json()["prediction"]["provider"]), (&"sends".into(), &"up".into()));
+    assert_eq!(asked(&fake), OPENS + 1, "an explanation asks nobody");
+}
+
 /// How the breaker stands after so many failures, each of another model.
 fn breaker_after(answer: impl Fn(&Received) -> Script + Send + Sync + 'static, status: u16) -> String {
     let fake = upstream(answer);

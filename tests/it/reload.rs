@@ -5,6 +5,7 @@ mod groups;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use demuxai::demo::{Answer as Plain, Fake, Received, Script};
 use demuxai::reload::{Cause, Refusal, What};
@@ -342,6 +343,30 @@ fn an_unchanged_group_knows_where_it_was_and_a_changed_one_begins_anew() {
     assert_eq!(content(&live.ask("g")), "b", "although that member has a new actor");
     live.reload(&text("y", "attempts = 2\n"));
     assert_eq!(content(&live.ask("g")), "a");
+}
+
+#[test]
+fn how_fast_members_were_is_known_over_a_reload() {
+    let slow = upstream(|_| Script::new().pause(Duration::from_millis(300)).then(words("slow")));
+    let fast = upstream(|_| words("fast"));
+    let text = |round: u32| {
+        format!(
+            "{}{}name = \"{round}\"\n[groups.g]\ntype = \"least-latency\"\nmembers = [\"a/m\", \"b/m\"]\n",
+            provider("a", "openai", &slow.url()),
+            provider("b", "openai", &fast.url())
+        )
+    };
+    let live = Live::start(&text(0));
+    ["a", "b"].iter().for_each(|id| live.until_up(id));
+    let mut first: Vec<String> = (0..2).map(|_| content(&live.ask("g"))).collect();
+    first.sort();
+    assert_eq!(first, ["fast", "slow"], "each is measured once");
+    // Who knew nothing would begin with the slow one each time; who knows tries it now and then.
+    let to_slow = (1..=10).filter(|round| {
+        live.reload(&text(*round));
+        content(&live.ask("g")) == "slow"
+    });
+    assert!(to_slow.count() < 6);
 }
 
 #[test]
