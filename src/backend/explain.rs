@@ -110,6 +110,8 @@ pub struct Way<'a> {
 pub enum Turn {
     /// As the first one, the second one …, counted from 1.
     Asked(usize),
+    /// The same, and what it says is not the answer, but what another one makes it of.
+    Consulted(usize),
     /// It cannot serve this request.
     Skipped,
     /// Another way is taken.
@@ -274,6 +276,7 @@ fn hands_on(found: &dyn VirtualModel, call: &Call, find: Find<'_>, depth: usize)
                 asked.push((order, way.label, below));
                 ("asked", Some(order), Some(step))
             }
+            Turn::Consulted(order) => ("asked", Some(order), Some(below(way).0)),
             Turn::Skipped => {
                 course.hops.push((way.label.to_owned(), "skipped"));
                 ("skipped", None, Some(below(way).0))

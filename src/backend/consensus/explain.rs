@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::super::Call;
 use super::super::explain::{Decision, Own, Turn, Way};
 use super::super::group::Member;
+use super::combine::Combine;
 use super::plan::{OnQuota, Refusal, Standing, plan};
 use super::{Panel, alone, standing};
 
@@ -50,6 +51,7 @@ impl Panel {
             let place = ready.iter().position(|one| *one == index);
             let (turn, why) = match (outlooks.get(index), place) {
                 (Some(Err(reason)), _) => (Turn::Skipped, Some(reason.clone())),
+                (_, Some(place)) if self.combine == Combine::Judge => (Turn::Consulted(place + 1), None),
                 (_, Some(place)) => (Turn::Asked(place + 1), None),
                 _ if members.get(index) == Some(&Standing::Ready) => (Turn::Passed, None),
                 _ => (Turn::Passed, Some("has no capacity now".to_owned())),

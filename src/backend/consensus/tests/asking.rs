@@ -440,7 +440,7 @@ fn an_explanation_says_who_would_be_asked_and_why_nobody() {
     let some = PanelBackend::new(Panel { quorum: 1, ..panel(&[&empty, &a, &unfit], &judge) });
     let expected = vec![
         way("empty", Turn::Passed),
-        way("a", Turn::Asked(1)),
+        way("a", Turn::Consulted(1)),
         way("unfit", Turn::Skipped),
         way("judge", Turn::Asked(2)),
     ];
