@@ -251,7 +251,7 @@ impl Ledger {
         let Some(rule) = self.rules.iter_mut().find(|rule| rule.id == id) else { return false };
         let Some(state) = rule.states.get_mut(&key) else { return false };
         let (own, was_lent) = (rule.limit.source.is_own(), state.is_lent_to(charge.sequence));
-        let by_the_clock = own && state.goes_by_the_clock(&rule.limit, part.n, prompt, now);
+        let by_the_clock = own && !rule.shown && state.goes_by_the_clock(&rule.limit, part.n, prompt, now);
         state.crowded(&rule.limit, charge, prompt, now);
         let alone = state.evidence.crowded < if was_lent { MOST_SMALLER } else { MOST_BELIEVED };
         if by_the_clock {

@@ -169,7 +169,7 @@ impl Rule {
     }
 
     /// What was taken for the clock's minute turned out to be the last sixty seconds.
-    fn goes_by_the_last_minute(&mut self) -> Change {
+    pub(super) fn goes_by_the_last_minute(&mut self) -> Change {
         for state in self.states.values_mut() {
             let mut log = Log::from(state.sent.log.clone());
             for out in &state.out {
@@ -241,6 +241,18 @@ impl State {
     /// Until when it is left alone.
     pub(super) fn rests_until(&self, limit: &Limit, now: i64) -> i64 {
         if self.has_turned(limit, now) { now } else { self.evidence.rest_until }
+    }
+
+    /// Whether what was taken for the clock's minute is the last sixty seconds: one was refused soon after a minute began,
+    /// when as much as fits had been taken in the sixty seconds before. Its own `n` is not counted.
+    pub(super) fn was_refused_early(&self, limit: &Limit, n: u64, now: i64) -> bool {
+        let knows = self.sent.since <= now.saturating_sub(MINUTE);
+        if !knows || !is_watched(limit) || limit.window != Window::Fixed {
+            return false;
+        }
+        let since = self.count.used(limit, self.amount, now).saturating_sub(n);
+        let rolling = self.sent.between(&self.out, now.saturating_sub(MINUTE), now).saturating_sub(n);
+        since.saturating_mul(2) < self.amount && rolling.saturating_add(self.amount / ALIKE) >= self.amount
     }
 
     /// Whether the upstream's minutes are those of the clock: refusals in different minutes came after the same count

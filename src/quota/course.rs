@@ -1,7 +1,7 @@
 //! How a window of an hour or more moves, where nobody told: as the last so-many hours, with a calendar, or from its first
 //! request on. Each of these ways says of our own count what was used when requests were served and when they were
 //! refused, and so whether it can be the upstream's; and when there is room again. Where they differ in that, a lone
-//! request finds out. Pure.
+//! request finds out. Where none of them can be, it refills all the time. Pure.
 
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
@@ -12,7 +12,7 @@ use super::limit::{Limit, Period, Window};
 use super::log::Log;
 use super::minute::FINE;
 use super::standing::{Rule, State};
-use super::window::{Count, DAY, length, span_of};
+use super::window::{Count, DAY, length, precise, span_of};
 
 /// A way in which a window may move.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,6 +58,10 @@ pub(super) struct Course {
     /// How often in a row the time until all is free was as long as refilling what is used takes, and of how much.
     refills: u32,
     refilled: u64,
+    /// When one was refused, and of how much all must have been used then, if it refills.
+    full: Option<(i64, u64)>,
+    /// It turned out not to refill.
+    ends: bool,
 }
 
 /// What one way says.
@@ -247,6 +251,10 @@ impl Rule {
             return Shown::Nothing;
         }
         state.probe = state.probe.filter(|_| !is_probe);
+        let lately = state.course.full.is_some_and(|(at, _)| now < at.saturating_add(length(limit.period)));
+        if lately && wrong.len() == self.ways.len() && !self.unnamed {
+            return Shown::Turned(self.turns_to_refill(now));
+        }
         let is_unknown = state.refused_by(Way::Rolling).is_none() || wrong.len() == self.ways.len();
         if state.source.is_guess() && is_unknown && used > state.amount {
             // It is higher, whichever way it moves.
@@ -284,7 +292,15 @@ impl Rule {
         }
         state.evidence.refused(limit, None, now);
         let stated = !state.source.is_guess();
-        let mut out = Vec::new();
+        if let Count::Rolling { log } = &state.count
+            && !state.course.ends
+        {
+            let least = log.refilled(length(limit.period), now).saturating_sub(own);
+            let known = state.course.full.map_or(0, |(_, known)| known);
+            let amount = if stated { state.amount } else { least.max(known).max(1) };
+            state.course.full = Some((now, amount));
+        }
+        let (mut out, mut refused) = (Vec::new(), Vec::new());
         for way in &self.ways {
             let most = state.used_by(*way, limit, now).saturating_sub(own);
             let span = way.span(limit.period, state.course.session, now);
@@ -294,6 +310,7 @@ impl Rule {
             }
             let seen = state.course.seen_by(*way);
             let known = if stated { state.amount } else { seen.served };
+            refused.push(Seen { way: *way, served: 0, refused: Some(most.max(1)) });
             if most.saturating_add(alike) < known {
                 out.push(*way);
             } else if !stated {
@@ -304,7 +321,15 @@ impl Rule {
         if let Some(refused) = state.refused_by(Way::Rolling).filter(|_| !stated) {
             state.amount = refused;
         }
-        if out.is_empty() { Shown::Nothing } else { self.leaves_out(&out, Some(key), now) }
+        if out.is_empty() {
+            return Shown::Nothing;
+        }
+        let shown = self.leaves_out(&out, Some(key), now);
+        if let Some(state) = self.states.get_mut(key).filter(|_| shown == Shown::NoWay) {
+            // What was served before was served under another limit, or refilled: what comes next shows which.
+            state.course.seen = refused;
+        }
+        shown
     }
 
     /// It does not move in these ways, but in the first of the others; `full` is where it was refused.
@@ -345,16 +370,48 @@ impl Rule {
         Shown::Turned(change)
     }
 
+    /// It was refused, and served again sooner than any window ends: it refills all the time.
+    fn turns_to_refill(&mut self, now: i64) -> Change {
+        let limit = Limit { window: Window::Bucket, ..self.limit.clone() };
+        for state in self.states.values_mut() {
+            let (at, amount) = state.course.full.unwrap_or((now, state.amount.max(1)));
+            let mut count = Count::Bucket { used: precise(amount), at };
+            if let Count::Rolling { log } = &state.count {
+                for (at, n) in log.later_than(at) {
+                    count.add(&limit, amount, n, at);
+                }
+            }
+            (state.amount, state.count, state.probe, state.dirty) = (amount, count, None, true);
+        }
+        self.ways.clear();
+        self.limit = limit;
+        Change { what: format!("{} refills continuously", self.limit.named(self.limit.amount)) }
+    }
+
+    /// What was seen to refill was refused when it should have had room: one of the other ways it is.
+    pub(super) fn does_not_refill(&mut self, now: i64) {
+        self.ways = ways(self.limit.period);
+        for state in self.states.values_mut() {
+            (state.course.full, state.course.ends) = (None, true);
+        }
+        self.opens(now);
+    }
+
     /// How it moves is not known again.
     fn opens(&mut self, now: i64) {
         let was = self.limit.clone();
         self.ways = ways(was.period);
         self.limit.window = Window::Rolling;
         for state in self.states.values_mut() {
-            if let Count::Span { starts, .. } = &state.count {
+            let since = match &state.count {
+                Count::Span { starts, .. } => Some(*starts),
+                Count::Bucket { .. } => Some(now.saturating_sub(length(was.period) / 2)),
+                Count::Rolling { .. } | Count::Held { .. } => None,
+            };
+            if let Some(since) = since {
                 let used = state.count.used(&was, state.amount, now);
                 let mut log = Log::default();
-                log.insert(used, *starts);
+                log.insert(used, since);
                 state.count = Count::Rolling { log };
             }
             state.course.seen.clear();
@@ -424,6 +481,12 @@ impl State {
             return Some(self.amount);
         }
         self.course.seen.iter().find(|seen| seen.way == way).and_then(|seen| seen.refused)
+    }
+
+    /// Whether it is counted as refilling since that was seen, and has room by that count before a request.
+    pub(super) fn should_have_refilled(&self, before: u64) -> bool {
+        let is_bucket = matches!(self.count, Count::Bucket { .. });
+        is_bucket && self.course.full.is_some() && before < self.amount - self.amount / 10
     }
 
     /// Counts that differ by less are the same.

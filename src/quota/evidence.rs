@@ -36,6 +36,7 @@ impl Ledger {
         let unit = unit.or_else(|| self.most_used(period, model, now))?;
         let mut change = None;
         let mut by_the_clock = Vec::new();
+        let (mut rolling, mut ends) = (Vec::new(), Vec::new());
         for rule in &mut self.rules {
             let same = rule.limit.unit == unit && period.is_none_or(|period| rule.limit.period == period);
             let Some(key) = rule.key_for(model).filter(|_| same).map(str::to_owned) else { continue };
@@ -73,10 +74,19 @@ impl Ledger {
             }
             state.probe = None;
             state.dirty = true;
+            if state.was_refused_early(limit, refused.map_or(least, |part| part.n), now) {
+                rolling.push(rule.id);
+                continue;
+            }
+            if state.should_have_refilled(before) {
+                ends.push(rule.id);
+                continue;
+            }
             if exceeded && state.evidence.rest_until > now {
                 state.evidence.turns = state.evidence.turns.saturating_add(1);
             }
             if limit.source.is_own()
+                && !rule.shown
                 && state.goes_by_the_clock(limit, refused.map_or(least, |part| part.n), prompt, now)
             {
                 by_the_clock.push(rule.id);
@@ -89,6 +99,12 @@ impl Ledger {
             }
             if exceeded && true_to_one {
                 state.evidence.confirmed(state.source, now);
+            }
+            if limit.window == Window::Bucket && state.amount.abs_diff(before) <= state.amount / ABOUT {
+                // How much it is and how full it is are known equally well: all is used, what was refused is taken back.
+                let all = state.amount.saturating_add(used - before);
+                state.count.set(limit, state.amount, all.max(used), None, now);
+                continue;
             }
             if served >= state.amount || used == 0 {
                 continue;
@@ -108,6 +124,13 @@ impl Ledger {
             if is_of_tokens && limit.window != Window::Bucket {
                 state.evidence.over = served.saturating_add(1);
             }
+        }
+        for rule in self.rules.iter_mut().filter(|rule| rolling.contains(&rule.id)) {
+            rule.shown = true;
+            change = Some(rule.goes_by_the_last_minute());
+        }
+        for rule in self.rules.iter_mut().filter(|rule| ends.contains(&rule.id)) {
+            rule.does_not_refill(now);
         }
         for rule in self.rules.iter_mut().filter(|rule| by_the_clock.contains(&rule.id)) {
             change = Some(rule.goes_by_the_clock(now));

@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
+use super::window::precise;
+
 /// So many entries are kept as they are: the two thousand requests of a day that one free tier gives, and some.
 const EXACT: usize = 2_500;
 /// More are merged with their neighbours into the latest of them, which frees them a little late, never early: within
@@ -115,6 +117,33 @@ impl Log {
         if n > left {
             self.insert(n - left, gone);
         }
+    }
+
+    /// What was counted after that moment, the oldest first.
+    pub(super) fn later_than(&self, moment: i64) -> impl Iterator<Item = (i64, u64)> {
+        self.entries.iter().copied().skip_while(move |(at, _)| *at <= moment)
+    }
+
+    /// Of how much all is used at that moment, if it refills within that length all the time and was full before the
+    /// first entry.
+    pub(super) fn refilled(&self, length: i64, now: i64) -> u64 {
+        let is_used_up = |amount: u64| {
+            let pace = precise(amount) / precise(length.unsigned_abs().max(1));
+            let refill = |used: f64, from: i64, to: i64| {
+                (used - pace * precise(to.saturating_sub(from).max(0).unsigned_abs())).max(0.0)
+            };
+            let first = (0.0, self.entries.front().map_or(now, |(at, _)| *at));
+            let entries = self.entries.iter();
+            let (used, last) =
+                entries.fold(first, |(used, last), (at, n)| (refill(used, last, *at) + precise(*n), *at));
+            refill(used, last, now) >= precise(amount)
+        };
+        let (mut least, mut most) = (0, u64::try_from(self.sum).unwrap_or(u64::MAX));
+        while least < most {
+            let amount = least + (most - least).div_ceil(2);
+            (least, most) = if is_used_up(amount) { (amount, most) } else { (least, amount - 1) };
+        }
+        least
     }
 
     /// The moment of the entry with which so much of what was counted after `since` has left.
@@ -251,6 +280,23 @@ mod tests {
             let (counted, unsure) = (log.after(late), log.unsure_after(late));
             assert!((exact..=exact + unsure).contains(&counted), "{exact}, {counted}, {unsure} at {late}");
         }
+    }
+
+    #[test]
+    fn all_is_used_of_what_refilled_since_and_of_no_more() {
+        let mut log = Log::default();
+        assert_eq!(log.refilled(DAY, 0), 0);
+        // A thousand at once, and after half a day the half that came back.
+        add(&mut log, 1_000, 0);
+        assert_eq!(log.refilled(DAY, 0), 1_000);
+        add(&mut log, 500, DAY / 2);
+        assert_eq!(log.refilled(DAY, DAY / 2), 1_000);
+        assert_eq!(
+            log.refilled(DAY, DAY / 2 + DAY / 20),
+            967,
+            "there was room again, unless it is a smaller one"
+        );
+        assert_eq!(log.later_than(0).collect::<Vec<_>>(), [(DAY / 2, 500)]);
     }
 
     #[test]

@@ -167,3 +167,29 @@ fn an_upstreams_tokens_are_not_taken_for_the_last_sixty_seconds_where_its_reques
     assert_eq!(ledger.views(Moment(MINUTE + SECOND))[1].used, 0);
     assert!(ledger.goes_by_the_clock());
 }
+
+/// What was drawn from refusals by mistake: thirty in each minute of the clock, where it is thirty in sixty seconds.
+#[test]
+fn a_minute_that_was_taken_for_the_clocks_by_mistake_does_not_stay_so() {
+    let own = Limit::parse("requests", 30, Some("minute"), None, false, Some("fixed"), None, Source::Learned);
+    let mut ledger = Ledger::new(vec![own.unwrap()]);
+    let serve = |ledger: &mut Ledger, now| {
+        let charge = ledger.admit(&need(), Mode::Keep, Moment(now)).unwrap();
+        ledger.succeeded(&charge, "m", Moment(now));
+        ledger.settle(charge, Actual::default(), Moment(now));
+    };
+    serve(&mut ledger, 0);
+    for second in 0..30 {
+        serve(&mut ledger, 2 * MINUTE + (30 + second) * SECOND);
+    }
+    let early = 3 * MINUTE + SECOND;
+    let charge = ledger.admit(&need(), Mode::Keep, Moment(early)).unwrap();
+    let no = Refusal { class: RefusalClass::Window(None), per_model: false, unit: None, retry_after: None };
+    let change = ledger.refuse(&no, "m", None, Some(&charge), Moment(early + 100));
+    ledger.settle(charge, Actual { refused: true, ..Actual::default() }, Moment(early + 100));
+    assert!(change.is_some_and(|change| change.what.ends_with("is of the last sixty seconds")));
+    let view = &ledger.views(Moment(early + SECOND))[0];
+    assert_eq!((view.amount, view.used), (30, 30), "thirty it is, and they still count");
+    assert!(ledger.admit(&need(), Mode::Keep, Moment(3 * MINUTE + 20 * SECOND)).is_err());
+    assert!(ledger.admit(&need(), Mode::Keep, Moment(3 * MINUTE + 40 * SECOND)).is_ok());
+}

@@ -191,6 +191,36 @@ fn what_refills_all_the_time_is_not_waited_for_till_it_is_full() {
         (1..8).map(|step: i64| says(step.unsigned_abs() * 100, DAY / 2 - step * MINUTE)).collect();
     assert!(!has_room_soon(&ending), "a day that ends is no bucket");
 }
+
+/// Asks on these days, in some hours more often than in others.
+fn ask_on_days(world: &mut World, days: std::ops::Range<i64>, no: &Refusal, rng: &mut fastrand::Rng) {
+    for hour in (days.start * 24..days.end * 24).filter(|hour| (7..22).contains(&(hour % 24))) {
+        if rng.bool() {
+            world.ask_for(hour..hour + 1, rng.i64(8_000..60_000), no, None);
+        }
+    }
+}
+
+#[test]
+fn a_day_that_refills_all_the_time_is_not_asked_in_vain_nor_left_alone_till_midnight() {
+    let (refusal, mut rng) = (no(Some(Period::DAY)), fastrand::Rng::with_seed(7));
+    let mut world = World::new(700, TrueWindow::Bucket(DAY));
+    ask_on_days(&mut world, 0..4, &refusal, &mut rng);
+    world.counts_anew();
+    ask_on_days(&mut world, 4..14, &refusal, &mut rng);
+    assert!(world.refused <= 15, "refused {} times in ten days", world.refused);
+    assert!(world.missed <= 4_500, "missed {} of {}", world.missed, world.served);
+
+    // One day it ends at midnight.
+    let midnight = TrueWindow::Day(TimeZone::UTC);
+    world.truth = Allowance::new(vec![TrueLimit::new(TrueUnit::Requests, 350, midnight)]);
+    ask_on_days(&mut world, 14..20, &refusal, &mut rng);
+    world.counts_anew();
+    ask_on_days(&mut world, 20..30, &refusal, &mut rng);
+    assert!(world.refused <= 15, "refused {} times in ten days", world.refused);
+    assert!(world.served >= 3_300, "served {} of 3,500", world.served);
+}
+
 #[test]
 fn an_hour_that_refuses_without_a_word_is_not_taken_for_a_day() {
     let mut world = World::new(60, TrueWindow::Aligned(HOUR));
