@@ -1,25 +1,179 @@
-//! What budgets and limits count, and what they say when they refuse. The whole daemon in front of scripted upstreams.
+//! What budgets count, and what they say when they refuse. The whole daemon in front of scripted upstreams.
 
-use demuxai::demo::{Answer, Fake, Script};
+use demuxai::demo::Answer;
 use serde_json::json;
 
-use super::modifiers::{chat, daemon, good, says, used};
-use super::support::{asked, content, eventually, nowhere};
-
-const SMALL: &str = r#","max_tokens":20"#;
-
-/// An upstream that lists its models at once, and answers when the gate is opened.
-fn gated(name: &'static str) -> Fake {
-    let fake = Fake::start(move |received| {
-        let says = says(name, received);
-        if received.path().ends_with("/models") { says } else { Script::new().gate("go").then(says) }
-    });
-    fake.expect("fake upstream starts")
-}
+use super::support::proxy::Proxy;
+use super::support::several::{
+    SMALL, SMALL_TALK, budget, chat, daemon, failing, gated, good, group, upstream,
+};
+use super::support::{asked, content, eventually};
 
 /// What is spent of this budget, in millionths of a dollar.
-fn spent(proxy: &super::support::proxy::Proxy, id: &str) -> f64 {
-    (used(proxy, "budget", id, "all").as_f64().unwrap_or(0.0) * 1e6).round()
+fn spent(proxy: &Proxy, id: &str) -> f64 {
+    (proxy.used("budget", id, "all").as_f64().unwrap_or(0.0) * 1e6).round()
+}
+
+/// Two members at the first upstream, and this.
+fn panel(more: &str) -> String {
+    group("panel", "consensus", &format!("members = [\"a/m\", \"a/other\"]\n{more}"))
+}
+
+#[test]
+fn a_budget_counts_money_refuses_what_it_cannot_count_and_overflows() {
+    let (a, b) = (good("a"), good("b"));
+    let proxy = daemon(
+        &[&a, &b],
+        &[
+            budget("paid", "a", &[(0.01, "day")], &[("a/m", 100, 100)]) + "overflow = \"b/m\"\n",
+            budget("strict", "a/m", &[(0.0001, "month"), (1.0, "day")], &[("*", 100, 100)]),
+        ]
+        .concat(),
+    );
+    assert_eq!(content(&chat(&proxy, "paid/m", SMALL)), "a");
+    let spent = r#"demuxai_cost_usd_total{backend="paid",model="m",provider="a"}"#;
+    assert!((proxy.metric(spent) - 0.0008).abs() < 1e-9, "8 tokens at 100 dollars a million");
+    assert_eq!(proxy.used("budget", "paid", "all"), 0.0008);
+    let streamed = chat(&proxy, "paid/m", r#","max_tokens":20,"stream":true"#);
+    assert!(streamed.complete && streamed.text().contains("\"content\":\"a\""), "{}", streamed.text());
+    eventually("the stream's end is paid", || proxy.used("budget", "paid", "all"), |used| *used == 0.0016);
+    let over = chat(&proxy, "paid/m", r#","max_tokens":80"#);
+    assert_eq!(
+        (content(&over), over.header("x-demuxai-attempts")),
+        ("b".to_owned(), Some("paid quota_exhausted, b ok"))
+    );
+    let unknown = chat(&proxy, "paid/other", SMALL);
+    assert_eq!(unknown.status, 400);
+    assert!(unknown.error().starts_with("no price is known for `a/other`"), "{}", unknown.error());
+    assert_eq!(unknown.json()["error"]["code"], "price_unknown");
+
+    let refused = chat(&proxy, "strict", SMALL);
+    assert_eq!(refused.status, 400, "it never fits");
+    assert!(refused.error().contains("$0.000100 per month"), "{}", refused.error());
+    assert_eq!(refused.json()["error"]["code"], "budget_exceeded");
+}
+
+#[test]
+fn a_budget_counts_each_upstream_s_part_of_an_answer_at_its_own_price() {
+    let (a, b) = (good("a"), good("b"));
+    let proxy = daemon(
+        &[&a, &b],
+        &[
+            panel("judge = \"b/m\""),
+            budget(
+                "paid",
+                "panel",
+                &[(1.0, "day")],
+                &[("a/m", 100, 100), ("a/other", 200, 200), ("b/m", 0, 0)],
+            ),
+        ]
+        .concat(),
+    );
+    // 8 tokens each: at 100 and 200 dollars a million, and the judge's for nothing.
+    assert_eq!(content(&chat(&proxy, "paid", SMALL)), "b");
+    assert_eq!(proxy.used("budget", "paid", "all"), 0.0024);
+    let cost = |provider: &str, model: &str| {
+        let series =
+            format!("demuxai_cost_usd_total{{backend=\"paid\",model=\"{model}\",provider=\"{provider}\"}}");
+        (proxy.metric(&series) * 1e6).round()
+    };
+    assert_eq!((cost("a", "m"), cost("a", "other"), cost("b", "m")), (800.0, 1600.0, 0.0));
+    let streamed = chat(&proxy, "paid", r#","max_tokens":20,"stream":true"#);
+    assert!(streamed.complete, "{}", streamed.text());
+    eventually("the stream's end is paid", || proxy.used("budget", "paid", "all"), |used| *used == 0.0048);
+}
+
+#[test]
+fn what_no_upstream_was_asked_for_costs_a_budget_nothing() {
+    let gate = gated("a");
+    let proxy = daemon(
+        &[&gate],
+        &[
+            group("once", "dedupe", r#"to = "a/m""#),
+            group("kept", "cache", r#"to = "once""#),
+            budget("paid", "kept", &[(1.0, "day")], &[("*", 100, 100)]),
+            group("sorry", "static", r#"answer = "later""#),
+            budget("free", "sorry", &[(1.0, "day")], &[]),
+        ]
+        .concat(),
+    );
+    let asks = r#","max_tokens":20,"temperature":0"#;
+    std::thread::scope(|scope| {
+        let both = [0, 1].map(|_| scope.spawn(|| chat(&proxy, "paid", asks)));
+        let shared = "demuxai_modified_requests_total{backend=\"once\",outcome=\"follower\",type=\"dedupe\"}";
+        eventually("they share a call", || proxy.find_metric(shared), |count| *count == Some(1.0));
+        gate.open_gate("go");
+        for asking in both {
+            assert_eq!(content(&asking.join().expect("an answer")), "a");
+        }
+    });
+    assert_eq!((asked(&gate), proxy.used("budget", "paid", "all")), (1, json!(0.0008)));
+    let hit = chat(&proxy, "paid", asks);
+    assert_eq!(hit.header("x-demuxai-cache"), Some("hit"));
+    assert_eq!((asked(&gate), proxy.used("budget", "paid", "all")), (1, json!(0.0008)));
+    assert_eq!(content(&chat(&proxy, "free", SMALL_TALK)), "later");
+    assert_eq!(proxy.used("budget", "free", "all"), 0.0);
+}
+
+#[test]
+fn cached_tokens_have_their_own_price_and_a_cap_is_by_the_calendar_of_its_zone() {
+    let caching = upstream(|_| {
+        Answer::json(200).body(
+            r#"{"id":"c","object":"chat.completion","model":"m","choices":[{"index":0,"message":{"role":"assistant","content":"a"},"finish_reason":"stop"}],"usage":{"prompt_tokens":10,"completion_tokens":1,"total_tokens":11,"prompt_tokens_details":{"cached_tokens":4}}}"#,
+        )
+    });
+    let budget = |id: &str, price: &str| {
+        format!(
+            "[groups.{id}]\ntype = \"budget\"\nto = \"a/m\"\nprices = {{ \"*\" = {{ input = 100, output = 0{price} }} }}\n\
+             caps = [{{ usd = 1, per = \"day\", time_zone = \"Asia/Tokyo\" }}]\n"
+        )
+    };
+    let proxy = daemon(&[&caching], &(budget("cheaper", ", cached = 10") + &budget("same", "")));
+    for (id, cost) in [("cheaper", 0.00064), ("same", 0.001)] {
+        assert_eq!(content(&chat(&proxy, id, r#","max_tokens":1"#)), "a");
+        assert_eq!(proxy.used("budget", id, "all"), cost, "{id}");
+    }
+    let status = proxy.get("/demuxai/status").json();
+    let clients = status["clients"].as_array().expect("clients");
+    // Midnight in Tokyo, which has no summer time, is 15:00 UTC.
+    let resets = clients.iter().map(|client| client["limits"][0]["resets_at_ms"].as_i64().expect("a moment"));
+    assert!(resets.map(|at| at % 86_400_000).all(|at| at == 54_000_000), "{status}");
+}
+
+#[test]
+fn an_answer_that_nobody_reports_counts_as_it_was_reserved() {
+    let mute = upstream(|_| {
+        Answer::json(200).body(
+            r#"{"id":"c","object":"chat.completion","model":"m","choices":[{"index":0,"message":{"role":"assistant","content":"a"},"finish_reason":"stop"}]}"#,
+        )
+    });
+    let proxy = daemon(&[&mute], &budget("paid", "a/m", &[(1.0, "day")], &[("*", 0, 100)]));
+    assert_eq!(content(&chat(&proxy, "paid", SMALL)), "a");
+    assert_eq!(proxy.used("budget", "paid", "all"), 0.002);
+}
+
+#[test]
+fn a_budget_that_is_used_up_says_which_cap_and_until_when() {
+    let a = good("a");
+    let proxy = daemon(&[&a], &budget("paid", "a/m", &[(0.004, "day")], &[("*", 100, 100)]));
+    let mut last = chat(&proxy, "paid", r#","max_tokens":1"#);
+    for _ in 0..6 {
+        if last.status != 200 {
+            break;
+        }
+        last = chat(&proxy, "paid", r#","max_tokens":1"#);
+    }
+    assert_eq!(last.status, 429, "{}", last.text());
+    let text = last.error();
+    assert!(
+        text.starts_with(
+            "group `paid`: $0.001600 of $0.004000 per day (`caps` of group `paid`) are left, and the request is \
+             estimated to cost $"
+        ) && text.contains("; shorten it; it may fit in "),
+        "{text}"
+    );
+    assert!(last.header("retry-after").is_some());
+    assert!(asked(&a) <= 5, "8 tokens cost 0.0008: never above");
 }
 
 #[test]
@@ -27,17 +181,11 @@ fn who_loses_a_race_is_paid_as_it_was_reserved() {
     let (a, b) = (gated("a"), gated("b"));
     let proxy = daemon(
         &[&a, &b],
-        r#"
-[groups.fast]
-type = "race"
-members = ["b/m", "a/m"]
-delay = "0s"
-[groups.paid]
-type = "budget"
-to = "fast"
-caps = [{ usd = 1, per = "day" }]
-prices = { "a/m" = { input = 100, output = 100 }, "b/m" = { input = 0, output = 1000 } }
-"#,
+        &[
+            group("fast", "race", "members = [\"b/m\", \"a/m\"]\ndelay = \"0s\""),
+            budget("paid", "fast", &[(1.0, "day")], &[("a/m", 100, 100), ("b/m", 0, 1000)]),
+        ]
+        .concat(),
     );
     std::thread::scope(|scope| {
         let asking = scope.spawn(|| chat(&proxy, "paid", SMALL));
@@ -54,23 +202,12 @@ prices = { "a/m" = { input = 100, output = 100 }, "b/m" = { input = 0, output = 
 #[test]
 fn a_panel_that_may_cost_more_than_is_left_is_not_asked() {
     let (a, b) = (good("a"), good("b"));
-    let text = |cap: &str| {
-        format!(
-            r#"
-[groups.panel]
-type = "consensus"
-members = ["a/m", "a/other"]
-judge = "b/m"
-[groups.paid]
-type = "budget"
-to = "panel"
-caps = [{{ usd = {cap}, per = "day" }}]
-prices = {{ "*" = {{ input = 0, output = 100 }}, "b/m" = {{ input = 100, output = 100 }} }}
-"#
-        )
+    let text = |cap: f64| {
+        panel("judge = \"b/m\"")
+            + &budget("paid", "panel", &[(cap, "day")], &[("*", 0, 100), ("b/m", 100, 100)])
     };
     // Three answers of up to 20 tokens, and two of them are read by the judge beside the question.
-    let proxy = daemon(&[&a, &b], &text("0.0099"));
+    let proxy = daemon(&[&a, &b], &text(0.0099));
     let refused = chat(&proxy, "paid", SMALL);
     assert_eq!((refused.status, asked(&a) + asked(&b)), (400, 0), "{}", refused.text());
     assert_eq!(refused.json()["error"]["code"], "budget_exceeded");
@@ -78,41 +215,23 @@ prices = {{ "*" = {{ input = 0, output = 100 }}, "b/m" = {{ input = 100, output 
     assert_eq!(content(&chat(&proxy, "paid", tools)), "b", "the judge alone costs less");
     assert_eq!(spent(&proxy, "paid"), 800.0);
 
-    let proxy = daemon(&[&a, &b], &text("0.05"));
+    let proxy = daemon(&[&a, &b], &text(0.05));
     assert_eq!(content(&chat(&proxy, "paid", SMALL)), "b");
     assert_eq!(spent(&proxy, "paid"), 500.0 + 500.0 + 800.0);
 }
 
 #[test]
 fn a_budget_in_a_budget_counts_what_is_bought_through_groups_between_them_each_at_its_own_prices() {
-    let (a, b) = (good("a"), Fake::start(|_| Answer::json(500).body("{}")).expect("fake upstream starts"));
+    let (a, b) = (good("a"), failing(500));
     let proxy = daemon(
-        &[&a],
-        &format!(
-            r#"
-[providers.b]
-type = "openai"
-url = "{}"
-[groups.panel]
-type = "consensus"
-members = ["a/m", "a/other"]
-combine = "longest"
-[groups.inner]
-type = "budget"
-to = "panel"
-caps = [{{ usd = 1, per = "day" }}]
-prices = {{ "*" = {{ input = 100, output = 100 }} }}
-[groups.either]
-type = "failover"
-members = ["b/m", "inner"]
-[groups.outer]
-type = "budget"
-to = "either"
-caps = [{{ usd = 1, per = "day" }}]
-prices = {{ "*" = {{ input = 1000, output = 1000 }} }}
-"#,
-            b.url()
-        ),
+        &[&a, &b],
+        &[
+            panel("combine = \"longest\""),
+            budget("inner", "panel", &[(1.0, "day")], &[("*", 100, 100)]),
+            group("either", "failover", r#"members = ["b/m", "inner"]"#),
+            budget("outer", "either", &[(1.0, "day")], &[("*", 1000, 1000)]),
+        ]
+        .concat(),
     );
     assert_eq!(content(&chat(&proxy, "outer", SMALL)), "a");
     assert_eq!((spent(&proxy, "inner"), spent(&proxy, "outer")), (1_600.0, 16_000.0));
@@ -127,267 +246,12 @@ prices = {{ "*" = {{ input = 1000, output = 1000 }} }}
 
 #[test]
 fn what_members_took_is_paid_where_the_judge_fails() {
-    let (a, b) = (
-        good("a"),
-        Fake::start(|received| {
-            if received.path().ends_with("/models") {
-                says("b", received)
-            } else {
-                Answer::json(500).body("{}")
-            }
-        })
-        .expect("fake upstream starts"),
-    );
+    let (a, b) = (good("a"), failing(500));
     let proxy = daemon(
         &[&a, &b],
-        r#"
-[groups.panel]
-type = "consensus"
-members = ["a/m", "a/other"]
-judge = "b/m"
-[groups.paid]
-type = "budget"
-to = "panel"
-caps = [{ usd = 1, per = "day" }]
-prices = { "*" = { input = 100, output = 100 } }
-"#,
+        &[panel("judge = \"b/m\""), budget("paid", "panel", &[(1.0, "day")], &[("*", 100, 100)])].concat(),
     );
     let failed = chat(&proxy, "paid", SMALL);
     assert_eq!(failed.status, 503, "{}", failed.text());
     assert_eq!(spent(&proxy, "paid"), 1_600.0);
-}
-
-#[test]
-fn a_limit_counts_what_its_clients_get_whoever_answers() {
-    let a = good("a");
-    let proxy = daemon(
-        &[&a],
-        r#"
-[groups.kept]
-type = "cache"
-to = "a/m"
-[groups.few]
-type = "limit"
-to = "kept"
-limits = [{ tokens = 1000, per = "day" }, { requests = 3, per = "day" }]
-[groups.bought]
-type = "limit"
-to = "a/other"
-limits = [{ requests = 1, per = "day" }]
-[groups.free]
-type = "cache"
-to = "bought"
-"#,
-    );
-    let same = r#","max_tokens":20,"temperature":0"#;
-    for number in 1..=3 {
-        assert_eq!(content(&chat(&proxy, "few", same)), "a");
-        assert_eq!(
-            used(&proxy, "limit", "few", "anonymous"),
-            json!(8 * number),
-            "a hit counts as its answer says"
-        );
-    }
-    assert_eq!(chat(&proxy, "few", same).status, 429);
-    for _ in 0..3 {
-        assert_eq!(content(&chat(&proxy, "free", same)), "a", "a limit below a cache counts what is asked");
-    }
-    assert_eq!(asked(&a), 2);
-}
-
-#[test]
-fn what_requests_in_flight_may_take_is_said_to_be_theirs_and_may_be_free_in_a_moment() {
-    let a = gated("a");
-    let proxy = daemon(
-        &[&a],
-        r#"
-[groups.few]
-type = "limit"
-to = "a/m"
-limits = [{ tokens = 400, per = "day" }]
-[groups.paid]
-type = "budget"
-to = "a/m"
-caps = [{ usd = 0.01, per = "day" }]
-prices = { "*" = { input = 0, output = 100 } }
-"#,
-    );
-    let large = r#","max_tokens":90"#;
-    std::thread::scope(|scope| {
-        let (open, bounded) =
-            (scope.spawn(|| chat(&proxy, "few", "")), scope.spawn(|| chat(&proxy, "paid", large)));
-        eventually("both are on their way", || asked(&a), |count| *count == 2);
-        let refused = chat(&proxy, "few", "");
-        assert_eq!((refused.status, refused.header("retry-after")), (429, Some("1")), "{}", refused.error());
-        assert!(refused.error().contains("it names no max_tokens: set that"), "{}", refused.error());
-        let refused = chat(&proxy, "paid", large);
-        assert_eq!((refused.status, refused.header("retry-after")), (429, Some("1")), "{}", refused.error());
-        assert_eq!(
-            refused.error(),
-            "group `paid`: what is left of $0.01 per day (`caps` of group `paid`) is reserved for requests in \
-             flight; it may fit in 1 s"
-        );
-        a.open_gate("go");
-        assert_eq!(content(&open.join().expect("an answer")), "a");
-        assert_eq!(content(&bounded.join().expect("an answer")), "a");
-    });
-    assert_eq!(content(&chat(&proxy, "few", "")), "a", "answers are known to be short");
-    assert_eq!(content(&chat(&proxy, "paid", large)), "a");
-}
-
-#[test]
-fn what_is_left_and_what_a_request_may_take_is_said_where_it_is_not_used_up() {
-    let a = good("a");
-    let proxy = daemon(
-        &[&a],
-        r#"
-[groups.few]
-type = "limit"
-to = "a/m"
-limits = [{ tokens = 100, per = "hour" }]
-[groups.paid]
-type = "budget"
-to = "a/m"
-caps = [{ usd = 0.001, per = "month" }]
-prices = { "*" = { input = 0, output = 100 } }
-"#,
-    );
-    for group in ["few", "paid"] {
-        assert_eq!(content(&chat(&proxy, group, r#","max_tokens":5"#)), "a");
-    }
-    let refused = chat(&proxy, "few", r#","max_tokens":75"#);
-    assert_eq!(refused.status, 429);
-    let text = refused.error();
-    assert!(
-        text.starts_with(
-            "everybody without a key: 92 of 100 tokens per hour (`limits` of group `few`) are left, and the \
-             request is estimated to take "
-        ) && text.contains("; lower max_tokens to at most "),
-        "{text}"
-    );
-    let refused = chat(&proxy, "paid", r#","max_tokens":8"#);
-    assert_eq!((refused.status, refused.json()["error"]["code"].clone()), (429, json!("budget_exceeded")));
-    assert!(
-        refused.error().starts_with(
-            "group `paid`: $0.000500 of $0.001000 per month (`caps` of group `paid`) are left, and the request \
-             is estimated to cost $0.000800; lower max_tokens; it may fit in "
-        ),
-        "{}",
-        refused.error()
-    );
-}
-
-#[test]
-fn of_two_limits_the_one_that_is_used_up_is_named() {
-    let a = good("a");
-    let proxy = daemon(
-        &[&a],
-        r#"
-[groups.few]
-type = "limit"
-to = "a/m"
-limits = [{ requests = 2, per = "hour" }, { tokens = 100, per = "hour" }]
-"#,
-    );
-    for _ in 0..2 {
-        assert_eq!(content(&chat(&proxy, "few", r#","max_tokens":5"#)), "a");
-    }
-    let refused = chat(&proxy, "few", r#","max_tokens":80"#);
-    assert_eq!(refused.status, 429);
-    assert!(
-        refused.error().starts_with("everybody without a key has used up 2 requests per hour"),
-        "{}",
-        refused.error()
-    );
-}
-
-#[test]
-fn an_overflow_that_is_full_as_well_is_named() {
-    let a = gated("a");
-    let proxy = daemon(
-        &[&a],
-        r#"
-[groups.one]
-type = "limit"
-to = "a/m"
-by = "group"
-limits = [{ concurrent = 1 }]
-[groups.first]
-type = "limit"
-to = "a/m"
-overflow = "one"
-by = "group"
-limits = [{ concurrent = 1 }]
-"#,
-    );
-    std::thread::scope(|scope| {
-        let held = [0, 1].map(|_| scope.spawn(|| chat(&proxy, "first", SMALL)));
-        eventually("both places are taken", || asked(&a), |count| *count == 2);
-        let refused = chat(&proxy, "first", SMALL);
-        assert_eq!(refused.status, 429);
-        assert_eq!(refused.header("x-demuxai-attempts"), Some("first overloaded, one overloaded"));
-        a.open_gate("go");
-        for held in held {
-            assert_eq!(content(&held.join().expect("an answer")), "a");
-        }
-    });
-}
-
-#[test]
-fn a_bound_of_zero_is_none_and_what_is_answered_counts() {
-    let a = good("a");
-    let proxy = daemon(
-        &[&a],
-        r#"
-[groups.few]
-type = "limit"
-to = "a/m"
-limits = [{ output_tokens = 8, per = "hour" }]
-"#,
-    );
-    assert_eq!(content(&chat(&proxy, "few", r#","max_tokens":0"#)), "a");
-    assert_eq!(used(&proxy, "limit", "few", "anonymous"), json!(5));
-    assert_eq!(chat(&proxy, "few", r#","max_tokens":4"#).status, 429);
-}
-
-#[test]
-fn a_panels_member_that_cannot_be_reached_is_told_so_and_lacks_no_quota() {
-    let a = good("a");
-    let mute = Fake::start(|received| {
-        if received.path().ends_with("/models") {
-            return says("b", received);
-        }
-        Answer::events().chunked().event("[DONE]").last_chunk()
-    })
-    .expect("fake upstream starts");
-    let proxy = daemon(
-        &[&a, &mute],
-        &format!(
-            r#"
-[providers.gone]
-type = "openai"
-url = "{}"
-[groups.panel]
-type = "consensus"
-members = ["a/m", "b/m", "gone/m"]
-judge = "a/m"
-quorum = 2
-[groups.all]
-type = "consensus"
-members = ["a/m", "gone/m"]
-judge = "a/m"
-on_quota = "refuse"
-"#,
-            nowhere()
-        ),
-    );
-    eventually("it is missed", || proxy.status_of("gone"), |status| status["health"] == "unreachable");
-    for panel in ["panel", "all"] {
-        let failed = chat(&proxy, panel, SMALL);
-        assert_eq!((failed.status, failed.header("retry-after")), (503, None), "{}", failed.text());
-        let attempts = failed.header("x-demuxai-attempts").expect("attempts").to_owned();
-        assert!(attempts.contains("gone/m connect"), "{attempts}");
-        assert!(failed.error().contains("cannot connect to"), "{}", failed.error());
-        assert!(!failed.error().contains("capacity"), "{}", failed.error());
-    }
 }

@@ -42,7 +42,7 @@ fn plays(received: &Received) -> Script {
 fn daemon(fake: &Fake, more: &str) -> Proxy {
     let proxy =
         Proxy::start(&format!("{}{more}\n[state]\npath = \"none\"\n", provider("up", "openai", &fake.url())));
-    eventually("the provider is up", || proxy.status_of("up"), |status| status["health"] == "up");
+    proxy.until_up("up");
     proxy
 }
 

@@ -9,22 +9,11 @@ use serde_json::{Value, json};
 use super::support::client::{self, Answer as Got};
 use super::support::program::Program;
 use super::support::proxy::{Proxy, provider};
-use super::support::{asked, content, eventually};
+use super::support::several::{self, daemon, daemon_with, upstream};
+use super::support::{asked, content, eventually, nowhere};
 
 const PATH: &str = "/v1/chat/completions";
 const USAGE: &str = r#""usage":{"prompt_tokens":10,"completion_tokens":2,"total_tokens":12}"#;
-
-/// An upstream that lists `m` and answers by this.
-fn upstream(answer: impl Fn(&Received) -> Script + Send + Sync + 'static) -> Fake {
-    Fake::start(move |received| {
-        if received.path().ends_with("/models") {
-            Answer::json(200).body(r#"{"object":"list","data":[{"id":"m","object":"model"}]}"#)
-        } else {
-            answer(received)
-        }
-    })
-    .expect("fake upstream starts")
-}
 
 fn chunk(text: &str, finish: &str) -> String {
     let text = Value::from(text);
@@ -70,21 +59,6 @@ fn hanging(text: &'static str) -> Fake {
     upstream(move |_| Answer::events().chunked().event(chunk(text, "null")).step(demuxai::demo::Step::Hang))
 }
 
-/// The daemon with these upstreams as providers `a`, `b` …, each with this, and this about groups, once all are up.
-fn daemon(fakes: &[(&Fake, &str)], groups: &str) -> Proxy {
-    let ids = ["a", "b", "c", "d"];
-    let tables: Vec<String> = ids
-        .iter()
-        .zip(fakes)
-        .map(|(id, (fake, more))| format!("{}{more}\n", provider(id, "openai", &fake.url())))
-        .collect();
-    let proxy = Proxy::start(&format!("{}{groups}\n[state]\npath = \"none\"\n", tables.concat()));
-    for (id, _) in ids.iter().zip(fakes) {
-        eventually("the provider is up", || proxy.status_of(id), |status| status["health"] == "up");
-    }
-    proxy
-}
-
 const PANEL: &str = "[groups.panel]\ntype = \"consensus\"\nmembers = [\"a/m\", \"b/m\"]\njudge = \"c/m\"\n";
 
 fn body(more: &Value) -> String {
@@ -115,7 +89,7 @@ fn settled(proxy: &Proxy, ids: &[&str]) {
 #[test]
 fn a_whole_answer_is_the_judge_s_and_its_cost_is_summed_and_itemised() {
     let (a, b, judge) = (says("Alpha"), says("Beta"), says("Both."));
-    let proxy = daemon(&[(&a, ""), (&b, ""), (&judge, "")], PANEL);
+    let proxy = daemon(&[&a, &b, &judge], PANEL);
     let got = ask(&proxy, &json!({}));
     assert_eq!(content(&got), "Both.");
     let answer = got.json();
@@ -168,7 +142,7 @@ fn the_members_are_streamed_as_reasoning_while_they_speak_and_the_judge_as_conte
     });
     let (b, judge) = (says("Beta"), says("Both."));
     let proxy = daemon(
-        &[(&a, ""), (&b, ""), (&judge, "")],
+        &[&a, &b, &judge],
         &format!(
             "{PANEL}\n[listeners.test]\naddress = \"127.0.0.1:0\"\nworkers = 1\ndrain = 1\nkeep_alive = \"50ms\"\n"
         ),
@@ -204,7 +178,7 @@ fn the_judge_fails_over_after_the_members_were_shown() {
     let (a, b, dead, judge) = (says("Alpha"), says("Beta"), failing(), says("Both."));
     let groups = "[groups.judges]\ntype = \"failover\"\nmembers = [\"c/m\", \"d/m\"]\n".to_owned()
         + &PANEL.replace("c/m", "judges");
-    let proxy = daemon(&[(&a, ""), (&b, ""), (&dead, ""), (&judge, "")], &groups);
+    let proxy = daemon(&[&a, &b, &dead, &judge], &groups);
     let got = ask(&proxy, &json!({"stream": true}));
     assert_eq!((joined(&got, "content").as_str(), asked(&dead)), ("Both.", 1));
     assert!(joined(&got, "reasoning_content").contains("Alpha"));
@@ -213,7 +187,7 @@ fn the_judge_fails_over_after_the_members_were_shown() {
 #[test]
 fn below_the_quorum_the_error_says_what_became_of_each() {
     let (a, b, judge) = (says("Alpha"), failing(), says("Both."));
-    let proxy = daemon(&[(&a, ""), (&b, ""), (&judge, "")], PANEL);
+    let proxy = daemon(&[&a, &b, &judge], PANEL);
     let got = ask(&proxy, &json!({}));
     assert_eq!(got.status, 503, "{}", got.text());
     let error = &got.json()["error"];
@@ -241,7 +215,7 @@ fn a_limit_that_holds_only_some_of_the_members_is_not_spent_on_them() {
     let (one, judge) = (says("Alpha"), says("Both."));
     let limit = "limits = [{ requests = 3, per = \"hour\" }]";
     let groups = "[groups.panel]\ntype = \"consensus\"\nmembers = [\"a/m\", \"a/m\"]\njudge = \"b/m\"\n";
-    let proxy = daemon(&[(&one, limit), (&judge, "")], groups);
+    let proxy = daemon_with(&[(&one, limit), (&judge, "")], groups);
     assert_eq!(content(&ask(&proxy, &json!({}))), "Both.");
     assert_eq!(asked(&one), 2);
     // There is room for one more, and each of the two members sees it.
@@ -264,7 +238,7 @@ fn members_of_one_local_server_take_turns_where_it_has_one_place() {
             "[groups.panel]\ntype = \"consensus\"\nmembers = [\"{member}\", \"{member}\"]\njudge = \"b/m\"\ndeadline = \"10s\"\n\
              [groups.local]\ntype = \"failover\"\nmembers = [\"a/m\"]\n"
         );
-        let proxy = daemon(&[(&one, "max_in_flight = 1"), (&judge, "")], &groups);
+        let proxy = daemon_with(&[(&one, "max_in_flight = 1"), (&judge, "")], &groups);
         assert_eq!(content(&ask(&proxy, &json!({}))), "Both.", "{member}");
         assert_eq!(asked(&one), times);
     }
@@ -275,7 +249,7 @@ fn refuse_asks_nobody_unless_all_can_be() {
     let (a, b, judge) = (says("Alpha"), says("Beta"), says("Both."));
     let groups = format!("{PANEL}quorum = 1\non_quota = \"refuse\"\n");
     let proxy =
-        daemon(&[(&a, "limits = [{ requests = 1, per = \"hour\" }]"), (&b, ""), (&judge, "")], &groups);
+        daemon_with(&[(&a, "limits = [{ requests = 1, per = \"hour\" }]"), (&b, ""), (&judge, "")], &groups);
     assert_eq!(content(&ask(&proxy, &json!({}))), "Both.");
     let got = ask(&proxy, &json!({}));
     assert_eq!((got.status, asked(&b), asked(&judge)), (429, 1, 1), "{}", got.text());
@@ -287,14 +261,14 @@ fn refuse_asks_nobody_unless_all_can_be() {
 fn a_straggler_is_cancelled_and_a_client_that_leaves_cancels_all() {
     let (a, b, judge) = (says("Alpha"), hanging("Be"), says("Both."));
     let groups = format!("{PANEL}quorum = 1\ngrace = \"50ms\"\n");
-    let proxy = daemon(&[(&a, ""), (&b, ""), (&judge, "")], &groups);
+    let proxy = daemon(&[&a, &b, &judge], &groups);
     let began = Instant::now();
     assert_eq!(content(&ask(&proxy, &json!({}))), "Both.");
     assert!(began.elapsed() < Duration::from_secs(5));
     settled(&proxy, &["b"]);
     eventually("the upstream sees it", || b.counts().cancelled, |left| *left == 1);
     let (a, b) = (hanging("Al"), hanging("Be"));
-    let proxy = daemon(&[(&a, ""), (&b, ""), (&judge, "")], PANEL);
+    let proxy = daemon(&[&a, &b, &judge], PANEL);
     let mut reading = proxy.open(PATH, &body(&json!({"stream": true})));
     reading.until("reasoning_content");
     reading.leave();
@@ -311,7 +285,7 @@ fn a_straggler_is_cancelled_and_a_client_that_leaves_cancels_all() {
 #[test]
 fn a_client_that_leaves_while_the_judge_speaks_leaves_the_judge() {
     let (a, b, judge) = (says("Alpha"), says("Beta"), hanging("Bo"));
-    let proxy = daemon(&[(&a, ""), (&b, ""), (&judge, "")], PANEL);
+    let proxy = daemon(&[&a, &b, &judge], PANEL);
     let mut reading = proxy.open(PATH, &body(&json!({"stream": true})));
     reading.until("\"content\":\"Bo\"");
     reading.leave();
@@ -324,7 +298,7 @@ fn a_client_that_leaves_while_the_judge_speaks_leaves_the_judge() {
 #[test]
 fn when_the_daemon_ends_a_panel_ends_with_an_error_and_is_counted_so() {
     let (a, b, judge) = (hanging("Al"), hanging("Be"), says("Both."));
-    let proxy = daemon(&[(&a, ""), (&b, ""), (&judge, "")], PANEL);
+    let proxy = daemon(&[&a, &b, &judge], PANEL);
     let mut reading = proxy.open(PATH, &body(&json!({"stream": true})));
     reading.until("reasoning_content");
     let handle = proxy.handle.clone();
@@ -348,7 +322,7 @@ fn when_the_daemon_ends_a_panel_ends_with_an_error_and_is_counted_so() {
 #[test]
 fn tools_and_several_answers_go_to_the_judge_alone_and_other_endpoints_are_refused() {
     let (a, b, judge) = (says("Alpha"), says("Beta"), says("Both."));
-    let proxy = daemon(&[(&a, ""), (&b, ""), (&judge, "")], PANEL);
+    let proxy = daemon(&[&a, &b, &judge], PANEL);
     let got = ask(&proxy, &json!({"tools": [{"type": "function", "function": {"name": "f"}}]}));
     assert_eq!((content(&got).as_str(), got.header("x-demuxai-edits")), ("Both.", Some("judge-alone:tools")));
     let got = ask(&proxy, &json!({"n": 2}));
@@ -373,7 +347,7 @@ fn tools_and_several_answers_go_to_the_judge_alone_and_other_endpoints_are_refus
 fn a_vote_needs_no_judge() {
     let (a, b, c) = (says(r#"{"x": 1}"#), says("{\"x\":1}"), says("no"));
     let groups = "[groups.panel]\ntype = \"consensus\"\ncombine = \"majority\"\nmembers = [\"a/m\", \"b/m\", \"c/m\"]\n";
-    let proxy = daemon(&[(&a, ""), (&b, ""), (&c, "")], groups);
+    let proxy = daemon(&[&a, &b, &c], groups);
     let said = content(&ask(&proxy, &json!({})));
     assert_eq!(serde_json::from_str::<Value>(&said).expect("JSON"), json!({"x": 1}));
     let streamed = ask(&proxy, &json!({"stream": true, "stream_options": {"include_usage": true}}));
@@ -387,7 +361,7 @@ fn a_panel_is_in_the_model_list_and_has_a_place_in_other_groups() {
     let groups = format!(
         "{PANEL}show = \"nothing\"\n[groups.outer]\ntype = \"failover\"\nmembers = [\"panel\", \"d/m\"]\n"
     );
-    let proxy = daemon(&[(&a, ""), (&dead, ""), (&judge, ""), (&other, "")], &groups);
+    let proxy = daemon(&[&a, &dead, &judge, &other], &groups);
     let list = proxy.get("/v1/models").json();
     let entry = list["data"].as_array().expect("a list").iter().find(|entry| entry["id"] == "panel");
     let entry = entry.expect("is listed");
@@ -441,7 +415,7 @@ fn an_answer_without_a_finish_reason_is_none_and_no_reason_is_invented_for_it() 
         upstream(|_| Answer::events().chunked().event(chunk("Alpha", "null")).event("[DONE]").last_chunk());
     let b = says("Beta");
     let proxy = daemon(
-        &[(&a, ""), (&b, "")],
+        &[&a, &b],
         "[groups.panel]\ntype = \"consensus\"\nmembers = [\"a/m\", \"b/m\"]\ncombine = \"longest\"\nquorum = 1\n",
     );
     let got = ask(&proxy, &json!({}));
@@ -449,11 +423,45 @@ fn an_answer_without_a_finish_reason_is_none_and_no_reason_is_invented_for_it() 
     let attempts = got.header("x-demuxai-attempts").expect("attempts");
     assert!(attempts.contains("a/m upstream_protocol"), "{attempts}");
     drop(b);
-    let proxy = daemon(
-        &[(&a, "")],
-        "[groups.panel]\ntype = \"consensus\"\nmembers = [\"a/m\"]\ncombine = \"first\"\n",
-    );
+    let proxy =
+        daemon(&[&a], "[groups.panel]\ntype = \"consensus\"\nmembers = [\"a/m\"]\ncombine = \"first\"\n");
     let failed = ask(&proxy, &json!({}));
     assert_eq!(failed.status, 503, "{}", failed.text());
     assert!(failed.error().contains("without a finish reason"), "{}", failed.error());
+}
+
+#[test]
+fn a_panels_member_that_cannot_be_reached_is_told_so_and_lacks_no_quota() {
+    let a = says("Alpha");
+    let mute = upstream(|_| Answer::events().chunked().event("[DONE]").last_chunk());
+    let proxy = daemon(
+        &[&a, &mute],
+        &format!(
+            r#"
+[providers.gone]
+type = "openai"
+url = "{}"
+[groups.panel]
+type = "consensus"
+members = ["a/m", "b/m", "gone/m"]
+judge = "a/m"
+quorum = 2
+[groups.all]
+type = "consensus"
+members = ["a/m", "gone/m"]
+judge = "a/m"
+on_quota = "refuse"
+"#,
+            nowhere()
+        ),
+    );
+    eventually("it is missed", || proxy.status_of("gone"), |status| status["health"] == "unreachable");
+    for panel in ["panel", "all"] {
+        let failed = several::chat(&proxy, panel, several::SMALL);
+        assert_eq!((failed.status, failed.header("retry-after")), (503, None), "{}", failed.text());
+        let attempts = failed.header("x-demuxai-attempts").expect("attempts").to_owned();
+        assert!(attempts.contains("gone/m connect"), "{attempts}");
+        assert!(failed.error().contains("cannot connect to"), "{}", failed.error());
+        assert!(!failed.error().contains("capacity"), "{}", failed.error());
+    }
 }

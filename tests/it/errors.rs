@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use demuxai::demo::upstream::{Setup, Upstream};
 
 use crate::support::client::{self, PATIENCE};
-use crate::support::edge::{self, CHAT, STREAM, refusal, stage, until_up};
+use crate::support::edge::{self, CHAT, STREAM, refusal, stage};
 use crate::support::eventually;
 use crate::support::program::Program;
 use crate::support::proxy::{Proxy, provider};
@@ -166,8 +166,8 @@ fn a_model_of_the_wrong_kind_is_a_400_before_anything_is_sent() {
         provider("mistral", "mistral", &fake.url()),
         provider("ollama", "ollama", &ollama.url())
     ));
-    until_up(&proxy, "mistral");
-    until_up(&proxy, "ollama");
+    proxy.until_up("mistral");
+    proxy.until_up("ollama");
     let before = fake.counts().requests + ollama.counts().requests;
     for (path, model, rest) in [
         ("/v1/chat/completions", "mistral/mistral-embed", r#""messages":[]"#),

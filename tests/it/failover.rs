@@ -9,35 +9,12 @@ use std::time::{Duration, Instant};
 use demuxai::demo::{Answer, Fake, Options, Received, Script};
 
 use crate::support::client::{self, Answer as Got};
-use crate::support::proxy::{Proxy, provider};
-use crate::support::{asked, eventually};
+use crate::support::proxy::Proxy;
+use crate::support::several::{BROKEN, PATH, SLOW_DOWN, ask, body, daemon_with, limited, says};
+use crate::support::{asked, content, eventually};
 
-const PATH: &str = "/v1/chat/completions";
-const SLOW_DOWN: &str =
-    r#"{"error":{"message":"slow down","type":"rate_limit_error","code":null,"param":null}}"#;
-const BROKEN: &str = r#"{"error":{"message":"no","type":"server_error","code":null,"param":null}}"#;
 /// A limit whose end a test waits for.
 const SHORT: &str = "limits = [{ requests = 1, per = \"2s\" }]\n";
-
-/// An answer that says a name, streamed if that was asked for.
-fn says(name: &str, received: &Received) -> Script {
-    if received.json()["stream"] == true {
-        let chunk = |delta: &str, finish: &str| {
-            format!(
-                r#"{{"id":"c","object":"chat.completion.chunk","created":1,"model":"m","choices":[{{"index":0,"delta":{delta},"finish_reason":{finish}}}]}}"#
-            )
-        };
-        return Answer::events()
-            .chunked()
-            .event(chunk(&format!("{{\"content\":\"{name}\"}}"), "null"))
-            .event(chunk("{}", "\"stop\""))
-            .event("[DONE]")
-            .last_chunk();
-    }
-    Answer::json(200).body(format!(
-        r#"{{"id":"c","object":"chat.completion","model":"m","choices":[{{"index":0,"message":{{"role":"assistant","content":"{name}"}},"finish_reason":"stop"}}],"usage":{{"prompt_tokens":3,"completion_tokens":5,"total_tokens":8}}}}"#
-    ))
-}
 
 /// What lists `m`, closes that connection, and does the rest by this.
 fn handler(
@@ -80,47 +57,13 @@ fn switched(name: &'static str) -> (Fake, Arc<AtomicBool>) {
     (fake, switch)
 }
 
-/// One that always refuses, and asks for so many seconds of patience.
-fn limited(seconds: &'static str) -> Fake {
-    upstream(move |_| Answer::json(429).header("retry-after", seconds).body(SLOW_DOWN))
-}
-
-/// The daemon with these upstreams as providers `a`, `b` … with their options, and this beside, once all are up.
-fn daemon(members: &[(&Fake, &str)], more: &str) -> Proxy {
-    let ids = ["a", "b", "c"];
-    let tables: Vec<String> = ids
-        .iter()
-        .zip(members)
-        .map(|(id, (fake, options))| format!("{}{options}\n", provider(id, "openai", &fake.url())))
-        .collect();
-    let proxy = Proxy::start(&format!("{}{more}\n[state]\npath = \"none\"\n", tables.concat()));
-    for (id, _) in ids.iter().zip(members) {
-        eventually("the provider is up", || proxy.status_of(id), |status| status["health"] == "up");
-    }
-    proxy
-}
-
 fn group(kind: &str, more: &str) -> String {
     format!("[groups.g]\ntype = \"{kind}\"\nmembers = [\"a/m\", \"b/m\"]\n{more}")
 }
 
-fn body(model: &str) -> String {
-    format!(r#"{{"model":"{model}","messages":[{{"role":"user","content":"hi"}}]}}"#)
-}
-
-fn ask(proxy: &Proxy, model: &str) -> Got {
-    proxy.post(PATH, &body(model))
-}
-
-#[track_caller]
-fn name(got: &Got) -> String {
-    assert_eq!(got.status, 200, "{}", got.text());
-    got.json()["choices"][0]["message"]["content"].as_str().expect("content").to_owned()
-}
-
 /// Who answers `g`, so many times in a row.
 fn turns(proxy: &Proxy, count: usize) -> String {
-    (0..count).map(|_| name(&ask(proxy, "g"))).collect()
+    (0..count).map(|_| content(&ask(proxy, "g"))).collect()
 }
 
 /// Waits until nothing of the provider's only limit is used, and has not been for so long that the upstream, which
@@ -145,14 +88,14 @@ fn what_frees_within_the_bound_is_not_refused_and_the_limit_is_not_exceeded() {
     let limit = "limits = [{ requests = 1, per = \"3s\" }]\n";
     let groups = "[groups.wait]\ntype = \"failover\"\nmembers = [\"a/m\"]\non_exhausted = \"wait\"\n\
         [groups.bound]\ntype = \"failover\"\nmembers = [\"b/m\"]\non_exhausted = \"20s\"\n";
-    let proxy = daemon(&[(&one, limit), (&other, limit)], groups);
+    let proxy = daemon_with(&[(&one, limit), (&other, limit)], groups);
     std::thread::scope(|scope| {
         for (group, word) in [("wait", "a"), ("bound", "b")] {
             let proxy = &proxy;
             scope.spawn(move || {
                 let begun = Instant::now();
                 for _ in 0..2 {
-                    assert_eq!(name(&ask(proxy, group)), word);
+                    assert_eq!(content(&ask(proxy, group)), word);
                 }
                 let took = begun.elapsed();
                 assert!(took + Duration::from_millis(50) >= WINDOW, "{group}: sent too soon, after {took:?}");
@@ -167,10 +110,10 @@ fn a_group_inside_another_is_waited_for_as_long_as_it_says() {
     let one = good("a");
     let groups = "[groups.inner]\ntype = \"failover\"\nmembers = [\"a/m\"]\non_exhausted = \"20s\"\n\
         [groups.outer]\ntype = \"failover\"\nmembers = [\"inner\"]\n";
-    let proxy = daemon(&[(&one, "limits = [{ requests = 1, per = \"4s\" }]\n")], groups);
+    let proxy = daemon_with(&[(&one, "limits = [{ requests = 1, per = \"4s\" }]\n")], groups);
     let begun = Instant::now();
     for _ in 0..2 {
-        assert_eq!(name(&ask(&proxy, "outer")), "a");
+        assert_eq!(content(&ask(&proxy, "outer")), "a");
     }
     assert!(begun.elapsed() >= Duration::from_secs(4), "the limit is not exceeded");
 }
@@ -181,7 +124,7 @@ fn what_does_not_free_within_the_bound_is_refused_without_waiting_in_vain() {
     let groups = "[groups.bound]\ntype = \"failover\"\nmembers = [\"a/m\"]\non_exhausted = \"3s\"\n\
         [groups.reject]\ntype = \"failover\"\nmembers = [\"a/m\"]\n\
         [groups.wait]\ntype = \"failover\"\nmembers = [\"b/m\"]\non_exhausted = \"wait\"\n";
-    let proxy = daemon(
+    let proxy = daemon_with(
         &[
             (&soon, "limits = [{ requests = 1, per = \"30s\" }]\n"),
             (&late, "limits = [{ requests = 1, per = \"hour\" }]\n"),
@@ -208,7 +151,7 @@ fn what_does_not_free_within_the_bound_is_refused_without_waiting_in_vain() {
 #[test]
 fn failover_does_not_stay_with_the_second_one_when_the_firsts_limit_has_freed() {
     let (one, other) = (good("a"), good("b"));
-    let proxy = daemon(&[(&one, SHORT), (&other, "")], &group("failover", ""));
+    let proxy = daemon_with(&[(&one, SHORT), (&other, "")], &group("failover", ""));
     assert_eq!(turns(&proxy, 2), "ab");
     until_free(&proxy, "a");
     assert_eq!(turns(&proxy, 2), "ab");
@@ -218,7 +161,7 @@ fn failover_does_not_stay_with_the_second_one_when_the_firsts_limit_has_freed() 
 fn failover_does_not_stay_with_the_second_one_when_the_wait_that_the_first_asked_for_is_over() {
     let one = first("a", || Answer::json(429).header("retry-after", "2").body(SLOW_DOWN));
     let other = good("b");
-    let proxy = daemon(&[(&one, ""), (&other, "")], &group("failover", ""));
+    let proxy = daemon_with(&[(&one, ""), (&other, "")], &group("failover", ""));
     assert_eq!(turns(&proxy, 2), "bb");
     assert_eq!(asked(&one), 1, "it is not asked before");
     eventually("the first one has its work back", || turns(&proxy, 1), |answered| answered == "a");
@@ -227,7 +170,7 @@ fn failover_does_not_stay_with_the_second_one_when_the_wait_that_the_first_asked
 #[test]
 fn failover_does_not_stay_with_the_second_one_after_a_failure_of_the_first() {
     let (one, other) = (first("a", || Answer::json(502).body(BROKEN)), good("b"));
-    let proxy = daemon(&[(&one, ""), (&other, "")], &group("failover", ""));
+    let proxy = daemon_with(&[(&one, ""), (&other, "")], &group("failover", ""));
     assert_eq!(turns(&proxy, 3), "baa");
 }
 
@@ -235,7 +178,7 @@ fn failover_does_not_stay_with_the_second_one_after_a_failure_of_the_first() {
 fn failover_does_not_stay_with_the_second_one_when_the_first_is_back_from_the_dead() {
     let (one, other) = (good("a"), good("b"));
     let address: SocketAddr = one.url().trim_start_matches("http://").parse().expect("an address");
-    let proxy = daemon(&[(&one, ""), (&other, "")], &group("failover", ""));
+    let proxy = daemon_with(&[(&one, ""), (&other, "")], &group("failover", ""));
     assert_eq!(turns(&proxy, 1), "a");
     drop(one);
     // More often than its breaker stands.
@@ -249,7 +192,7 @@ fn failover_does_not_stay_with_the_second_one_when_the_first_is_back_from_the_de
 #[test]
 fn rotate_does_not_come_back_by_itself() {
     let (one, other) = (good("a"), good("b"));
-    let proxy = daemon(&[(&one, SHORT), (&other, "")], &group("rotate", ""));
+    let proxy = daemon_with(&[(&one, SHORT), (&other, "")], &group("rotate", ""));
     assert_eq!(turns(&proxy, 2), "ab");
     until_free(&proxy, "a");
     assert_eq!(turns(&proxy, 3), "bbb");
@@ -258,7 +201,7 @@ fn rotate_does_not_come_back_by_itself() {
 #[test]
 fn rotate_does_not_stay_where_it_fails() {
     let ((one, one_fails), (other, other_fails)) = (switched("a"), switched("b"));
-    let proxy = daemon(&[(&one, ""), (&other, "")], &group("rotate", ""));
+    let proxy = daemon_with(&[(&one, ""), (&other, "")], &group("rotate", ""));
     assert_eq!(turns(&proxy, 2), "aa");
     one_fails.store(true, Ordering::SeqCst);
     assert_eq!(turns(&proxy, 1), "b");
@@ -276,7 +219,7 @@ fn random_does_not_forget_weights_nor_the_light_one() {
     let (one, other) = (good("a"), good("b"));
     let members = "members = [{ to = \"a/m\", weight = 9 }, \"b/m\"]";
     let group = group("random", "").replace("members = [\"a/m\", \"b/m\"]", members);
-    let proxy = daemon(&[(&one, ""), (&other, "")], &group);
+    let proxy = daemon_with(&[(&one, ""), (&other, "")], &group);
     let heavy = turns(&proxy, REQUESTS).matches('a').count();
     // By weight fewer have a probability below 1e-11, and so have as many by halves; all of them 1e-10.
     assert!((160..REQUESTS).contains(&heavy), "{heavy} of {REQUESTS}");
@@ -288,7 +231,7 @@ fn least_latency_does_not_keep_to_the_slow_one() {
     const REQUESTS: usize = 60;
     let slow = upstream(|received| Script::new().pause(Duration::from_millis(300)).then(says("a", received)));
     let fast = good("b");
-    let proxy = daemon(&[(&slow, ""), (&fast, "")], &group("least-latency", ""));
+    let proxy = daemon_with(&[(&slow, ""), (&fast, "")], &group("least-latency", ""));
     let answered = turns(&proxy, REQUESTS);
     // One request in twenty is to look whether it still is slow; a third of them has a probability below 1e-11.
     let slow = answered.matches('a').count();
@@ -299,7 +242,7 @@ fn least_latency_does_not_keep_to_the_slow_one() {
 fn most_quota_does_not_empty_one_before_the_other() {
     let (small, large) = (good("a"), good("b"));
     let limits = |most: usize| format!("limits = [{{ requests = {most}, per = \"hour\" }}]\n");
-    let proxy = daemon(&[(&small, &limits(4)), (&large, &limits(8))], &group("most-quota", ""));
+    let proxy = daemon_with(&[(&small, &limits(4)), (&large, &limits(8))], &group("most-quota", ""));
     assert_eq!(turns(&proxy, 12), "abbabbabbabb");
     assert_eq!(ask(&proxy, "g").status, 429);
     assert_eq!((asked(&small), asked(&large)), (4, 8));
@@ -310,11 +253,11 @@ fn a_failure_that_the_group_does_not_name_is_not_hidden_by_another_member() {
     let (limited, broken, well) = (limited("40"), upstream(|_| Answer::json(503).body(BROKEN)), good("c"));
     let groups = "[groups.limited]\ntype = \"failover\"\nmembers = [\"a/m\", \"c/m\"]\nfail_on = [\"5xx\"]\n\
         [groups.broken]\ntype = \"failover\"\nmembers = [\"b/m\", \"c/m\"]\nfail_on = [\"5xx\"]\n";
-    let proxy = daemon(&[(&limited, ""), (&broken, ""), (&well, "")], groups);
+    let proxy = daemon_with(&[(&limited, ""), (&broken, ""), (&well, "")], groups);
     let got = ask(&proxy, "limited");
     assert_eq!((got.status, asked(&well)), (429, 0), "{}", got.text());
     assert!(got.error().contains("slow down"), "{}", got.error());
-    assert_eq!(name(&ask(&proxy, "broken")), "c");
+    assert_eq!(content(&ask(&proxy, "broken")), "c");
     assert_eq!((asked(&limited), asked(&broken)), (1, 1));
 }
 
@@ -324,14 +267,14 @@ fn answers_to(proxy: &Proxy, session: Option<&str>, user: Option<&str>, text: &s
     let body = format!(r#"{{{user}"model":"g","messages":[{{"role":"user","content":"{text}"}}]}}"#);
     let mut headers = vec![("content-type", "application/json")];
     headers.extend(session.map(|session| ("x-demuxai-session", session)));
-    name(&client::open(proxy.address, "POST", PATH, &headers, body.as_bytes()).finish())
+    content(&client::open(proxy.address, "POST", PATH, &headers, body.as_bytes()).finish())
 }
 
 #[test]
 fn a_session_or_a_user_is_not_moved_by_the_turns_of_others() {
     for by in ["session", "user"] {
         let (one, other) = (good("a"), good("b"));
-        let proxy = daemon(
+        let proxy = daemon_with(
             &[(&one, ""), (&other, "")],
             &group("round-robin", &format!("sticky = {{ by = \"{by}\" }}\n")),
         );
@@ -351,7 +294,7 @@ fn a_session_or_a_user_is_not_moved_by_the_turns_of_others() {
 fn a_conversation_that_had_to_move_does_not_move_back() {
     for by in ["conversation", "session", "user"] {
         let (one, other) = (good("a"), good("b"));
-        let proxy = daemon(
+        let proxy = daemon_with(
             &[(&one, SHORT), (&other, "")],
             &group("failover", &format!("sticky = {{ by = \"{by}\" }}\n")),
         );
@@ -372,7 +315,7 @@ fn a_noisy_clients_queue_does_not_starve_another_client() {
     const NOISE: usize = 12;
     let fake = upstream(|received| Script::new().gate("go").then(says("a", received)));
     let keys = "[keys.noisy]\nkey = \"key-noisy\"\n[keys.quiet]\nkey = \"key-quiet\"\n";
-    let proxy = daemon(&[(&fake, "max_in_flight = 1\nmax_queue = 50\n")], keys);
+    let proxy = daemon_with(&[(&fake, "max_in_flight = 1\nmax_queue = 50\n")], keys);
     let address = proxy.address;
     let ask = move |who: &'static str| {
         let body = format!(r#"{{"model":"a/m","messages":[{{"role":"user","content":"{who}"}}]}}"#);
@@ -418,11 +361,11 @@ fn failover_after_keep_alive_comments_shows_nothing_but_them_and_the_second_memb
     for (what, failure) in failures {
         let one = upstream(move |_| Script::new().gate("fail").then(failure()));
         let other = good("b");
-        let proxy = daemon(
+        let proxy = daemon_with(
             &[(&one, ""), (&other, "")],
             &format!("{}{listener}", group("failover", "attempts = 2\n")),
         );
-        let streamed = |model: &str| body(model).replacen('{', "{\"stream\":true,", 1);
+        let streamed = |model: &str| body(model, r#","stream":true"#);
         let mut reading = proxy.open(PATH, &streamed("g"));
         reading.until(&COMMENT.repeat(2));
         assert_eq!(asked(&other), 0, "{what}");
@@ -439,10 +382,10 @@ fn failover_after_keep_alive_comments_shows_nothing_but_them_and_the_second_memb
 #[test]
 fn a_wait_of_47_seconds_does_not_hold_up_a_request_that_another_can_answer() {
     let (one, other) = (limited("47"), good("b"));
-    let proxy = daemon(&[(&one, ""), (&other, "")], &group("failover", "on_exhausted = \"wait\"\n"));
+    let proxy = daemon_with(&[(&one, ""), (&other, "")], &group("failover", "on_exhausted = \"wait\"\n"));
     let begun = Instant::now();
     let got = ask(&proxy, "g");
-    assert_eq!(name(&got), "b");
+    assert_eq!(content(&got), "b");
     assert_eq!(got.header("x-demuxai-attempts"), Some("a/m upstream_status, b ok"));
     assert_eq!(turns(&proxy, 3), "bbb");
     assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
@@ -454,7 +397,7 @@ fn a_wait_of_47_seconds_does_not_hold_up_a_request_that_another_can_answer() {
 fn who_refuses_a_second_or_third_attempt_is_not_asked_again_either() {
     let (one, other, well) = (limited("300"), limited("300"), good("c"));
     let group = "[groups.g]\ntype = \"failover\"\nmembers = [\"a/m\", \"b/m\", \"c/m\"]\n";
-    let proxy = daemon(&[(&one, ""), (&other, ""), (&well, "")], group);
+    let proxy = daemon_with(&[(&one, ""), (&other, ""), (&well, "")], group);
     assert_eq!(turns(&proxy, 2), "cc");
     assert_eq!((asked(&one), asked(&other), asked(&well)), (1, 1, 2));
     for id in ["a", "b"] {
@@ -477,12 +420,12 @@ fn a_local_server_is_not_left_alone_whatever_it_says() {
     .expect("fake upstream starts");
     let table = format!("[providers.own]\ntype = \"ollama\"\nurl = \"{}\"\n", fake.url());
     let proxy = Proxy::start(&format!("{table}[state]\npath = \"none\"\n"));
-    eventually("the provider is up", || proxy.status_of("own"), |status| status["health"] == "up");
+    proxy.until_up("own");
     // More often than a breaker stands.
     for _ in 0..7 {
         assert_eq!(ask(&proxy, "own/m:latest").status, 429);
     }
-    assert_eq!(name(&ask(&proxy, "own/m:latest")), "local");
+    assert_eq!(content(&ask(&proxy, "own/m:latest")), "local");
     let status = proxy.status_of("own");
     assert_eq!((status["put_off"].as_array().map(Vec::len), &status["breaker"]), (Some(0), &"closed".into()));
 }

@@ -5,97 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use demuxai::demo::{Answer, Fake, Received, Script};
+use demuxai::demo::{Answer, Fake, Script};
 
-use super::support::client::Answer as Got;
 use super::support::proxy::{Proxy, provider};
+use super::support::several::{
+    PATH, ask, chunk, daemon, daemon_with, failing, gated, good, limited, listing, listing_text, says,
+    stream, upstream,
+};
 use super::support::{asked, content, eventually};
-
-const PATH: &str = "/v1/chat/completions";
-
-/// A plain answer of this upstream.
-fn words(name: &str) -> String {
-    format!(
-        r#"{{"id":"c","object":"chat.completion","model":"m","choices":[{{"index":0,"message":{{"role":"assistant","content":"{name}"}},"finish_reason":"stop"}}],"usage":{{"prompt_tokens":3,"completion_tokens":5,"total_tokens":8}}}}"#
-    )
-}
-
-fn chunk(text: &str, finish: &str) -> String {
-    format!(
-        r#"{{"id":"c","object":"chat.completion.chunk","created":1,"model":"m","choices":[{{"index":0,"delta":{{"content":"{text}"}},"finish_reason":{finish}}}]}}"#
-    )
-}
-
-/// An upstream that lists `m` and answers by this.
-fn upstream(answer: impl Fn(&Received) -> Script + Send + Sync + 'static) -> Fake {
-    listing("m", answer)
-}
-
-fn listing(model: &str, answer: impl Fn(&Received) -> Script + Send + Sync + 'static) -> Fake {
-    let list = format!(r#"{{"object":"list","data":[{{"id":"{model}","object":"model"}}]}}"#);
-    Fake::start(move |received| {
-        if received.path().ends_with("/models") {
-            Answer::json(200).body(list.clone())
-        } else {
-            answer(received)
-        }
-    })
-    .expect("fake upstream starts")
-}
-
-/// One that answers with its own name, streamed or not.
-fn good(name: &'static str) -> Fake {
-    upstream(move |received| says(name, received))
-}
-
-fn says(name: &str, received: &Received) -> Script {
-    if String::from_utf8_lossy(&received.body).contains("\"stream\":true") {
-        Answer::events()
-            .chunked()
-            .event(chunk(name, "null"))
-            .event(chunk("", "\"stop\""))
-            .event("[DONE]")
-            .last_chunk()
-    } else {
-        Answer::json(200).body(words(name))
-    }
-}
-
-fn failing(status: u16) -> Fake {
-    upstream(move |_| {
-        Answer::json(status).body(r#"{"error":{"message":"no","type":"x","code":null,"param":null}}"#)
-    })
-}
-
-/// The daemon with these upstreams as providers `a`, `b` … and this about groups, once all are up.
-fn daemon(fakes: &[&Fake], groups: &str) -> Proxy {
-    daemon_with(fakes, "", groups)
-}
-
-fn daemon_with(fakes: &[&Fake], of_each: &str, groups: &str) -> Proxy {
-    let ids = ["a", "b", "c", "d"];
-    let tables: Vec<String> = ids
-        .iter()
-        .zip(fakes)
-        .map(|(id, fake)| format!("{}{of_each}\n", provider(id, "openai", &fake.url())))
-        .collect();
-    let proxy = Proxy::start(&format!("{}{groups}\n[state]\npath = \"none\"\n", tables.concat()));
-    for (id, _) in ids.iter().zip(fakes) {
-        eventually("the provider is up", || proxy.status_of(id), |status| status["health"] == "up");
-    }
-    proxy
-}
-
-fn ask(proxy: &Proxy, model: &str) -> Got {
-    proxy.post(PATH, &format!(r#"{{"model":"{model}","messages":[{{"role":"user","content":"hi"}}]}}"#))
-}
-
-fn stream(proxy: &Proxy, model: &str) -> Got {
-    proxy.post(
-        PATH,
-        &format!(r#"{{"model":"{model}","stream":true,"messages":[{{"role":"user","content":"hi"}}]}}"#),
-    )
-}
 
 #[test]
 fn a_failed_member_is_passed_over_and_the_answer_says_who_was_asked() {
@@ -154,13 +71,6 @@ fn a_request_that_is_itself_at_fault_is_answered_by_the_first_and_goes_nowhere_e
 
 #[test]
 fn when_nobody_can_answer_every_reason_is_told_and_quota_makes_it_a_429_with_the_soonest_moment() {
-    let limited = |seconds: &'static str| {
-        upstream(move |_| {
-            Answer::json(429).header("retry-after", seconds).body(
-                r#"{"error":{"message":"slow down","type":"rate_limit_error","code":null,"param":null}}"#,
-            )
-        })
-    };
     let (one, other, broken) = (limited("40"), limited("90"), failing(503));
     let proxy = daemon(
         &[&one, &other, &broken],
@@ -322,12 +232,11 @@ fn in_a_race_a_fast_first_member_leaves_the_others_alone() {
 
 #[test]
 fn a_full_member_is_passed_over_and_a_full_group_hands_the_freed_place_on_at_once() {
-    let busy = upstream(|received| {
-        let _ = received;
-        Script::new().gate("go").then(Answer::json(200).body(words("a")))
-    });
-    let proxy =
-        daemon_with(&[&busy], "max_in_flight = 1", "[groups.g]\ntype = \"failover\"\nmembers = [\"a/m\"]\n");
+    let busy = gated("a");
+    let proxy = daemon_with(
+        &[(&busy, "max_in_flight = 1")],
+        "[groups.g]\ntype = \"failover\"\nmembers = [\"a/m\"]\n",
+    );
     let address = proxy.address;
     let waiting: Vec<_> = (0..3)
         .map(|_| {
@@ -409,14 +318,7 @@ fn embeddings_do_not_move_to_another_model_unless_the_group_says_that_they_may()
 /// An upstream whose list says of `m` what it can do, and that answers with its name.
 fn able(name: &'static str, facts: &str) -> Fake {
     let list = format!(r#"{{"object":"list","data":[{{"id":"m","object":"model",{facts}}}]}}"#);
-    Fake::start(move |received| {
-        if received.path().ends_with("/models") {
-            Answer::json(200).body(list.clone())
-        } else {
-            says(name, received)
-        }
-    })
-    .expect("fake upstream starts")
+    listing_text(list, move |received| says(name, received))
 }
 
 const IMAGE: &str = r#"{"model":"g","messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"data:image/png;base64,AA"}}]}]}"#;
@@ -505,18 +407,7 @@ fn a_request_that_comes_by_again_spends_no_second_turn() {
 
 #[test]
 fn an_answer_without_a_word_is_no_answer_where_the_group_says_so() {
-    let silent = upstream(|received| {
-        if String::from_utf8_lossy(&received.body).contains("\"stream\":true") {
-            Answer::events()
-                .chunked()
-                .event(chunk("", "null"))
-                .event(chunk("", "\"stop\""))
-                .event("[DONE]")
-                .last_chunk()
-        } else {
-            Answer::json(200).body(words(""))
-        }
-    });
+    let silent = good("");
     let well = good("b");
     let group = |id: &str, fail_on: &str| {
         format!("[groups.{id}]\ntype = \"failover\"\nmembers = [\"a/m\", \"b/m\"]\n{fail_on}")
@@ -541,8 +432,7 @@ fn an_answer_without_a_word_is_no_answer_where_the_group_says_so() {
 
 #[test]
 fn nobody_is_asked_twice_for_want_of_words_and_the_client_learns_of_it() {
-    let (one, other) =
-        (upstream(|_| Answer::json(200).body(words(""))), upstream(|_| Answer::json(200).body(words(""))));
+    let (one, other) = (good(""), good(""));
     let proxy = daemon(
         &[&one, &other],
         "[groups.g]\ntype = \"failover\"\nmembers = [\"a/m\", \"b/m\"]\nfail_on = [\"empty\"]\n",
@@ -566,7 +456,7 @@ fn broken_off(events: &'static [&'static str], kind: &str, goes_on: &Fake, group
     );
     let proxy = Proxy::start(&text);
     for id in ["a", "b"] {
-        eventually("the provider is up", || proxy.status_of(id), |status| status["health"] == "up");
+        proxy.until_up(id);
     }
     // It must answer as long as the daemon runs.
     std::mem::forget(breaks);

@@ -34,7 +34,7 @@ fn daemon(first: &Fake, of_first: &str, second: &Fake, group: &str) -> Proxy {
     let group = format!("[groups.g]\nmembers = [\"a/m\", \"b/m\"]\n{group}");
     let proxy = Proxy::start(&format!("{a}{of_first}\n{b}{group}\n[state]\npath = \"none\"\n"));
     for id in ["a", "b"] {
-        eventually("the provider is up", || proxy.status_of(id), |status| status["health"] == "up");
+        proxy.until_up(id);
     }
     proxy
 }
@@ -234,7 +234,7 @@ fn an_account_without_credits_is_asked_for_free_models_alone_until_it_has_some()
         [groups.free]\ntype = \"failover\"\nmembers = [\"a/m:free\", \"b/m\"]\n";
     let proxy = Proxy::start(&format!("{a}cache_seconds = 5\n{b}{groups}[state]\npath = \"none\"\n"));
     for id in ["a", "b"] {
-        eventually("the provider is up", || proxy.status_of(id), |status| status["health"] == "up");
+        proxy.until_up(id);
     }
     let answered = |model: &'static str| {
         let proxy = &proxy;

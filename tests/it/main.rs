@@ -30,6 +30,7 @@ mod foretold;
 mod groups;
 mod health;
 mod keep_alive;
+mod limits;
 mod metrics;
 mod models;
 mod modifiers;

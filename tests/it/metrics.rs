@@ -12,7 +12,7 @@ use demuxai::demo::script::Answer as Plain;
 use demuxai::demo::server::Fake;
 use demuxai::demo::upstream::{Setup, Upstream};
 
-use crate::support::edge::{self, CHAT, STREAM, Stage, refusal, stage, until_up};
+use crate::support::edge::{self, CHAT, STREAM, Stage, refusal, stage};
 use crate::support::proxy::{Proxy, provider};
 use crate::support::{eventually, nowhere};
 
@@ -113,7 +113,7 @@ fn impatient_with(fake: &Fake, more: &str) -> Proxy {
         provider("up", "openai", &fake.url())
     );
     let proxy = Proxy::start(&text);
-    until_up(&proxy, "up");
+    proxy.until_up("up");
     proxy
 }
 
@@ -175,7 +175,7 @@ fn names_types_and_labels_are_those_that_are_promised() {
                  [groups.v]\ntype = \"consensus\"\ncombine = \"first\"\nmembers = [\"up/m\"]\n\
                  [routers.r]\nroutes = [{ to = \"up/m\" }]\n";
     let proxy = impatient_with(&fake, &format!("{other}{limit}{group}{state}"));
-    until_up(&proxy, "other");
+    proxy.until_up("other");
     for model in ["other/m", "g", "r"] {
         assert_eq!(proxy.post(PATH, &ask("plain", false).replace("up/m", model)).status, 200, "{model}");
     }
@@ -266,7 +266,7 @@ fn no_limit_is_shown_as_known_otherwise_than_it_is_nor_with_wrong_amounts() {
         provider("learned", "openai", &learned.url()),
     ));
     for (id, requests) in [("own", 2), ("guessed", 3), ("stated", 1), ("learned", 6)] {
-        until_up(&proxy, id);
+        proxy.until_up(id);
         for _ in 0..requests {
             let answer = proxy.post(PATH, &CHAT.replace("up/", &format!("{id}/")));
             assert_eq!(answer.status, 200, "{id}: {}", answer.text());
@@ -399,7 +399,7 @@ fn a_client_that_leaves_before_the_first_token_is_a_cancelled_request() {
     })
     .unwrap();
     let proxy = Proxy::start(&provider("up", "openai", &fake.url()));
-    until_up(&proxy, "up");
+    proxy.until_up("up");
     for body in [CHAT, STREAM] {
         let mut stream = std::net::TcpStream::connect(proxy.address).unwrap();
         let head = format!(
@@ -431,8 +431,8 @@ fn a_thousand_unknown_models_paths_and_methods_make_no_series_of_their_own() {
         provider("codestral", "codestral", &codestral.url())
     );
     let proxy = Proxy::start(&text);
-    until_up(&proxy, "up");
-    until_up(&proxy, "codestral");
+    proxy.until_up("up");
+    proxy.until_up("codestral");
     let disturb = |number: usize| {
         refusal(&proxy.post(PATH, &CHAT.replace("up/m", &format!("up/m-{number}"))), 404, "unknown model");
         refusal(&proxy.post(PATH, &CHAT.replace("up/m", &format!("p{number}/m"))), 404, "unknown provider");

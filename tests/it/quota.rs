@@ -52,7 +52,7 @@ fn used(address: SocketAddr) -> u64 {
 fn daemon(fake: &Fake, of_provider: &str, more: &str) -> Proxy {
     let table = provider("up", "openai", &fake.url());
     let proxy = Proxy::start(&format!("{table}{of_provider}\n{more}\n[state]\npath = \"none\"\n"));
-    eventually("the provider is up", || proxy.status_of("up"), |status| status["health"] == "up");
+    proxy.until_up("up");
     proxy
 }
 
@@ -76,7 +76,7 @@ fn a_group_leaves_a_tier_before_its_limit_so_that_the_upstream_refuses_nobody() 
     let other = provider("other", "openai", &second.url());
     let group = "[groups.free]\ntype = \"failover\"\nmembers = [\"up/m\", \"other/m\"]\n";
     let proxy = daemon(&first, "limits = [{ requests = 3, per = \"hour\" }]", &format!("{other}{group}"));
-    eventually("the other is up", || proxy.status_of("other"), |status| status["health"] == "up");
+    proxy.until_up("other");
     for _ in 0..8 {
         assert_eq!(proxy.post(PATH, &chat("free")).status, 200);
     }

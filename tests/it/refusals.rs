@@ -34,7 +34,7 @@ fn daemon(tables: &[String], more: &str) -> Proxy {
     let proxy = Proxy::start(&format!("{}\n{more}\n[state]\npath = \"none\"\n", tables.join("")));
     for table in tables {
         let id = table.trim_start_matches("[providers.").split(']').next().expect("an id");
-        eventually("the provider is up", || proxy.status_of(id), |status| status["health"] == "up");
+        proxy.until_up(id);
     }
     proxy
 }

@@ -1,84 +1,13 @@
 //! Routers: which way a request goes and what the client is told of it, how they nest with groups, and what happens
 //! where no route matches. The whole daemon in front of scripted upstreams.
 
-use demuxai::demo::{Answer, Fake, Received};
+use demuxai::demo::{Answer, Fake};
 
-use super::support::client::{self, Answer as Got};
+use super::support::client;
 use super::support::program::Program;
 use super::support::proxy::{Proxy, provider};
+use super::support::several::{PATH, ask_with, chat, daemon, failing, good, says};
 use super::support::{asked, content, eventually};
-
-const CHAT: &str = "/v1/chat/completions";
-
-/// An upstream that lists `m` and `other`, and answers with its own name, streamed or not.
-fn good(name: &'static str) -> Fake {
-    Fake::start(move |received| says(name, received)).expect("fake upstream starts")
-}
-
-fn says(name: &str, received: &Received) -> demuxai::demo::Script {
-    let path = received.path();
-    if path.ends_with("/models") {
-        return Answer::json(200).body(
-            r#"{"object":"list","data":[{"id":"m","object":"model"},{"id":"other","object":"model"}]}"#,
-        );
-    }
-    if path.ends_with("/embeddings") {
-        return Answer::json(200).body(
-            r#"{"object":"list","model":"m","data":[{"object":"embedding","index":0,"embedding":[0.5]}],"usage":{"prompt_tokens":1,"total_tokens":1}}"#,
-        );
-    }
-    if String::from_utf8_lossy(&received.body).contains("\"stream\":true") {
-        let chunk = |text: &str, finish: &str| {
-            format!(
-                r#"{{"id":"c","object":"chat.completion.chunk","created":1,"model":"m","choices":[{{"index":0,"delta":{{"content":"{text}"}},"finish_reason":{finish}}}]}}"#
-            )
-        };
-        return Answer::events()
-            .chunked()
-            .event(chunk(name, "null"))
-            .event(chunk("", "\"stop\""))
-            .event("[DONE]")
-            .last_chunk();
-    }
-    if path.ends_with("/chat/completions") {
-        return Answer::json(200).body(format!(
-            r#"{{"id":"c","object":"chat.completion","model":"m","choices":[{{"index":0,"message":{{"role":"assistant","content":"{name}"}},"finish_reason":"stop"}}],"usage":{{"prompt_tokens":3,"completion_tokens":5,"total_tokens":8}}}}"#
-        ));
-    }
-    Answer::json(200).body(format!(
-        r#"{{"id":"c","object":"text_completion","model":"m","choices":[{{"index":0,"text":"{name}","finish_reason":"stop"}}],"usage":{{"prompt_tokens":3,"completion_tokens":5,"total_tokens":8}}}}"#
-    ))
-}
-
-fn failing() -> Fake {
-    Fake::start(|received| match received.path().ends_with("/models") {
-        true => says("", received),
-        false => Answer::json(500).body(r#"{"error":{"message":"no","type":"x","code":null,"param":null}}"#),
-    })
-    .expect("fake upstream starts")
-}
-
-/// The daemon with these upstreams as providers `a`, `b` … and these routers, once all are up.
-fn daemon(fakes: &[&Fake], routers: &str) -> Proxy {
-    let ids = ["a", "b", "c"];
-    let tables: Vec<String> =
-        ids.iter().zip(fakes).map(|(id, fake)| provider(id, "openai", &fake.url())).collect();
-    let proxy = Proxy::start(&format!("{}{routers}\n[state]\npath = \"none\"\n", tables.concat()));
-    for (id, _) in ids.iter().zip(fakes) {
-        eventually("the provider is up", || proxy.status_of(id), |status| status["health"] == "up");
-    }
-    proxy
-}
-
-fn chat(proxy: &Proxy, model: &str, more: &str) -> Got {
-    let body = format!(r#"{{"model":"{model}","messages":[{{"role":"user","content":"hi"}}]{more}}}"#);
-    proxy.post(CHAT, &body)
-}
-
-fn with_headers(proxy: &Proxy, headers: &[(&str, &str)]) -> Got {
-    let body = r#"{"model":"auto","messages":[{"role":"user","content":"hi"}]}"#;
-    client::open(proxy.address, "POST", CHAT, headers, body.as_bytes()).finish()
-}
 
 #[test]
 fn each_request_goes_the_first_way_that_matches_and_is_told_which() {
@@ -104,7 +33,7 @@ routes = [
     assert_eq!(tools.json()["model"], "b/m");
     let prompt = "x".repeat(9000);
     let long = proxy
-        .post(CHAT, &format!(r#"{{"model":"auto","messages":[{{"role":"user","content":"{prompt}"}}]}}"#));
+        .post(PATH, &format!(r#"{{"model":"auto","messages":[{{"role":"user","content":"{prompt}"}}]}}"#));
     assert_eq!(content(&long), "c");
     let embedded = proxy.post("/v1/embeddings", r#"{"model":"auto","input":"x"}"#);
     assert_eq!((embedded.status, embedded.header("x-demuxai-route")), (200, Some("auto 1")));
@@ -153,10 +82,10 @@ routes = [
     );
     let ide = ("authorization", "Bearer ide-key");
     let phone = ("authorization", "Bearer phone-key");
-    assert_eq!(content(&with_headers(&proxy, &[ide])), "a");
-    assert_eq!(content(&with_headers(&proxy, &[phone])), "c");
-    assert_eq!(content(&with_headers(&proxy, &[phone, ("x-team", "ml-vision")])), "b");
-    assert_eq!(content(&with_headers(&proxy, &[phone, ("x-team", "web")])), "c");
+    assert_eq!(content(&ask_with(&proxy, &[ide], "auto")), "a");
+    assert_eq!(content(&ask_with(&proxy, &[phone], "auto")), "c");
+    assert_eq!(content(&ask_with(&proxy, &[phone, ("x-team", "ml-vision")], "auto")), "b");
+    assert_eq!(content(&ask_with(&proxy, &[phone, ("x-team", "web")], "auto")), "c");
     let body = r#"{"model":"auto","messages":[{"role":"user","content":"hi"}]}"#;
     let short =
         client::open(proxy.address, "POST", "//chat/completions/", &[phone], body.as_bytes()).finish();
@@ -204,7 +133,7 @@ routes = [{ endpoint = "chat", to = "a/m" }, { to = "b" }]
 
 #[test]
 fn routers_groups_and_providers_nest_in_each_other() {
-    let (bad, b, c) = (failing(), good("b"), good("c"));
+    let (bad, b, c) = (failing(500), good("b"), good("c"));
     let proxy = daemon(
         &[&bad, &b, &c],
         r#"
@@ -255,7 +184,7 @@ path = "none"
     );
     let proxy = Proxy::start(&text);
     for id in ["a", "b"] {
-        eventually("the provider is up", || proxy.status_of(id), |status| status["health"] == "up");
+        proxy.until_up(id);
     }
     let mut answers = Vec::new();
     for _ in 0..3 {
@@ -282,7 +211,7 @@ fn the_line_of_a_request_says_which_way_it_went_and_nothing_of_what_decided() {
     program.until_ready();
     let body = r#"{"model":"auto","messages":[{"role":"user","content":"PROMPT-TEXT"}]}"#;
     let headers = [("x-team", "HEADER-TEXT"), ("authorization", "Bearer any-key")];
-    let told = client::open(program.address(), "POST", CHAT, &headers, body.as_bytes()).finish();
+    let told = client::open(program.address(), "POST", PATH, &headers, body.as_bytes()).finish();
     assert_eq!(content(&told), "a");
     let line = || {
         let log = program.stderr();
@@ -373,7 +302,7 @@ members = [{ to = "a/m", set = { top_p = 0.5 } }]
 "#,
     );
     let python = r#"{"model":"auto","temperature":1.0,"messages":[{"role":"user","content":"Why?\n```python\nx = 1\n```"}]}"#;
-    let told = proxy.post(CHAT, python);
+    let told = proxy.post(PATH, python);
     assert_eq!(content(&told), "a");
     let edits = told.header("x-demuxai-edits").unwrap_or_default();
     for edit in ["set:temperature", "set:stop", "set:top_p"] {
@@ -409,6 +338,6 @@ fn a_prompt_s_length_is_told_by_what_upstreams_reported_of_others() {
     );
     let prompt = "x".repeat(3000);
     let body = format!(r#"{{"model":"auto","messages":[{{"role":"user","content":"{prompt}"}}]}}"#);
-    assert_eq!(content(&proxy.post(CHAT, &body)), "a", "750 at four bytes a token");
-    eventually("it is learned", || content(&proxy.post(CHAT, &body)), |name| name == "b");
+    assert_eq!(content(&proxy.post(PATH, &body)), "a", "750 at four bytes a token");
+    eventually("it is learned", || content(&proxy.post(PATH, &body)), |name| name == "b");
 }

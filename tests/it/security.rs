@@ -5,7 +5,7 @@ use demuxai::demo::script::Answer as Plain;
 use demuxai::demo::server::Fake;
 
 use crate::support::client::{self, Answer};
-use crate::support::edge::{self, CHAT, STREAM, Stage, refusal, stage, until_up};
+use crate::support::edge::{self, CHAT, STREAM, Stage, refusal, stage};
 use crate::support::eventually;
 use crate::support::program::{Home, Program};
 use crate::support::proxy::{Proxy, provider};
@@ -296,7 +296,7 @@ fn a_redirect_of_an_upstream_is_not_followed() {
     })
     .unwrap();
     let proxy = Proxy::start(&provider("up", "openai", &fake.url()));
-    until_up(&proxy, "up");
+    proxy.until_up("up");
     for body in [CHAT, STREAM] {
         refusal(&proxy.post(PATH, body), 502, "a redirect");
     }

@@ -185,7 +185,7 @@ fn whatever_outlasts_the_drain_is_told_and_counted_as_what_it_is() {
         listener("drain = \"400ms\"\nkeep_alive = \"50ms\"")
     );
     let proxy = Proxy::start(&text);
-    edge::until_up(&proxy, "up");
+    proxy.until_up("up");
     let mut pausing = proxy.open(PATH, &asking("pausing", true));
     pausing.until("words");
     let mut waiting = proxy.open(PATH, &asking("silent", true));
@@ -335,7 +335,7 @@ fn the_watchdog_goes_hungry_while_an_actor_hangs_and_is_fed_again_after() {
     let registry = Registry::builtin().with(ProviderKind { name: "held", aliases: &[], adapter: held });
     let text = provider("up", "held", &fake.url());
     let proxy = Proxy::with_registry(&text, registry);
-    edge::until_up(&proxy, "up");
+    proxy.until_up("up");
     let home = Home::new();
     let path = home.path().join("notify");
     let manager = Manager::at(&path);

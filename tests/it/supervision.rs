@@ -394,7 +394,7 @@ fn a_flood_of_one_provider_leaves_the_others_as_they_were() {
     );
     let proxy = Proxy::start(&text);
     for id in ["flooded", "well"] {
-        eventually("up", || proxy.status_of(id), |status| status["health"] == "up");
+        proxy.until_up(id);
     }
     let stop = AtomicBool::new(false);
     let statuses: Vec<u16> = std::thread::scope(|scope| {

@@ -28,7 +28,7 @@ fn stage(farewell: Farewell, answer: impl Fn(&Received) -> Script + Send + Sync 
 fn before(fake: Fake, farewell: Farewell) -> Stage {
     let front = Front::before(fake.address(), farewell);
     let proxy = Proxy::start(&front.provider("up", "openai"));
-    eventually("the provider is up", || proxy.status_of("up"), |status| status["health"] == "up");
+    proxy.until_up("up");
     Stage { proxy, front, fake }
 }
 

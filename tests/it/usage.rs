@@ -115,7 +115,7 @@ fn daemons_behind_each_other_count_the_same_tokens_and_each_takes_out_what_it_as
     let url = format!("http://{}", inner.proxy.address);
     let outer = Proxy::start(&provider("outer", "openai", &url));
     let request = STREAM.replace("up/m", "outer/up/m");
-    eventually("the inner one is known", || outer.status_of("outer"), |status| status["health"] == "up");
+    outer.until_up("outer");
     let twice =
         |payload: &str| payload.replace("\"c1\"", "\"c1@up@outer\"").replace("\"m\"", "\"outer/up/m\"");
     let expected = |payloads: &[&str]| -> String {

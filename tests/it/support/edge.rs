@@ -6,7 +6,6 @@ use demuxai::demo::server::Fake;
 use serde_json::Value;
 
 use super::client::{self, Answer};
-use super::eventually;
 use super::proxy::{Proxy, provider};
 
 /// A good request for a plain answer.
@@ -59,13 +58,8 @@ fn streamed() -> Script {
 pub fn stage(more: &str) -> Stage {
     let fake = upstream();
     let proxy = Proxy::start(&format!("{}{more}", provider("up", "openai", &fake.url())));
-    until_up(&proxy, "up");
+    proxy.until_up("up");
     Stage { proxy, fake }
-}
-
-/// Waits until a provider's list is there.
-pub fn until_up(proxy: &Proxy, id: &str) {
-    eventually("the provider is up", || proxy.status_of(id), |status| status["health"] == "up");
 }
 
 impl Stage {

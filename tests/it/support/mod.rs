@@ -4,6 +4,7 @@ pub mod client;
 pub mod edge;
 pub mod program;
 pub mod proxy;
+pub mod several;
 pub mod stage;
 pub mod tls;
 pub mod upstreams;

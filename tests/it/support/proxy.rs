@@ -14,6 +14,7 @@ use demuxai::telemetry::Level;
 use serde_json::Value;
 
 use super::client::{self, Answer, Reading};
+use super::eventually;
 
 /// A running daemon.
 pub struct Proxy {
@@ -101,6 +102,20 @@ impl Proxy {
         let status = self.get("/demuxai/status").json();
         let all = status["providers"].as_array().expect("providers").clone();
         all.into_iter().find(|entry| entry["id"] == provider).expect("provider is there")
+    }
+
+    /// Waits until this provider's list is there.
+    #[track_caller]
+    pub fn until_up(&self, provider: &str) {
+        eventually("the provider is up", || self.status_of(provider), |status| status["health"] == "up");
+    }
+
+    /// What a client has used of the first limit of a group or key (`of`: `limit`, `budget` or `key`), or nothing.
+    pub fn used(&self, of: &str, id: &str, client: &str) -> Value {
+        let status = self.get("/demuxai/status").json();
+        let mut clients = status["clients"].as_array().expect("clients").iter();
+        let found = clients.find(|entry| entry["of"] == of && entry["id"] == id && entry["client"] == client);
+        found.map_or(Value::Null, |entry| entry["limits"][0]["used"].clone())
     }
 
     /// The value of one metric's series, which must be there.

@@ -57,7 +57,7 @@ impl Stage {
             provider("up", kind, &fake.url())
         );
         let stage = Stage { proxy: Proxy::start(&text), fake };
-        eventually("the provider is up", || stage.proxy.status_of("up"), |status| status["health"] == "up");
+        stage.proxy.until_up("up");
         stage
     }
 
