@@ -5,9 +5,9 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Call;
+use crate::backend::size::Size;
 use crate::dialect::Usage;
 use crate::metrics::ModelMeters;
-use crate::provider::capacity::Size;
 
 /// Collects the costs of one call, wherever below they arise.
 #[derive(Default)]

@@ -20,6 +20,7 @@ pub mod plan;
 mod race;
 mod resume;
 pub mod secrets;
+pub mod size;
 pub mod split;
 pub mod sticky;
 pub mod strategy;

@@ -14,9 +14,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::SystemTime;
 
+use crate::backend::size::Size;
 use crate::config::settings;
 use crate::dialect::Usage;
-use crate::provider::capacity::Size;
 use crate::quota::{Actual, Charge, Denial, Estimator, Ledger, Limit, LimitView, Mode, Moment, Need, Source};
 use crate::state::{Row, Saved, Source as RowSource, Spent, State, UsageId};
 pub use counted::Open;

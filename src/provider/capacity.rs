@@ -6,6 +6,7 @@ mod denied;
 mod insight;
 mod queue;
 mod renewal;
+mod rows;
 mod seat;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -17,14 +18,14 @@ use tracing::info;
 
 use crate::backend::Guesses;
 use crate::backend::lease::{Generation, Hold, Lease};
+use crate::backend::size::Size;
 use crate::backend::waiter::Waiter;
-use crate::dialect::{Request, Task};
 use crate::error::ProxyError;
 use crate::quota::{
     BlockView, Breaker, BreakerView, Cause, Change, Charge, Denial, Estimator, Gate, Glob, Ledger, Limit,
     LimitView, Mode, Moment, Need, Source, Statement,
 };
-use crate::state::{Row, Source as RowSource, Spent, State, UsageId, hour_of};
+use crate::state::{Source as RowSource, Spent, State};
 use denied::{Patience, denied, shut};
 pub use insight::Insight;
 use queue::Queue;
@@ -72,21 +73,6 @@ struct Open {
     generation: Option<Generation>,
 }
 
-/// What is known of a request's size before it is sent.
-#[derive(Debug, Clone, Copy)]
-pub struct Size {
-    /// The length of its body without images and other media.
-    pub bytes: usize,
-    /// How many of those there are.
-    pub media: usize,
-    /// The bound of each answer in tokens, if the request names one; of embeddings, which have none, zero.
-    pub max_tokens: Option<u64>,
-    /// How many answers it asks for.
-    pub answers: u64,
-    /// The answer is streamed.
-    pub stream: bool,
-}
-
 /// What is asked for.
 pub struct Ask<'a> {
     /// The model's id at the upstream.
@@ -103,38 +89,33 @@ pub struct Ask<'a> {
     pub generation: Option<Generation>,
 }
 
-// === impl Size ===
-
-impl Size {
-    /// Of this request.
-    pub fn of(request: &Request) -> Size {
-        let needs = request.may_have_media().then(|| request.needs());
-        let media_bytes = needs.map_or(0, |needs| needs.media_bytes);
-        Size {
-            bytes: request.body.len().saturating_sub(media_bytes),
-            media: needs.map_or(0, |needs| needs.media),
-            max_tokens: if request.task == Task::Embedding { Some(0) } else { request.max_tokens() },
-            answers: request.answers(),
-            stream: request.stream,
-        }
-    }
-
-    /// What a request of this size takes, as far as one can tell.
-    pub fn need<'m>(self, estimator: &Estimator, model: &'m str) -> Need<'m> {
-        let Size { bytes, media, max_tokens, answers, stream } = self;
-        let (text, answer, off, answer_off) = estimator.estimate(model, bytes, max_tokens);
-        let media = u64::try_from(media).unwrap_or(u64::MAX).saturating_mul(MEDIUM);
-        let most_output = max_tokens.map(|most| most.saturating_mul(answers));
-        let (input_tokens, output_tokens) = (text.saturating_add(media), answer.saturating_mul(answers));
-        let answer_off = answer_off.saturating_mul(answers);
-        Need { model, input_tokens, output_tokens, off, answer_off, most_output, stream }
-    }
+/// How an account stands towards a request.
+pub struct View {
+    /// It would be admitted now.
+    pub free: bool,
+    /// When it may be, if that is known and not now.
+    pub until: Option<Moment>,
+    /// The smallest share left of all limits that apply.
+    pub share_left: f64,
+    /// When what is left of the longest window is lost or given back.
+    pub next_reset: Option<Moment>,
+    /// Requests in flight.
+    pub in_flight: usize,
 }
 
-/// What an image is taken for, in tokens: the most that Anthropic makes of one (it scales larger ones down; OpenAI's
-/// 4o takes 85 to 1,105, Gemini 258 for each tile of 768 pixels; their documentation, 2026-11). Of sounds and files
-/// nobody knows before the upstream reports.
-const MEDIUM: u64 = 1_600;
+/// Everything that is known of an account's capacity.
+pub struct Picture {
+    /// Its limits.
+    pub limits: Vec<LimitView>,
+    /// What is not asked for a while.
+    pub blocks: Vec<BlockView>,
+    /// Its breaker.
+    pub breaker: BreakerView,
+    /// Requests that wait for a place.
+    pub waiting: usize,
+    /// How often what is known of its limits changed.
+    pub changes: u64,
+}
 
 // === impl Capacity ===
 
@@ -382,11 +363,6 @@ impl Capacity {
         keys.len()
     }
 
-    fn named(&self, spent: BTreeMap<(i64, Arc<str>), Spent>) -> Vec<(UsageId, Spent)> {
-        let named = |((hour, model), spent)| (UsageId { hour, provider: Arc::clone(&self.id), model }, spent);
-        spent.into_iter().map(named).collect()
-    }
-
     fn lock(&self) -> MutexGuard<'_, Inner> {
         // Nothing in there can be half-changed by a panic that would matter more than going on.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
@@ -463,92 +439,6 @@ impl Inner {
     fn need<'m>(&self, model: &'m str, size: Size) -> Need<'m> {
         size.need(&self.estimator, model)
     }
-
-    /// Notes for the history what a request used. Whoever makes up model names shares one row.
-    fn spend(&mut self, model: &Arc<str>, spent: Spent, now: Moment) {
-        let full = self.spent.len() >= MOST_SPENT;
-        let hour = hour_of(now);
-        match self.spent.get_mut(&(hour, Arc::clone(model))) {
-            Some(known) => known.add(spent),
-            None => {
-                let model = if full { Arc::from("other") } else { Arc::clone(model) };
-                self.spent.entry((hour, model)).or_default().add(spent);
-            }
-        }
-    }
-
-    /// The rows that changed; what was learned of sizes only now and then, or when it is the last time.
-    fn changed_rows(&mut self, last: bool) -> Vec<Row> {
-        let mut rows = self.ledger.dirty();
-        let now = moment();
-        if last || now.0.abs_diff(self.sizes_written.0) >= SIZES_EVERY {
-            self.sizes_written = now;
-            rows.extend(self.estimator.dirty());
-        }
-        rows.into_iter().map(|(key, json)| Row { key, json }).collect()
-    }
-}
-
-impl RowSource for Capacity {
-    fn changed_rows(&self) -> Vec<Row> {
-        if self.is_kept() { self.lock().changed_rows(false) } else { Vec::new() }
-    }
-
-    fn spent(&self) -> Vec<(UsageId, Spent)> {
-        let spent = std::mem::take(&mut self.lock().spent);
-        self.named(spent)
-    }
-
-    fn merge(&self, before: &[(&str, &str)], found: &[(&str, &str)]) {
-        if self.is_kept() {
-            self.lock().ledger.merge(before, found, moment());
-        }
-    }
-}
-
-impl Drop for Capacity {
-    fn drop(&mut self) {
-        let inner = self.inner.get_mut().unwrap_or_else(PoisonError::into_inner);
-        let (rows, spent) = (inner.changed_rows(true), std::mem::take(&mut inner.spent));
-        if !rows.is_empty() && *self.kept.get_mut() {
-            self.state.save(&self.id, rows);
-        }
-        if !spent.is_empty() {
-            self.state.count_all(self.named(spent));
-        }
-    }
-}
-
-/// No more rows of history wait to be fetched.
-const MOST_SPENT: usize = 1_000;
-/// Milliseconds between two times that what was learned of sizes is written down.
-const SIZES_EVERY: u64 = 10_000;
-/// How an account stands towards a request.
-pub struct View {
-    /// It would be admitted now.
-    pub free: bool,
-    /// When it may be, if that is known and not now.
-    pub until: Option<Moment>,
-    /// The smallest share left of all limits that apply.
-    pub share_left: f64,
-    /// When what is left of the longest window is lost or given back.
-    pub next_reset: Option<Moment>,
-    /// Requests in flight.
-    pub in_flight: usize,
-}
-
-/// Everything that is known of an account's capacity.
-pub struct Picture {
-    /// Its limits.
-    pub limits: Vec<LimitView>,
-    /// What is not asked for a while.
-    pub blocks: Vec<BlockView>,
-    /// Its breaker.
-    pub breaker: BreakerView,
-    /// Requests that wait for a place.
-    pub waiting: usize,
-    /// How often what is known of its limits changed.
-    pub changes: u64,
 }
 
 /// Wall-clock time: the windows of upstreams follow it.

@@ -19,7 +19,7 @@ use tracing::{error, warn};
 
 use super::about::About;
 use super::actor::{Forward, Ping, ProviderActor, RefreshModels};
-use super::capacity::{Capacity, Size, breaker};
+use super::capacity::{Capacity, breaker};
 use super::fitness::misfit;
 use super::models::{FRESH, Lookup};
 use super::prefix::continued;
@@ -28,6 +28,7 @@ use super::supervisor::{Intensity, Observer, supervise};
 use super::vitals::{Health, Vitals};
 use crate::backend::explain::Account;
 use crate::backend::lease::Generation;
+use crate::backend::size::Size;
 use crate::backend::strategy::Availability;
 use crate::backend::waiter::Waiter;
 use crate::backend::{Backend, Call, Guesses, LOADING_PAUSE, Outlook, Reply, ReplyBody, Round, Seat};

@@ -16,13 +16,13 @@ use crate::backend::Call;
 use crate::backend::arrival::{Arrival, session};
 use crate::backend::condition::is_secret;
 use crate::backend::explain::{End, Step, explain as walk};
+use crate::backend::size::Size;
 use crate::backend::tally::{Tallies, key_refused, left_of};
 use crate::config::settings::ClientKey;
 use crate::dialect::{
     self, CHAT_COMPLETIONS, COMPLETIONS, EMBEDDINGS, ENDPOINTS, Endpoint, FIM_COMPLETIONS, Request,
 };
 use crate::error::{ErrorKind, ProxyError};
-use crate::provider::capacity::Size;
 use crate::provider::headers::goes_up;
 use crate::quota::Moment;
 

@@ -22,13 +22,13 @@ use super::relay::{StreamBody, WholeBody};
 use super::respond::{error_response, status};
 use crate::backend::arrival::{Arrival, session};
 use crate::backend::condition::is_secret;
+use crate::backend::size::Size;
 use crate::backend::tally::{Open, Ticket, key_refused};
 use crate::backend::{Call, Marks, Reply, ReplyBody, Served};
 use crate::config::settings::ClientKey;
 use crate::dialect::{self, Endpoint};
 use crate::error::{ErrorKind, ProxyError};
 use crate::metrics::caching::{CacheUse, Share};
-use crate::provider::capacity::Size;
 use crate::provider::headers::goes_up;
 
 /// A client that sends nothing of its body for this long is given up.

@@ -17,11 +17,11 @@ use super::super::{Call, Outlook, Reply};
 use super::limit::{By, ails, beyond, bounded, turned_away};
 use super::price::{Price, Prices, dollars};
 use super::{Modifier, Wrapped, explain};
+use crate::backend::size::Size;
 use crate::dialect::Usage;
 use crate::error::{ErrorKind, ProxyError};
 use crate::metrics::events::Spending;
 use crate::model_id::same_model;
-use crate::provider::capacity::Size;
 use crate::quota::{Denial, Need};
 
 /// The backend.

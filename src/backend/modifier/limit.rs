@@ -13,9 +13,9 @@ use super::super::tally::{Open, Tally, Ticket, Words};
 use super::super::virtual_model::Below;
 use super::super::{Call, Outlook, Reply};
 use super::{Modifier, Wrapped, explain};
+use crate::backend::size::Size;
 use crate::backend::strategy::Availability;
 use crate::error::{Attempt, ProxyError};
-use crate::provider::capacity::Size;
 use crate::quota::{Cause, Denial};
 
 /// Who has a limit for himself.

@@ -1,6 +1,7 @@
 //! What an account's capacity says of one request, and which limit binds: for explanations. Admits nothing.
 
-use super::{Capacity, Size, moment};
+use super::{Capacity, moment};
+use crate::backend::size::Size;
 use crate::error::ProxyError;
 use crate::quota::{Cause, LimitView, Mode, Moment, Unit};
 

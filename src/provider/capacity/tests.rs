@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::*;
+use crate::backend::size::MEDIUM;
 use crate::dialect::{CHAT_COMPLETIONS, COMPLETIONS, EMBEDDINGS, Endpoint, Usage, read};
 
 fn limit(unit: &str, amount: u64, per: Option<&str>, models: Option<&str>, source: Source) -> Limit {

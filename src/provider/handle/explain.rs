@@ -4,12 +4,13 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::super::capacity::{Insight, Size};
+use super::super::capacity::Insight;
 use super::super::models::{FRESH, Lookup};
 use super::super::prepare::missing_route;
 use super::super::vitals::Health;
 use super::{Provider, Unoffered, down};
 use crate::backend::explain::{Account, Now, moment};
+use crate::backend::size::Size;
 use crate::backend::{Backend, Call};
 use crate::error::{ErrorKind, ProxyError};
 
