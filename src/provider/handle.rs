@@ -1,33 +1,28 @@
-//! A provider as a [`Backend`]: its replicas, each an arbiter with an actor and a client, over one lasting state.
-//! Starts them, sends calls to them, and replaces those that no longer answer.
+//! A provider as a [`Backend`]: what it would do with a call, and the call's way to one of its actors. What lasts is in its
+//! [`Vitals`]; how it begins and ends is `life.rs`'s, and how its actors are kept alive `replica.rs`'s.
 
 mod explain;
 mod life;
+mod replica;
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use actix::Addr;
-use actix_rt::{Arbiter, ArbiterHandle};
 use arc_swap::ArcSwap;
 use futures_util::FutureExt;
-use futures_util::future::{BoxFuture, join_all, ready};
-use tokio::sync::{oneshot, watch};
+use futures_util::future::{BoxFuture, ready};
+use tokio::sync::oneshot;
 use tokio::time::timeout;
-use tracing::{error, warn};
 
 use super::about::About;
-use super::actor::{Forward, Ping, ProviderActor, RefreshModels};
-use super::capacity::{Capacity, breaker};
+use super::actor::{Forward, RefreshModels};
 use super::fitness::misfit;
 use super::models::{FRESH, Lookup};
 use super::prefix::continued;
 use super::prepare::{Target, check_capability, missing_route};
-use super::supervisor::{Intensity, Observer, supervise};
 use super::vitals::{Health, Vitals};
 use crate::backend::explain::Account;
-use crate::backend::lease::Generation;
 use crate::backend::size::Size;
 use crate::backend::strategy::Availability;
 use crate::backend::waiter::Waiter;
@@ -39,10 +34,8 @@ use crate::metrics::ModelMeters;
 use crate::metrics::events::AttemptEnded;
 use crate::model_id::same_model;
 use crate::quota::Moment;
-use crate::state::{Saved, State};
+use replica::Replica;
 
-/// An arbiter that does not answer a [`Ping`] for this long is given up.
-pub const PING_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a request waits for a list that is fetched anew before it denies a model.
 const REFRESH_WAIT: Duration = Duration::from_secs(10);
 
@@ -61,17 +54,6 @@ pub struct Provider {
     draining: Arc<AtomicBool>,
 }
 
-/// One arbiter with one actor and one client.
-struct Replica {
-    generation: Generation,
-    address: Addr<ProviderActor>,
-    arbiter: ArbiterHandle,
-    /// The actor fell too often and waits before its restart.
-    pause: Arc<Pause>,
-    /// Set when this replica is given up: everything that waits for it ends.
-    gone: watch::Sender<bool>,
-}
-
 /// Why a group's request means no model here.
 struct Unoffered {
     /// There is no such model, or it is excluded; else it is only not clear which one is meant.
@@ -80,69 +62,11 @@ struct Unoffered {
     reason: String,
 }
 
-/// Tells the world about one actor's falls.
-struct Falls {
-    about: Arc<About>,
-    vitals: Arc<Vitals>,
-    pause: Arc<Pause>,
-}
-
-/// Until when an actor waits before its restart. While it does, its silence means nothing.
-#[derive(Default)]
-struct Pause {
-    until: Mutex<Option<Instant>>,
-}
-
 // === impl Provider ===
 
 impl Provider {
-    /// Starts the provider's replicas, each on a fresh arbiter. Must be called inside an actix system.
-    pub fn start(about: About, state: &State, saved: &Saved) -> Arc<Self> {
-        Provider::at_rest(about, state, saved).running()
-    }
-
-    /// The provider without anybody who could send: it answers questions of what it would do, and no requests.
-    pub fn at_rest(about: About, state: &State, saved: &Saved) -> Arc<Self> {
-        let about = Arc::new(about);
-        let capacity = capacity(&about, state, saved);
-        let vitals = Vitals::new(about.metrics.up(&about.id), capacity);
-        Provider::over(about, Arc::new(vitals))
-    }
-
-    /// The same over a lasting state that is there already.
-    pub(super) fn over(about: Arc<About>, vitals: Arc<Vitals>) -> Arc<Self> {
-        about.metrics.announce(&about.id);
-        Arc::new_cyclic(|this| Provider {
-            this: Weak::clone(this),
-            vitals,
-            about,
-            replicas: ArcSwap::from_pointee(Vec::new()),
-            next: AtomicUsize::new(0),
-            draining: Arc::default(),
-        })
-    }
-
     fn is_at_rest(&self) -> bool {
         self.replicas.load().is_empty()
-    }
-
-    fn start_replica(&self) -> Arc<Replica> {
-        let generation = self.vitals.capacity.next_generation();
-        let arbiter = Arbiter::new().handle();
-        let pause = Arc::new(Pause::default());
-        let (gone, seen_gone) = watch::channel(false);
-        let (sender, receiver) = actix::dev::channel::channel(16);
-        let (about, vitals) = (Arc::clone(&self.about), Arc::clone(&self.vitals));
-        let draining = Arc::clone(&self.draining);
-        let observer =
-            Falls { about: Arc::clone(&about), vitals: Arc::clone(&vitals), pause: Arc::clone(&pause) };
-        arbiter.spawn_fn(move || {
-            let supervision = supervise(receiver, Intensity::default(), observer, |_context| {
-                ProviderActor::new(about, vitals, generation, seen_gone, draining)
-            });
-            actix_rt::spawn(supervision);
-        });
-        Arc::new(Replica { generation, address: Addr::new(sender), arbiter, pause, gone })
     }
 
     /// What is known of the provider.
@@ -196,47 +120,6 @@ impl Provider {
         replica.address.do_send(RefreshModels { done });
         // Whether it succeeded, the list tells.
         let _ = timeout(REFRESH_WAIT, heard).await;
-    }
-
-    /// Asks each replica for a sign of life and replaces those that give none.
-    pub async fn guard(&self) {
-        let replicas = self.replicas.load_full();
-        for replica in replicas.iter() {
-            if !replica.alive().await {
-                self.replace(replica);
-            }
-        }
-    }
-
-    /// Whether every replica answers now.
-    pub async fn ping(&self) -> bool {
-        let replicas = self.replicas.load_full();
-        join_all(replicas.iter().map(|replica| replica.alive())).await.into_iter().all(|alive| alive)
-    }
-
-    fn replace(&self, dead: &Arc<Replica>) {
-        error!(provider = &*self.about.id, "provider's arbiter does not answer, starting it anew");
-        let fresh = self.start_replica();
-        self.replicas.rcu(|replicas| {
-            let swap = |replica: &Arc<Replica>| {
-                if replica.generation == dead.generation { Arc::clone(&fresh) } else { Arc::clone(replica) }
-            };
-            replicas.iter().map(swap).collect::<Vec<_>>()
-        });
-        dead.give_up(&self.vitals);
-        self.vitals.count_restart();
-        self.about.metrics.restarted(&self.about.id);
-    }
-
-    /// The next replica in turn that takes requests.
-    fn replica(&self) -> Option<Arc<Replica>> {
-        let replicas = self.replicas.load();
-        let start = self.next.fetch_add(1, Ordering::Relaxed);
-        let count = replicas.len();
-        (0..count)
-            .filter_map(|step| replicas.get(start.wrapping_add(step) % count))
-            .find(|replica| replica.address.connected() && !replica.pause.is_on())
-            .map(Arc::clone)
     }
 
     /// Whether nothing is known that keeps it from answering.
@@ -512,90 +395,10 @@ impl Backend for Provider {
     }
 }
 
-impl Drop for Provider {
-    fn drop(&mut self) {
-        for replica in self.replicas.load().iter() {
-            replica.arbiter.stop();
-        }
-    }
-}
-
-/// The account's capacity, with what was known of it before.
-fn capacity(about: &About, state: &State, saved: &Saved) -> Arc<Capacity> {
-    let rows: Vec<(&str, &str)> = saved.rows_of(&about.id).collect();
-    let (waiting, breaker) = (about.waiting(), breaker(about.local()));
-    Capacity::new(Arc::clone(&about.id), about.limits(), breaker, waiting, state.clone(), &rows)
-}
-
 fn down(id: &str) -> ProxyError {
     ProxyError::new(
         ErrorKind::ProviderDown,
         format!("provider `{id}` fell and is being restarted; try again"),
     )
     .at(id)
-}
-
-// === impl Replica ===
-
-impl Replica {
-    /// Whether it gives a sign of life, or need not.
-    async fn alive(&self) -> bool {
-        if !self.address.connected() {
-            return false;
-        }
-        // A pausing actor does not answer, but it will; unless its arbiter died or hangs meanwhile.
-        self.pause.excuses(Instant::now())
-            || matches!(timeout(PING_TIMEOUT, self.address.send(Ping)).await, Ok(Ok(())))
-    }
-
-    /// Ends all that waits for this replica and settles what it holds.
-    fn give_up(&self, vitals: &Vitals) {
-        vitals.capacity.give_up(self.generation);
-        self.gone.send_replace(true);
-        // Takes effect when the arbiter runs again, if it ever does.
-        self.arbiter.stop();
-    }
-}
-
-// === impl Pause ===
-
-impl Pause {
-    fn set(&self, until: Option<Instant>) {
-        *self.until.lock().unwrap_or_else(PoisonError::into_inner) = until;
-    }
-
-    fn until(&self) -> Option<Instant> {
-        *self.until.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn is_on(&self) -> bool {
-        self.until().is_some()
-    }
-
-    /// Whether silence at `now` is to be expected: the pause is on, and not long over.
-    fn excuses(&self, now: Instant) -> bool {
-        self.until().is_some_and(|until| now < until + PING_TIMEOUT)
-    }
-}
-
-// === impl Falls ===
-
-impl Observer for Falls {
-    fn fell(&self, cause: &str) {
-        let restarts = self.vitals.count_restart();
-        self.about.metrics.restarted(&self.about.id);
-        warn!(provider = &*self.about.id, cause, restarts, "provider's actor fell");
-    }
-
-    fn pausing(&self, pause: Option<Duration>) {
-        self.pause.set(pause.map(|pause| Instant::now() + pause));
-        match pause {
-            Some(pause) => {
-                self.vitals.show_up(false);
-                let milliseconds = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
-                warn!(provider = &*self.about.id, milliseconds, "provider's actor falls too often, pausing");
-            }
-            None => self.vitals.show_up(self.vitals.health() == Health::Up),
-        }
-    }
 }
