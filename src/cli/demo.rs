@@ -1,13 +1,24 @@
 //! `demuxai demo`: the whole product in front of built-in fake upstreams, without a key or a network.
 
+use std::net::SocketAddr;
 use std::time::Duration;
+
+use clap::Args;
 
 use super::load::{listening, read, registry};
 use super::serve::serve;
-use super::{DemoArgs, Exit, complain, say};
+use super::{Exit, complain, say};
 use crate::app::App;
 use crate::config::Sources;
 use crate::demo::Demo;
+
+/// Options of `demo`.
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    /// Listen here.
+    #[arg(long, short, value_name = "ADDR", default_value = "127.0.0.1:6041")]
+    pub listen: SocketAddr,
+}
 
 /// Pause between two words of a fake answer.
 const PACE: Duration = Duration::from_millis(25);

@@ -4,17 +4,56 @@
 mod told;
 
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use clap::Args;
 use http::Method;
 use serde_json::Value;
 
-use super::status::{Failed, ask, listener};
-use super::{Exit, ExplainArgs, answer, complain, load};
+use super::daemon::{Failed, ask, listener};
+use super::{ConfigArgs, Exit, answer, complain, load};
 use crate::app::Plan;
 use crate::config::settings::Config;
 use crate::router::explain::{Question, Surroundings, explain};
+
+/// Options of `explain`.
+#[derive(Debug, Args, Default)]
+pub struct ExplainArgs {
+    /// The model that is asked for; instead of that in the body, if there is one.
+    #[arg(long, short, value_name = "MODEL", required_unless_present = "body")]
+    pub model: Option<String>,
+    /// A file with the request's body; `-` reads it from stdin. Without it, a short request is made up.
+    #[arg(long, short, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
+    pub body: Option<PathBuf>,
+    /// chat, completion, fim or embedding (default: what the body looks like, else chat).
+    #[arg(long, value_name = "ENDPOINT", value_parser = ["chat", "completion", "fim", "embedding"])]
+    pub endpoint: Option<String>,
+    /// A header of the request; may be given several times.
+    #[arg(long, value_name = "NAME:VALUE")]
+    pub header: Vec<String>,
+    /// The client that asks: the id of a key.
+    #[arg(long, value_name = "ID")]
+    pub client: Option<String>,
+    /// The listener at which it asks.
+    #[arg(long, value_name = "ID")]
+    pub listener: Option<String>,
+    /// The moment in question, such as 2026-12-24T18:00:00Z (default: now).
+    #[arg(long, value_name = "TIME")]
+    pub at: Option<jiff::Timestamp>,
+    /// Print the explanation as JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// By the files alone, whether a daemon runs or not.
+    #[arg(long, conflicts_with = "url")]
+    pub offline: bool,
+    /// Where demuxai is, instead of what the configuration says; if it does not answer, that is an error.
+    #[arg(long, value_name = "URL")]
+    pub url: Option<String>,
+    /// Where the configuration comes from.
+    #[command(flatten)]
+    pub files: ConfigArgs,
+}
 
 /// No request body is longer.
 const MOST_BODY: u64 = 64 * 1024 * 1024;

@@ -7,11 +7,31 @@ mod tree;
 
 use std::collections::BTreeSet;
 
+use clap::Args;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{Exit, GraphArgs, answer, complain, load};
+use super::{ConfigArgs, Exit, answer, complain, load};
 use crate::config::settings::{Config, GroupConfig, Limit, MemberConfig, ProviderConfig, RouterConfig};
+
+/// Options of `graph`.
+#[derive(Debug, Args, Default)]
+pub struct GraphArgs {
+    /// Only what is below this provider, group or router.
+    pub id: Option<String>,
+    /// Where the configuration comes from.
+    #[command(flatten)]
+    pub files: ConfigArgs,
+    /// For Graphviz: `demuxai graph --dot | dot -Tsvg`.
+    #[arg(long, group = "form")]
+    pub dot: bool,
+    /// For Mermaid, as Markdown renderers draw it.
+    #[arg(long, group = "form")]
+    pub mermaid: bool,
+    /// As JSON: nodes and edges.
+    #[arg(long, group = "form")]
+    pub json: bool,
+}
 
 /// The longest label of one option, in characters.
 const LONGEST: usize = 60;

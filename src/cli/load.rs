@@ -1,22 +1,20 @@
-//! The configuration as the commands see it: load it and say what is wrong; check it; write a first one.
+//! The configuration as the commands see it: read it, anew if need be, and say what is wrong with it.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::Uri;
 
-use super::{CheckArgs, ConfigArgs, Exit, InitArgs, answer, complain, say};
-use crate::app::Plan;
+use super::{ConfigArgs, Exit, complain};
 use crate::app::reloader::{Load, same_files};
-use crate::config::settings::{Config, MemberConfig, RouteConfig, StaticModel};
+use crate::config::settings::{Config, StaticModel};
 use crate::config::{self, Kind, Programs, Report, Sources};
 use crate::dialect::Task;
 use crate::provider::registry::Registry;
 use crate::server::token;
-use crate::state::HOMELESS;
 
 /// The kinds that a key in the environment is reason enough to serve. Not GitHub: that host is gone, and its
 /// variable is set on many machines for other reasons.
@@ -114,7 +112,7 @@ pub fn read(sources: &Sources, registry: &Registry) -> Result<Config, Report> {
 }
 
 /// What the configuration needs to know of the registry's kinds.
-fn with_kinds<T>(registry: &Registry, then: impl FnOnce(&[Kind<'_>]) -> T) -> T {
+pub(super) fn with_kinds<T>(registry: &Registry, then: impl FnOnce(&[Kind<'_>]) -> T) -> T {
     let known: Vec<_> = registry.names().into_iter().filter_map(|name| registry.kind(name)).collect();
     let lacks: Vec<Vec<Task>> = known
         .iter()
@@ -160,7 +158,7 @@ fn with_kinds<T>(registry: &Registry, then: impl FnOnce(&[Kind<'_>]) -> T) -> T 
 }
 
 /// Whether an HTTP server answers at this url.
-fn answers(url: &str) -> bool {
+pub(super) fn answers(url: &str) -> bool {
     let Ok(uri) = url.parse::<Uri>() else { return false };
     let Some(host) = uri.host() else { return false };
     let encrypted = uri.scheme_str() == Some("https");
@@ -179,148 +177,4 @@ fn speaks_http(mut stream: TcpStream, host: &str) -> bool {
         && stream.write_all(request.as_bytes()).is_ok()
         && stream.read_exact(&mut begin).is_ok()
         && begin == *b"HTTP/"
-}
-
-/// `demuxai check`: all of the start-up but the sockets.
-pub fn check(args: &CheckArgs) -> Exit {
-    let config = match load(&args.files, None) {
-        Ok(config) => config,
-        Err(exit) => return exit,
-    };
-    let plan = match Plan::new(config, &registry()) {
-        Ok(plan) => plan,
-        Err(error) => {
-            complain(&error.to_string());
-            return Exit::of(&error);
-        }
-    };
-    let warnings = &plan.config().warnings;
-    if !warnings.is_empty() {
-        complain(&config::warned(warnings));
-    }
-    match answer(&summary(plan.config())) {
-        Exit::Success if args.strict && (!warnings.is_empty() || serves_nothing(plan.config())) => {
-            Exit::Configuration
-        }
-        exit => exit,
-    }
-}
-
-/// Whether nobody could be answered by anybody.
-fn serves_nothing(config: &Config) -> bool {
-    config.providers.is_empty() && config.groups.is_empty()
-}
-
-/// What would be started, for people.
-fn summary(config: &Config) -> String {
-    let good = match config.warnings.len() {
-        0 if serves_nothing(config) => "configuration is good, but there is nothing to serve".to_owned(),
-        0 => "configuration is good".to_owned(),
-        1 => "configuration is good, with one warning".to_owned(),
-        count => format!("configuration is good, with {count} warnings"),
-    };
-    let mut lines = vec![good];
-    for listener in &config.listeners {
-        let mut serves = Vec::new();
-        for (on, name) in [(listener.api, "api"), (listener.metrics, "metrics"), (listener.admin, "admin")] {
-            if on {
-                serves.push(name);
-            }
-        }
-        lines.push(format!("  listener {:<16} {} ({})", listener.id, listener.address, serves.join(", ")));
-    }
-    for key in &config.keys {
-        lines.push(format!("  key      {}", key.id));
-    }
-    for provider in &config.providers {
-        let key = if provider.api_key.is_some() { "with a key" } else { "without a key" };
-        lines.push(format!("  provider {:<16} {} at {} {key}", provider.id, provider.kind, provider.url));
-    }
-    for group in &config.groups {
-        let members: Vec<String> = group.members.iter().map(in_words).collect();
-        let over = if members.is_empty() { "" } else { " over " };
-        lines.push(format!("  group    {:<16} {}{over}{}", group.id, group.kind, members.join(", ")));
-    }
-    for router in &config.routers {
-        let routes: Vec<String> = router.routes.iter().map(RouteConfig::label).collect();
-        let takes_all = router.routes.iter().any(|route| route.conditions.is_empty());
-        let rest = if takes_all { "" } else { "; what no route matches is refused" };
-        lines.push(format!("  router   {:<16} to {}{rest}", router.id, routes.join(", ")));
-    }
-    for alias in &config.aliases {
-        lines.push(format!("  alias    {:<16} {}", alias.id, alias.to));
-    }
-    match &config.state.file {
-        Some(file) => lines.push(format!("  state    {}", file.display())),
-        None if config.state.homeless => lines.push(format!("  state    in memory only: {HOMELESS}")),
-        None => lines.push("  state    in memory only".to_owned()),
-    }
-    for note in &config.notes {
-        lines.push(format!("  note: {note}"));
-    }
-    lines.join("\n")
-}
-
-/// A member of a group, and what is special about it.
-fn in_words(member: &MemberConfig) -> String {
-    let mut remarks = Vec::new();
-    if member.model.is_none() {
-        remarks.push("the model that is asked for".to_owned());
-    }
-    if member.weight != 1 {
-        remarks.push(format!("weight {}", member.weight));
-    }
-    if !member.set.is_empty() {
-        let fields: Vec<&str> = member.set.iter().map(|(key, _)| key.as_str()).collect();
-        remarks.push(format!("sets {}", fields.join(", ")));
-    }
-    let label = member.label();
-    if remarks.is_empty() { label } else { format!("{label} ({})", remarks.join("; ")) }
-}
-
-/// `demuxai init`: writes a starting configuration, never over an existing one unless told to.
-pub fn init(args: &InitArgs) -> Exit {
-    let environment = config::process_environment();
-    let text = with_kinds(&registry(), |kinds| {
-        config::starting_configuration(&config::discover(&environment, kinds, &answers), kinds)
-    });
-    let default = || config::platform_directory().map(|folder| folder.join("config.toml"));
-    let path = match args.output.clone().or_else(default) {
-        Some(path) if path == Path::new("-") => {
-            return answer(text.trim_end());
-        }
-        Some(path) => path,
-        None => {
-            complain("this platform has no configuration directory; name a file with --output FILE");
-            return Exit::Failure;
-        }
-    };
-    if let Err(problem) = write_new(&path, &text, args.force) {
-        complain(&problem);
-        return Exit::Failure;
-    }
-    say(&format!("wrote {}; `demuxai check` checks it, `demuxai` serves it", path.display()));
-    Exit::Success
-}
-
-fn write_new(path: &Path, text: &str, force: bool) -> Result<(), String> {
-    let failed = |error: std::io::Error| match error.kind() {
-        std::io::ErrorKind::AlreadyExists => {
-            format!("{} is there already; --force replaces it, --output - prints instead", path.display())
-        }
-        _ => format!("cannot write {}: {error}", path.display()),
-    };
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder).map_err(failed)?;
-    }
-    let mut options = std::fs::OpenOptions::new();
-    options.write(true).create(force).truncate(force).create_new(!force);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::OpenOptionsExt;
-        // Keys may be written into it by hand later.
-        options.mode(0o600);
-    }
-    let mut file = options.open(path).map_err(failed)?;
-    file.write_all(text.as_bytes()).map_err(failed)
 }

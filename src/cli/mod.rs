@@ -1,10 +1,16 @@
-//! The command line: what can be asked of the program, and which exit code means what.
+//! The command line: what can be asked of the program, and which exit code means what. The options of a command stand
+//! beside what it does.
 
+pub mod check;
+mod daemon;
 pub mod demo;
 pub mod explain;
 pub mod graph;
+pub mod init;
 pub mod load;
 pub mod models;
+mod output;
+pub mod quota;
 pub mod reload;
 pub mod schema;
 pub mod serve;
@@ -12,7 +18,6 @@ pub mod status;
 pub mod watch;
 
 use std::ffi::OsString;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -20,6 +25,17 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::app::BuildError;
+use check::CheckArgs;
+use demo::DemoArgs;
+use explain::ExplainArgs;
+use graph::GraphArgs;
+use init::InitArgs;
+use output::{answer, complain, say};
+use quota::QuotaArgs;
+use reload::ReloadArgs;
+use schema::SchemaArgs;
+use serve::ServeArgs;
+use status::StatusArgs;
 
 /// How the program ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,194 +132,6 @@ pub struct ConfigArgs {
     /// platform's directory).
     #[arg(long, short, value_name = "FILE")]
     pub config: Vec<PathBuf>,
-}
-
-/// Options of `check`.
-#[derive(Debug, Args, Default)]
-pub struct CheckArgs {
-    /// Where the configuration comes from.
-    #[command(flatten)]
-    pub files: ConfigArgs,
-    /// Warnings fail, too, with exit code 2.
-    #[arg(long)]
-    pub strict: bool,
-}
-
-/// Options of `graph`.
-#[derive(Debug, Args, Default)]
-pub struct GraphArgs {
-    /// Only what is below this provider, group or router.
-    pub id: Option<String>,
-    /// Where the configuration comes from.
-    #[command(flatten)]
-    pub files: ConfigArgs,
-    /// For Graphviz: `demuxai graph --dot | dot -Tsvg`.
-    #[arg(long, group = "form")]
-    pub dot: bool,
-    /// For Mermaid, as Markdown renderers draw it.
-    #[arg(long, group = "form")]
-    pub mermaid: bool,
-    /// As JSON: nodes and edges.
-    #[arg(long, group = "form")]
-    pub json: bool,
-}
-
-/// Options of `explain`.
-#[derive(Debug, Args, Default)]
-pub struct ExplainArgs {
-    /// The model that is asked for; instead of that in the body, if there is one.
-    #[arg(long, short, value_name = "MODEL", required_unless_present = "body")]
-    pub model: Option<String>,
-    /// A file with the request's body; `-` reads it from stdin. Without it, a short request is made up.
-    #[arg(long, short, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
-    pub body: Option<PathBuf>,
-    /// chat, completion, fim or embedding (default: what the body looks like, else chat).
-    #[arg(long, value_name = "ENDPOINT", value_parser = ["chat", "completion", "fim", "embedding"])]
-    pub endpoint: Option<String>,
-    /// A header of the request; may be given several times.
-    #[arg(long, value_name = "NAME:VALUE")]
-    pub header: Vec<String>,
-    /// The client that asks: the id of a key.
-    #[arg(long, value_name = "ID")]
-    pub client: Option<String>,
-    /// The listener at which it asks.
-    #[arg(long, value_name = "ID")]
-    pub listener: Option<String>,
-    /// The moment in question, such as 2026-12-24T18:00:00Z (default: now).
-    #[arg(long, value_name = "TIME")]
-    pub at: Option<jiff::Timestamp>,
-    /// Print the explanation as JSON.
-    #[arg(long)]
-    pub json: bool,
-    /// By the files alone, whether a daemon runs or not.
-    #[arg(long, conflicts_with = "url")]
-    pub offline: bool,
-    /// Where demuxai is, instead of what the configuration says; if it does not answer, that is an error.
-    #[arg(long, value_name = "URL")]
-    pub url: Option<String>,
-    /// Where the configuration comes from.
-    #[command(flatten)]
-    pub files: ConfigArgs,
-}
-
-/// Options of `schema`.
-#[derive(Debug, Args, Default)]
-pub struct SchemaArgs {
-    /// Write to this file instead of printing it.
-    #[arg(long, short, value_name = "FILE")]
-    pub output: Option<PathBuf>,
-}
-
-/// Options of `serve`.
-#[derive(Debug, Args, Default)]
-pub struct ServeArgs {
-    /// Where the configuration comes from.
-    #[command(flatten)]
-    pub files: ConfigArgs,
-    /// Listen here instead of at the first listener's address.
-    #[arg(long, short, value_name = "ADDR")]
-    pub listen: Option<SocketAddr>,
-    /// Reload when a file of the configuration changes.
-    #[arg(long)]
-    pub watch: bool,
-}
-
-/// Options of `reload` and `diff`.
-#[derive(Debug, Args, Default)]
-pub struct ReloadArgs {
-    /// Where the configuration comes from, which says where demuxai listens.
-    #[command(flatten)]
-    pub files: ConfigArgs,
-    /// Where demuxai is, instead of what the configuration says.
-    #[arg(long, value_name = "URL")]
-    pub url: Option<String>,
-    /// Print what the daemon says as it is.
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// Options of `status`.
-#[derive(Debug, Args, Default)]
-pub struct StatusArgs {
-    /// Where the configuration comes from, which says where demuxai listens.
-    #[command(flatten)]
-    pub files: ConfigArgs,
-    /// Where demuxai is, instead of what the configuration says.
-    #[arg(long, value_name = "URL")]
-    pub url: Option<String>,
-    /// Print what the daemon says as it is.
-    #[arg(long)]
-    pub json: bool,
-    /// Look again every two seconds.
-    #[arg(long)]
-    pub watch: bool,
-}
-
-/// Options of `quota`.
-#[derive(Debug, Args)]
-pub struct QuotaArgs {
-    /// What to do; without it, show.
-    #[command(subcommand)]
-    pub command: Option<QuotaCommand>,
-    /// Which daemon, and how it is shown.
-    #[command(flatten)]
-    pub status: StatusArgs,
-}
-
-// === impl QuotaArgs ===
-
-impl QuotaArgs {
-    /// Which daemon is meant: its configuration files, or its URL.
-    pub fn daemon(&self) -> (ConfigArgs, Option<String>) {
-        let mut config = self.status.files.config.clone();
-        let mut url = self.status.url.clone();
-        if let Some(QuotaCommand::Reset(reset)) = &self.command {
-            config.extend(reset.files.config.iter().cloned());
-            url = reset.url.clone().or(url);
-        }
-        (ConfigArgs { config }, url)
-    }
-}
-
-/// What can be done about quotas.
-#[derive(Debug, Subcommand)]
-pub enum QuotaCommand {
-    /// Forget learned limits and pauses; needs the token beside the state file, or `key` of `[admin]`.
-    Reset(ResetArgs),
-}
-
-/// What is to be forgotten, and by which daemon.
-#[derive(Debug, Args)]
-pub struct ResetArgs {
-    /// Of this provider alone.
-    pub provider: Option<String>,
-    /// Of this model of it alone.
-    pub model: Option<String>,
-    /// Where the configuration comes from, which says where demuxai listens.
-    #[command(flatten)]
-    pub files: ConfigArgs,
-    /// Where demuxai is, instead of what the configuration says.
-    #[arg(long, value_name = "URL")]
-    pub url: Option<String>,
-}
-
-/// Options of `demo`.
-#[derive(Debug, Args)]
-pub struct DemoArgs {
-    /// Listen here.
-    #[arg(long, short, value_name = "ADDR", default_value = "127.0.0.1:6041")]
-    pub listen: SocketAddr,
-}
-
-/// Options of `init`.
-#[derive(Debug, Args)]
-pub struct InitArgs {
-    /// Write to this file instead of the platform's place; `-` prints it.
-    #[arg(long, short, value_name = "FILE")]
-    pub output: Option<PathBuf>,
-    /// Replace a file that is there already.
-    #[arg(long)]
-    pub force: bool,
 }
 
 // === impl Cli ===
@@ -415,17 +243,17 @@ impl Command {
 pub fn run(cli: Cli) -> Exit {
     match cli.command.unwrap_or(Command::Serve(cli.serve)) {
         Command::Serve(args) => serve::run(&args),
-        Command::Check(args) => load::check(&args),
+        Command::Check(args) => check::run(&args),
         Command::Graph(args) => graph::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Schema(args) => schema::run(&args),
         Command::Models(args) => models::run(&args),
         Command::Status(args) => status::run(&args),
-        Command::Quota(args) => status::quota(&args),
+        Command::Quota(args) => quota::run(&args),
         Command::Reload(args) => reload::run(&args),
         Command::Diff(args) => reload::diff(&args),
         Command::Demo(args) => demo::run(&args),
-        Command::Init(args) => load::init(&args),
+        Command::Init(args) => init::run(&args),
         Command::Completions { shell } => completions(shell),
     }
 }
@@ -437,32 +265,6 @@ fn completions(shell: Shell) -> Exit {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut command, name, &mut script);
     answer(String::from_utf8_lossy(&script).trim_end())
-}
-
-/// What was asked for, on stdout. A reader that went away (`demuxai models | head`) is no error, a full disk is:
-/// nobody should find half a file where the exit code said success.
-pub(crate) fn answer(text: &str) -> Exit {
-    use std::io::{ErrorKind, Write};
-    let mut stdout = std::io::stdout().lock();
-    match writeln!(stdout, "{text}").and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            complain(&format!("cannot write to stdout: {error}"));
-            Exit::Failure
-        }
-        _ => Exit::Success,
-    }
-}
-
-/// A line on stdout that nobody has to read.
-pub(crate) fn say(text: &str) {
-    use std::io::Write;
-    let _ = writeln!(std::io::stdout(), "{text}");
-}
-
-/// One line on stderr, for what goes wrong before there are logs.
-pub(crate) fn complain(text: &str) {
-    use std::io::Write;
-    let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 #[cfg(test)]

@@ -1,12 +1,27 @@
 //! `demuxai reload` and `demuxai diff`: the running daemon reads its configuration anew, or says what that would change.
 
+use clap::Args;
 use http::Method;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
-use super::status::{Failed, ask_within, key_for, listener};
-use super::{ConfigArgs, Exit, ReloadArgs, answer, complain, load};
+use super::daemon::{Failed, ask_within, key_for, listener};
+use super::{ConfigArgs, Exit, answer, complain, load};
 use crate::config::{Difference, Report};
+
+/// Options of `reload` and `diff`.
+#[derive(Debug, Args, Default)]
+pub struct ReloadArgs {
+    /// Where the configuration comes from, which says where demuxai listens.
+    #[command(flatten)]
+    pub files: ConfigArgs,
+    /// Where demuxai is, instead of what the configuration says.
+    #[arg(long, value_name = "URL")]
+    pub url: Option<String>,
+    /// Print what the daemon says as it is.
+    #[arg(long)]
+    pub json: bool,
+}
 
 /// Where demuxai listens when nothing says otherwise.
 const USUAL: &str = "http://127.0.0.1:6041";

@@ -1,7 +1,19 @@
 //! `demuxai schema`: the JSON Schema of the configuration, by which editors complete and check it.
 
-use super::{Exit, SchemaArgs, answer, complain, say};
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::{Exit, answer, complain, say};
 use crate::config::published_schema;
+
+/// Options of `schema`.
+#[derive(Debug, Args, Default)]
+pub struct SchemaArgs {
+    /// Write to this file instead of printing it.
+    #[arg(long, short, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
 
 /// Prints the schema, or writes it.
 pub fn run(args: &SchemaArgs) -> Exit {

@@ -1,14 +1,16 @@
 //! `demuxai serve`: build, announce, wait for signals, drain.
 
+use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 use actix::Addr;
+use clap::Args;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
 use super::load::{self, registry};
 use super::watch::{Watch, reload_on_change};
-use super::{Exit, ServeArgs, complain};
+use super::{ConfigArgs, Exit, complain};
 use crate::app::{App, AppHandle, Source};
 use crate::config::settings::Config;
 use crate::config::{Sources, process_environment};
@@ -16,6 +18,20 @@ use crate::notify::ServiceManager;
 use crate::reload::{Cause, Reloads, What};
 use crate::router::{RoundTrip, RouterActor};
 use crate::telemetry;
+
+/// Options of `serve`.
+#[derive(Debug, Args, Default)]
+pub struct ServeArgs {
+    /// Where the configuration comes from.
+    #[command(flatten)]
+    pub files: ConfigArgs,
+    /// Listen here instead of at the first listener's address.
+    #[arg(long, short, value_name = "ADDR")]
+    pub listen: Option<SocketAddr>,
+    /// Reload when a file of the configuration changes.
+    #[arg(long)]
+    pub watch: bool,
+}
 
 /// After an actor did not answer, it is asked again this soon.
 const WATCHDOG_RETRY: Duration = Duration::from_secs(1);
