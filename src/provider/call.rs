@@ -19,17 +19,16 @@ use super::pump::{Ended, Pump};
 use super::vitals::{Health, Vitals};
 use crate::backend::costs::Slip;
 use crate::backend::frames::Sent;
-use crate::backend::lease::Lease;
+use crate::backend::gate::Gate;
+use crate::backend::lease::{Lease, Recall};
 use crate::backend::{Call, Marks, Reply, ReplyBody, ReplyStream, Served};
-use crate::dialect::{Plain, rewrite_plain};
-use crate::dialect::{Rewrite, Shape};
+use crate::dialect::{Plain, Rewrite, Shape, rewrite_plain};
 use crate::error::{ErrorKind, ProxyError};
 use crate::metrics::ModelMeters;
 use crate::metrics::events::{AnswerCompleted, AttemptEnded};
 use crate::metrics::stream::StreamMeter;
 use crate::quota::{Refusal, RefusalClass};
-use crate::upstream::{Answer, Client, NO_CONNECTION, Outgoing};
-use crate::upstream::{is_loading, rejected_fields};
+use crate::upstream::{Answer, Client, NO_CONNECTION, Outgoing, is_loading, rejected_fields};
 
 /// Largest plain answer that is relayed: embeddings of large batches come close to it.
 const MAX_ANSWER: usize = 256 * 1024 * 1024;
@@ -67,16 +66,10 @@ enum Content {
 
 /// Carries out one call. The reply's receiver going away cancels it at once, at every point.
 pub(super) async fn carry(job: Job, mut reply: ReplySender) {
-    if let Some(gate) = job.call.gate.clone() {
-        // Nothing was sent yet: who leaves here gives back all that was admitted.
-        let may_go = tokio::select! {
-            biased;
-            () = reply.closed() => false,
-            open = gate.pass() => open,
-        };
-        if !may_go {
-            return;
-        }
+    if let Some(gate) = job.call.gate.clone()
+        && !may_go(gate, &mut reply).await
+    {
+        return;
     }
     let exchanged = tokio::select! {
         biased;
@@ -89,13 +82,7 @@ pub(super) async fn carry(job: Job, mut reply: ReplySender) {
     let committed = match exchanged {
         Ok(committed) => committed,
         Err(error) => {
-            let error = read(&job.about, error);
-            note_failure(&job, &error);
-            let error = loading(&job, named(error, &job.about.id));
-            // What was given up after it was sent may have cost something all the same.
-            if error.kind != ErrorKind::Timeout || error.code.as_deref() == Some(NO_CONNECTION) {
-                job.slip.failed();
-            }
+            let error = failed(&job, error);
             // A receiver that left meanwhile has no use for the error.
             drop(job.lease);
             let _ = reply.send(Err(error));
@@ -104,14 +91,7 @@ pub(super) async fn carry(job: Job, mut reply: ReplySender) {
     };
     job.vitals.answered();
     let (body, pumping) = match committed.content {
-        Content::Whole(plain) => {
-            AttemptEnded { meters: &job.meters, model: &job.call.model, failure: None }.emit();
-            AnswerCompleted { meters: &job.meters, usage: plain.usage }.emit();
-            job.lease.used(plain.usage);
-            job.slip.answered(plain.usage);
-            job.vitals.capacity.is_well();
-            (ReplyBody::Whole { bytes: plain.bytes, usage: plain.usage }, None)
-        }
+        Content::Whole(plain) => (whole(&job, plain), None),
         Content::Stream(pump) => {
             let meter =
                 StreamMeter::start(Arc::clone(&job.meters), Arc::clone(&job.call.model), job.call.received);
@@ -142,13 +122,7 @@ pub(super) async fn carry(job: Job, mut reply: ReplySender) {
         let told = |ended: &Ended, usage| {
             recall.used(usage);
             job.slip.answered(usage);
-            match ended {
-                Ok(()) => job.vitals.capacity.is_well(),
-                Err(error) => {
-                    recall.stated(&error.statements, error.refusal.is_some());
-                    note_fault(&job.vitals, &job.about, error, |refusal| recall.refused(refusal));
-                }
-            }
+            note_end(&job.vitals, &job.about, &recall, ended);
         };
         let read = |error| read(&job.about, error);
         let timeouts = &job.about.config.timeouts;
@@ -158,6 +132,49 @@ pub(super) async fn carry(job: Job, mut reply: ReplySender) {
         if sent == Sent::Stalled {
             // The client's connection may hang on for long, and nothing is done for it at the upstream any more.
             recall.release();
+        }
+    }
+}
+
+/// Waits until all that belong together are admitted. Nothing was sent yet: who leaves here gives back all that was
+/// admitted.
+async fn may_go(gate: Gate, reply: &mut ReplySender) -> bool {
+    tokio::select! {
+        biased;
+        () = reply.closed() => false,
+        open = gate.pass() => open,
+    }
+}
+
+/// The error of a call that reached no commit point, as it is told; what it says of the upstream is noted.
+fn failed(job: &Job, error: ProxyError) -> ProxyError {
+    let error = read(&job.about, error);
+    note_failure(job, &error);
+    let error = loading(job, named(error, &job.about.id));
+    // What was given up after it was sent may have cost something all the same.
+    if error.kind != ErrorKind::Timeout || error.code.as_deref() == Some(NO_CONNECTION) {
+        job.slip.failed();
+    }
+    error
+}
+
+/// A plain answer, which is over when it is there: what it cost is noted.
+fn whole(job: &Job, plain: Plain) -> ReplyBody {
+    AttemptEnded { meters: &job.meters, model: &job.call.model, failure: None }.emit();
+    AnswerCompleted { meters: &job.meters, usage: plain.usage }.emit();
+    job.lease.used(plain.usage);
+    job.slip.answered(plain.usage);
+    job.vitals.capacity.is_well();
+    ReplyBody::Whole { bytes: plain.bytes, usage: plain.usage }
+}
+
+/// Notes how a stream ended that had passed its commit point.
+fn note_end(vitals: &Vitals, about: &About, recall: &Recall, ended: &Ended) {
+    match ended {
+        Ok(()) => vitals.capacity.is_well(),
+        Err(error) => {
+            recall.stated(&error.statements, error.refusal.is_some());
+            note_fault(vitals, about, error, |refusal| recall.refused(refusal));
         }
     }
 }
