@@ -42,6 +42,7 @@ mod refusals;
 mod relay;
 mod reload;
 mod reload_program;
+mod resumed;
 mod routers;
 mod sdk;
 mod security;
