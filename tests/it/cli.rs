@@ -516,3 +516,36 @@ fn demo_streams_a_chat_within_ten_seconds_with_nothing_around_it() {
     program.signal("INT");
     exits(&program.ended(), 0);
 }
+
+/// `demuxai init -o - > config.toml` on a full disk must not end with success.
+#[test]
+#[cfg(target_os = "linux")]
+fn what_cannot_be_written_to_stdout_is_a_failure_and_a_reader_that_left_is_none() {
+    let (fake, home) = (edge::upstream(), Home::new());
+    let path = home.write("config.toml", &provider("up", "openai", &fake.url()));
+    let config = path.to_str().expect("a path in UTF-8");
+    for arguments in [
+        ["init", "--output", "-"].as_slice(),
+        &["check", "--config", config],
+        &["models", "--config", config],
+        &["completions", "bash"],
+    ] {
+        let ended = |stdout: Stdio| {
+            Command::new(env!("CARGO_BIN_EXE_demuxai"))
+                .args(arguments)
+                .env_clear()
+                .stdout(stdout)
+                .output()
+                .expect("demuxai runs")
+        };
+        let full = std::fs::File::options().write(true).open("/dev/full").expect("/dev/full");
+        let output = ended(full.into());
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {said}");
+        assert!(said.contains("cannot write to stdout"), "{arguments:?}: {said}");
+
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        assert_eq!(ended(writer.into()).status.code(), Some(0), "{arguments:?}");
+    }
+}
