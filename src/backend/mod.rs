@@ -145,6 +145,29 @@ impl Call {
     }
 }
 
+#[cfg(test)]
+impl Call {
+    /// A call for this model as the tests send it: a request, and nobody and nothing around it.
+    pub(crate) fn bare(request: Request, model: &str) -> Call {
+        Call {
+            request: Arc::new(request),
+            model: Arc::from(model),
+            headers: Arc::default(),
+            received: Instant::now(),
+            request_id: Arc::from("r1"),
+            stalled_reader: Duration::from_secs(60),
+            client: None,
+            session: None,
+            arrival: None,
+            edits: Arc::default(),
+            so_far: None,
+            round: None,
+            gate: None,
+            costs: None,
+        }
+    }
+}
+
 /// Where a provider's upstream is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Seat {

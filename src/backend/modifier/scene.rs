@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -43,22 +43,7 @@ pub(in crate::backend) fn call(fields: &str) -> Call {
 /// A request to this endpoint.
 pub(super) fn call_at(endpoint: &Endpoint, fields: &str) -> Call {
     let body = Bytes::from(format!(r#"{{"model":"asked",{fields}}}"#));
-    Call {
-        request: Arc::new(read(endpoint, body).unwrap()),
-        model: Arc::from("m"),
-        headers: Arc::default(),
-        received: Instant::now(),
-        request_id: Arc::from("r1"),
-        stalled_reader: Duration::from_secs(60),
-        client: None,
-        session: None,
-        arrival: None,
-        edits: Arc::default(),
-        so_far: None,
-        round: None,
-        gate: None,
-        costs: None,
-    }
+    Call::bare(read(endpoint, body).unwrap(), "m")
 }
 
 /// The same request with a header.

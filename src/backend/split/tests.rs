@@ -1,7 +1,6 @@
 //! What a split does with a decision: who gets the call, under which model, and what it says where nobody does.
 
 use std::sync::Mutex;
-use std::time::Instant;
 
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -120,22 +119,8 @@ fn split(routes: Vec<Route>, watched: Vec<(&str, &Arc<Stub>)>) -> SplitBackend {
 
 fn call_at(endpoint: &Endpoint, model: &str, fields: &str) -> Call {
     let body = Bytes::from(format!(r#"{{"model":"auto",{fields}}}"#));
-    Call {
-        request: Arc::new(read(endpoint, body).unwrap()),
-        model: Arc::from(model),
-        headers: Arc::default(),
-        received: Instant::now(),
-        request_id: "r".into(),
-        stalled_reader: Duration::from_secs(60),
-        client: None,
-        session: None,
-        arrival: Some(Arc::new(Arrival::new("l".into(), endpoint.path, Vec::new()))),
-        edits: Arc::default(),
-        so_far: None,
-        round: None,
-        gate: None,
-        costs: None,
-    }
+    let arrival = Arrival::new("l".into(), endpoint.path, Vec::new());
+    Call { arrival: Some(Arc::new(arrival)), ..Call::bare(read(endpoint, body).unwrap(), model) }
 }
 
 fn call(model: &str) -> Call {

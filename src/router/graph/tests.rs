@@ -8,7 +8,7 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -335,22 +335,8 @@ fn call(model: &str, which: usize) -> Call {
     let team =
         (http::header::HeaderName::from_static("x-team"), http::header::HeaderValue::from_static("ml-1"));
     let headers = if which.is_multiple_of(2) { vec![team] } else { Vec::new() };
-    Call {
-        request: Arc::new(request),
-        model: Arc::from(model),
-        headers: Arc::default(),
-        received: Instant::now(),
-        request_id: Arc::from("r"),
-        stalled_reader: BOUND,
-        client: None,
-        session: None,
-        arrival: Some(Arc::new(Arrival::new(Arc::from("l"), endpoint.path, headers))),
-        edits: Arc::default(),
-        gate: None,
-        costs: None,
-        so_far: None,
-        round: None,
-    }
+    let arrival = Arrival::new(Arc::from("l"), endpoint.path, headers);
+    Call { stalled_reader: BOUND, arrival: Some(Arc::new(arrival)), ..Call::bare(request, model) }
 }
 
 /// Asks, and reads the answer to its end, or only its first piece where the client leaves early.

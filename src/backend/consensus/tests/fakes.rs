@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -283,22 +283,7 @@ impl Backend for Fake {
 pub(super) fn call(fields: &str) -> Call {
     let body =
         format!(r#"{{"model":"panel","messages":[{{"role":"user","content":"What is it?"}}]{fields}}}"#);
-    Call {
-        request: Arc::new(read(&CHAT_COMPLETIONS, Bytes::from(body)).unwrap()),
-        model: "".into(),
-        headers: Arc::default(),
-        received: Instant::now(),
-        request_id: "r1".into(),
-        stalled_reader: Duration::from_secs(60),
-        client: None,
-        session: None,
-        arrival: None,
-        edits: Arc::default(),
-        so_far: None,
-        round: None,
-        gate: None,
-        costs: None,
-    }
+    Call::bare(read(&CHAT_COMPLETIONS, Bytes::from(body)).unwrap(), "")
 }
 
 /// What a client made of a stream.
