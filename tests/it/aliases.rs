@@ -3,10 +3,10 @@
 use demuxai::demo::server::Fake;
 use serde_json::{Value, json};
 
-use crate::support::client::{self, Answer};
-use crate::support::eventually;
+use crate::support::client::Answer;
 use crate::support::proxy::{Proxy, provider};
-use crate::support::upstreams::{chat, heard, ids, last_call, listing, ok_chat};
+use crate::support::upstreams::{chat, heard, ids, ids_of, last_call, listing, ok_chat};
+use crate::support::{eventually, nowhere};
 
 const PATH: &str = "/v1/chat/completions";
 
@@ -26,17 +26,11 @@ fn daemon(fake: &Fake, more: &str, after: &str) -> Proxy {
 
 /// The ids that the model list shows to a client with this key.
 fn listed_for(proxy: &Proxy, key: &str) -> Vec<String> {
-    let authorization = format!("Bearer {key}");
-    let headers = [("authorization", authorization.as_str())];
-    let list = client::open(proxy.address, "GET", "/v1/models", &headers, b"").finish().json();
-    let entries = list["data"].as_array().expect("data").iter();
-    entries.map(|entry| entry["id"].as_str().expect("id").to_owned()).collect()
+    ids_of(&proxy.get_as(key, "/v1/models").json())
 }
 
 fn chat_with(proxy: &Proxy, key: &str, model: &str) -> Answer {
-    let authorization = format!("Bearer {key}");
-    let headers = [("authorization", authorization.as_str()), ("content-type", "application/json")];
-    client::open(proxy.address, "POST", PATH, &headers, chat(model).as_bytes()).finish()
+    proxy.post_as(key, PATH, &chat(model))
 }
 
 fn one(proxy: &Proxy, id: &str) -> Value {
@@ -245,11 +239,7 @@ fn one_model_of_a_group_can_be_looked_at_by_the_id_that_it_is_asked_for_with() {
         "",
         "[groups.free]\ntype = \"failover\"\nmembers = [\"up\"]\n[keys.ide]\nkey = \"k1\"\nmodels = [\"free/large-*\"]\n[keys.all]\nkey = \"k2\"\n",
     );
-    let look = |key: &str, id: &str| {
-        let bearer = format!("Bearer {key}");
-        let path = format!("/v1/models/{id}");
-        client::open(proxy.address, "GET", &path, &[("authorization", &bearer)], b"").finish()
-    };
+    let look = |key: &str, id: &str| proxy.get_as(key, &format!("/v1/models/{id}"));
     let found = look("k2", "free/large-2411");
     assert_eq!(found.status, 200, "{}", found.text());
     let found = found.json();
@@ -262,16 +252,13 @@ fn one_model_of_a_group_can_be_looked_at_by_the_id_that_it_is_asked_for_with() {
 #[test]
 fn a_key_that_may_use_a_part_hears_nothing_of_providers_beyond_it() {
     let fake = upstream();
-    let absent = crate::support::nowhere();
+    let absent = nowhere();
     let more = format!(
         "[keys.phone]\nkey = \"of-the-phone\"\nmodels = [\"up/embed\"]\n[keys.all]\nkey = \"of-all\"\n{}",
         provider("absent", "openai", &absent)
     );
     let proxy = heard(&format!("{}{more}", provider("up", "mistral", &fake.url())));
-    let list = |key: &str| {
-        let bearer = format!("Bearer {key}");
-        client::open(proxy.address, "GET", "/v1/models", &[("authorization", &bearer)], b"").finish().text()
-    };
+    let list = |key: &str| proxy.get_as(key, "/v1/models").text();
     eventually("all hear that it is not there", || list("of-all"), |text| text.contains("\"absent\""));
     assert!(!list("of-the-phone").contains("absent"), "{}", list("of-the-phone"));
     assert_eq!(listed_for(&proxy, "of-the-phone"), ["up/embed"]);

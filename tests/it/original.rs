@@ -103,19 +103,22 @@ fn configured(fakes: &[Fake]) -> String {
     })
 }
 
+/// Fake upstreams of its providers, each with the key that it is configured with.
+fn fakes() -> Vec<Fake> {
+    let start = |(_, _, upstream, key, _): &(_, _, Upstream, &str, _)| {
+        let key = (!key.is_empty()).then(|| (*key).to_owned());
+        upstream.start(Setup { key, ..Setup::default() }).expect("fake upstream starts")
+    };
+    PROVIDERS.iter().map(start).collect()
+}
+
 fn environment() -> BTreeMap<String, String> {
     KEYS.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
 }
 
 #[test]
 fn its_configuration_starts_and_serves_as_it_is() {
-    let fakes: Vec<Fake> = PROVIDERS
-        .iter()
-        .map(|(_, _, upstream, key, _)| {
-            let key = (!key.is_empty()).then(|| (*key).to_owned());
-            upstream.start(Setup { key, ..Setup::default() }).expect("fake upstream starts")
-        })
-        .collect();
+    let fakes = fakes();
     let folder = tempfile::tempdir().expect("folder");
     let path = folder.path().join("config.yml");
     std::fs::write(&path, configured(&fakes)).expect("file is written");
@@ -171,13 +174,7 @@ fn its_composites_do_not_stop_at_a_member_that_fails() {
         Answer::json(500).body(r#"{"message":"no"}"#)
     })
     .expect("fake upstream starts");
-    let fakes: Vec<Fake> = PROVIDERS
-        .iter()
-        .map(|(_, _, upstream, key, _)| {
-            let key = (!key.is_empty()).then(|| (*key).to_owned());
-            upstream.start(Setup { key, ..Setup::default() }).expect("fake upstream starts")
-        })
-        .collect();
+    let fakes = fakes();
     let folder = tempfile::tempdir().expect("folder");
     let path = folder.path().join("config.yml");
     let serving = |text: String| {

@@ -92,6 +92,18 @@ impl Proxy {
         client::post(self.address, path, body)
     }
 
+    /// As a client with this key.
+    pub fn get_as(&self, key: &str, path: &str) -> Answer {
+        let bearer = format!("Bearer {key}");
+        client::open(self.address, "GET", path, &[("authorization", &bearer)], b"").finish()
+    }
+
+    /// As a client with this key.
+    pub fn post_as(&self, key: &str, path: &str, body: &str) -> Answer {
+        let bearer = format!("Bearer {key}");
+        client::open(self.address, "POST", path, &[("authorization", &bearer)], body.as_bytes()).finish()
+    }
+
     /// Opens a request and leaves the body to be read step by step.
     pub fn open(&self, path: &str, body: &str) -> Reading {
         client::open(self.address, "POST", path, &[("content-type", "application/json")], body.as_bytes())

@@ -96,7 +96,11 @@ pub fn chat(model: &str) -> String {
 
 /// The ids of `GET /v1/models`, in its order.
 pub fn ids(proxy: &Proxy) -> Vec<String> {
-    let list = proxy.get("/v1/models").json();
-    let entries = list["data"].as_array().expect("data is an array").clone();
-    entries.iter().map(|entry| entry["id"].as_str().expect("id").to_owned()).collect()
+    ids_of(&proxy.get("/v1/models").json())
+}
+
+/// The ids of a list of models, in its order.
+pub fn ids_of(list: &Value) -> Vec<String> {
+    let entries = list["data"].as_array().expect("data is an array").iter();
+    entries.map(|entry| entry["id"].as_str().expect("id").to_owned()).collect()
 }
