@@ -89,7 +89,7 @@ impl BaseUrl {
     }
 
     /// Whether the host is this machine by its name or address.
-    pub(crate) fn is_this_machine(&self) -> bool {
+    fn is_this_machine(&self) -> bool {
         let name = self.host.trim_end_matches('.');
         let named = name == "localhost" || name.ends_with(".localhost");
         named || self.ip().is_some_and(|ip| ip.is_loopback() || ip.is_unspecified())

@@ -33,7 +33,7 @@ pub struct Catalogue {
     kinds: BTreeMap<String, Arc<KindFacts>>,
 }
 
-/// What is data about one kind of upstream. Everything has a default, so that an override may name one key alone.
+/// What is data about one kind of upstream. Everything has a default, so that a table names only what is peculiar.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct KindFacts {
@@ -162,20 +162,6 @@ impl Catalogue {
     /// The first thing that is not TOML, not known, or makes no sense, with the table it is in.
     pub fn parse(text: &str) -> Result<Self, String> {
         let tables: toml::Table = text.parse().map_err(|error: toml::de::Error| error.to_string())?;
-        Catalogue::from_tables(tables)
-    }
-
-    /// The compiled-in catalogue with these tables laid over it: tables merge key by key, all else is replaced.
-    ///
-    /// # Errors
-    /// As [`Catalogue::parse`].
-    pub fn overridden(overrides: toml::Table) -> Result<Self, String> {
-        let mut tables: toml::Table = BUILTIN.parse().map_err(|error: toml::de::Error| error.to_string())?;
-        merge(&mut tables, overrides);
-        Catalogue::from_tables(tables)
-    }
-
-    fn from_tables(tables: toml::Table) -> Result<Self, String> {
         let mut kinds = BTreeMap::new();
         for (name, table) in tables {
             let facts: KindFacts = table
@@ -309,17 +295,6 @@ fn task_shape(task: Task) -> Shape {
         Task::Chat => Shape::Chat,
         Task::Completion | Task::Fim => Shape::Text,
         Task::Embedding => Shape::Embedding,
-    }
-}
-
-fn merge(under: &mut toml::Table, over: toml::Table) {
-    for (key, value) in over {
-        match (under.get_mut(&key), value) {
-            (Some(toml::Value::Table(inner)), toml::Value::Table(table)) => merge(inner, table),
-            (_, value) => {
-                under.insert(key, value);
-            }
-        }
     }
 }
 

@@ -6,7 +6,7 @@ use super::json::{as_u64, members_of};
 
 /// A count above this is no count of tokens of one request; it is ignored, so that a broken upstream cannot spoil
 /// the sums.
-pub const MAX_COUNT: u64 = 1_000_000_000;
+const MAX_COUNT: u64 = 1_000_000_000;
 
 /// Token counts as the upstream reported them. Absent counts stay absent; nothing is computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -181,15 +181,3 @@ fn tables_that_make_no_sense_are_refused_by_name() {
     }
     assert!(Catalogue::parse("[x]\nurl = \"https://h\"").unwrap_err().contains("as_of"));
 }
-
-#[test]
-fn overrides_replace_single_keys_and_bring_new_tables() {
-    let text = "[mistral]\nopen_list = true\nparams = { drop = [\"n\"] }\n[own]\nas_of = \"2026-11-22\"\nadapter = \"openai\"\nurl = \"http://own\"";
-    let catalogue = Catalogue::overridden(text.parse().unwrap()).unwrap();
-    let mistral = catalogue.facts("mistral").unwrap();
-    assert!(mistral.open_list);
-    assert_eq!(mistral.params.drop, ["n"]);
-    assert_eq!(mistral.url.as_deref(), Some("https://api.mistral.ai"));
-    assert!(mistral.params.drop_null, "a table is merged key by key");
-    assert_eq!(Registry::new(catalogue).kind("own").unwrap().facts.url.as_deref(), Some("http://own"));
-}
