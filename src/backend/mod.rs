@@ -170,7 +170,7 @@ impl Call {
 
 /// Where a provider's upstream is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Seat {
+pub struct Whereabouts {
     /// Its host; `None` for what is no provider.
     pub host: Option<String>,
     /// It is on this machine or network.
@@ -219,7 +219,7 @@ pub trait Backend: Send + Sync {
         if model.is_empty() {
             return Ok(Price::default());
         }
-        let leaf = Leaf { provider: self.id().to_owned(), model: None, seat: self.seat() };
+        let leaf = Leaf { provider: self.id().to_owned(), model: None, whereabouts: self.whereabouts() };
         prices.of(&leaf, model).ok_or_else(|| format!("{}/{model}", leaf.provider))
     }
 
@@ -244,8 +244,8 @@ pub trait Backend: Send + Sync {
     }
 
     /// Where it is, if it is a provider.
-    fn seat(&self) -> Seat {
-        Seat::default()
+    fn whereabouts(&self) -> Whereabouts {
+        Whereabouts::default()
     }
 
     /// It answered 500 to a request that somebody else then served, so that the request was not at fault.

@@ -26,7 +26,7 @@ use crate::backend::explain::Account;
 use crate::backend::size::Size;
 use crate::backend::strategy::Availability;
 use crate::backend::waiter::Waiter;
-use crate::backend::{Backend, Call, Guesses, LOADING_PAUSE, Outlook, Reply, ReplyBody, Round, Seat};
+use crate::backend::{Backend, Call, Guesses, LOADING_PAUSE, Outlook, Reply, ReplyBody, Round, Whereabouts};
 use crate::base_url::BaseUrl;
 use crate::dialect::{Continuation, Request};
 use crate::error::{ErrorKind, ProxyError};
@@ -312,9 +312,9 @@ impl Backend for Provider {
         &self.about.id
     }
 
-    fn seat(&self) -> Seat {
+    fn whereabouts(&self) -> Whereabouts {
         let config = &self.about.config;
-        Seat { host: BaseUrl::parse(&config.url).ok().map(|url| url.host), local: config.local }
+        Whereabouts { host: BaseUrl::parse(&config.url).ok().map(|url| url.host), local: config.local }
     }
 
     fn meters(&self, model: &str) -> Arc<ModelMeters> {

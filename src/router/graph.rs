@@ -218,7 +218,11 @@ impl Graph {
     /// The providers below this backend, each as often as it is named.
     fn leaves_below(&self, id: &str, model: Option<&str>, leaves: &mut Vec<Leaf>) {
         if let Some(leaf) = self.leaves.iter().find(|leaf| leaf.id() == id) {
-            leaves.push(Leaf { provider: id.to_owned(), model: model.map(str::to_owned), seat: leaf.seat() });
+            leaves.push(Leaf {
+                provider: id.to_owned(),
+                model: model.map(str::to_owned),
+                whereabouts: leaf.whereabouts(),
+            });
         } else if let Some(found) = self.groups.iter().chain(&self.routers).find(|found| found.id() == id) {
             for below in found.below("") {
                 self.leaves_below(below.backend.id(), below.model.or(model), leaves);
@@ -230,7 +234,7 @@ impl Graph {
 /// Of a provider counts where it is: what it says, and how it is asked, is its upstream's affair.
 fn print_of_leaf(leaf: &dyn Backend) -> Digest {
     let mut digester = Digester::default();
-    digester.part("host", leaf.seat().host.unwrap_or_default().as_bytes());
+    digester.part("host", leaf.whereabouts().host.unwrap_or_default().as_bytes());
     digester.finish()
 }
 

@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use schemars::{Schema, SchemaGenerator};
 
-use super::Seat;
+use super::Whereabouts;
 use super::group::Member;
 use super::modifier::tee::Files;
 use super::secrets::Secrets;
@@ -117,7 +117,7 @@ pub struct Leaf {
     /// The model there. `None`: the one that is asked for.
     pub model: Option<String>,
     /// Where its upstream is, as far as that is known.
-    pub seat: Seat,
+    pub whereabouts: Whereabouts,
 }
 
 /// All types, in the order of messages.

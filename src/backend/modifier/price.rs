@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use serde::Deserialize;
 
 #[cfg(test)]
-use super::super::Seat;
+use super::super::Whereabouts;
 use super::super::kind::Leaf;
 use crate::quota::Glob;
 
@@ -141,8 +141,8 @@ impl Prices {
         let full = format!("{}/{model}", leaf.provider);
         let own = self.own.iter().find(|(glob, _)| glob.matcher.is_match(&full));
         own.map(|(_, price)| *price)
-            .or_else(|| leaf.seat.local.then(Price::default))
-            .or_else(|| shipped(leaf.seat.host.as_deref()?, model))
+            .or_else(|| leaf.whereabouts.local.then(Price::default))
+            .or_else(|| shipped(leaf.whereabouts.host.as_deref()?, model))
     }
 }
 
@@ -162,8 +162,8 @@ mod tests {
     use super::*;
 
     fn leaf(provider: &str, host: &str, local: bool) -> Leaf {
-        let seat = Seat { host: Some(host.to_owned()), local };
-        Leaf { provider: provider.to_owned(), model: None, seat }
+        let whereabouts = Whereabouts { host: Some(host.to_owned()), local };
+        Leaf { provider: provider.to_owned(), model: None, whereabouts }
     }
 
     fn price(input: f64) -> Price {

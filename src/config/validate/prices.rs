@@ -4,7 +4,7 @@ use std::any::Any;
 
 use super::super::settings::{GroupConfig, ProviderConfig, RouterConfig};
 use super::Check;
-use crate::backend::Seat;
+use crate::backend::Whereabouts;
 use crate::backend::kind::Leaf;
 use crate::backend::kind::budget::Budgeting;
 use crate::base_url::BaseUrl;
@@ -75,7 +75,7 @@ impl Graph<'_> {
             leaves.push(Leaf {
                 provider: id.to_owned(),
                 model: model.map(str::to_owned),
-                seat: Seat {
+                whereabouts: Whereabouts {
                     host: BaseUrl::parse(&provider.url).ok().map(|url| url.host),
                     local: provider.local,
                 },
