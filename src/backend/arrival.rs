@@ -23,7 +23,7 @@ pub struct Arrival {
     taken: Mutex<Vec<Taken>>,
 }
 
-/// What agents send to say which conversation a request belongs to (clients.md §3), the first that is there.
+/// What agents send to say which conversation a request belongs to (seen by 2026-11), the first that is there.
 const SESSION_HEADERS: [&str; 5] =
     ["x-demuxai-session", "x-session-id", "session-id", "x-claude-code-session-id", "thread-id"];
 

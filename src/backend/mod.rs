@@ -1,5 +1,5 @@
 //! The one seam: anything that answers a [`Call`] is a [`Backend`], be it one provider or a group of them.
-//! A reply is handed over at the commit point (design §6): until then a failure may still go elsewhere.
+//! A reply is handed over at the commit point: until then a failure may still go elsewhere.
 
 pub mod arrival;
 pub mod attempts;

@@ -318,7 +318,7 @@ pub struct StaticModel {
     pub context_length: Option<u64>,
 }
 
-/// One limit as configured (design §5). Validated here; the quota ledger enforces it.
+/// One limit as configured. Validated here; the quota ledger enforces it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limit {
     /// `requests`, `input_tokens`, `output_tokens`, `tokens` or `concurrent`.

@@ -1,4 +1,4 @@
-//! Which headers go up and which come down (design §2). Pure.
+//! Which headers go up and which come down. Pure.
 
 use http::header::{
     ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, InvalidHeaderValue,

@@ -25,7 +25,7 @@ pub struct Statement {
     pub refills: bool,
 }
 
-/// What a refusal for reasons of quota or load means (providers.md §1.3).
+/// What a refusal for reasons of quota or load means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RefusalClass {

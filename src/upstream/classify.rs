@@ -1,6 +1,6 @@
 //! What an upstream's refusal means: whose fault it is, whether and where to try again, and when.
 //! Pure; the quota ledger and the breaker draw their own conclusions from the same answer.
-//! Sources: providers.md §1.2-1.3 and §2 (2026-11), which cite each provider's documentation and measurements.
+//! By the providers' documentation and by measurements (2026-11); `demo/limits.rs` has whole answers and their sources.
 
 use std::time::SystemTime;
 

@@ -1,6 +1,6 @@
 //! What a refusal says about quota: which window, for whom, until when, and what it states of the limits themselves.
-//! Pure; the ledger draws the conclusions. What the request itself caused is none of it. Sources: providers.md §1.3
-//! and §7 (2026-11).
+//! Pure; the ledger draws the conclusions. What the request itself caused is none of it. As of 2026-11;
+//! `demo/limits.rs` has the answers that it was made by, and their sources.
 
 use std::time::{Duration, SystemTime};
 

@@ -1,5 +1,5 @@
 //! What a refusal says in numbers, in prose or beside it: the limit, what is used of it, how long to wait. Pure.
-//! Each form names who writes it; sources are providers.md §1.2 and §2-3 (2026-11).
+//! Each form names who writes it, as of 2026-11; `demo/limits.rs` has whole answers and their sources.
 
 use std::time::{Duration, SystemTime};
 

@@ -1,6 +1,6 @@
 //! What the headers of an answer state about limits. Pure: headers and the time in, statements out.
 //! Names and formats differ by provider, sometimes with one name for two things, so that each provider's form is a
-//! row of [`FORMS`]; sources are providers.md §1.1-1.2 and §2-3 (2026-11), which cite documents and measurements.
+//! row of [`FORMS`], by their documentation and by measurements (2026-11).
 
 use std::time::{Duration, SystemTime};
 

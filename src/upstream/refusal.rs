@@ -13,7 +13,7 @@ const MOST_ENTRIES: usize = 16;
 /// Fields that carry the task itself: without them it would be another request.
 const NEVER: [&str; 7] = ["model", "messages", "prompt", "suffix", "input", "stream", "tools"];
 
-/// What announces the name of a refused field, in lower case (providers.md §1.3 and §6, 2026-11).
+/// What announces the name of a refused field, in lower case: the words of the providers that are known (2026-11).
 const ANNOUNCED_BY: [&str; 11] = [
     "unknown name ",                            // Gemini: Unknown name "x": Cannot find field.
     "unsupported parameter: ", // OpenAI: Unsupported parameter: 'x' is not supported with this model.

@@ -1,5 +1,5 @@
 //! Every answer that speaks of a limit or of overload (`demo/limits.rs`), as the provider that sends it is read: one table,
-//! each row with the fact behind it (providers.md, 2026-11).
+//! each row with the fact behind it (2026-11).
 
 use std::time::Duration;
 
@@ -118,83 +118,83 @@ fn table() -> Vec<Row> {
     let good = json!({"choices": [{"index": 0, "message": {"content": "x"}, "finish_reason": "stop"}]});
     Vec::from(rows! {
         "mistral" mistral::rate_limited() => Some((MINUTE, Some(Requests), model, None)),
-            "§1.1 limit and remaining=0, never Retry-After; §2.4 per model, wall-clock minute";
+            "limit and remaining=0, never Retry-After; per model, wall-clock minute";
         "mistral" mistral::no_allowance() => Some((NoAllowance, None, model, None)),
-            "§0.3 limit = 0: bench the model, never retry";
+            "limit = 0: bench the model, never retry";
         "mistral" mistral::capacity_exceeded() => Some((Overloaded, None, model, None)),
-            "§2.4 model overloaded: fail over, short bench";
+            "model overloaded: fail over, short bench";
         "mistral" mistral::rate_limited_2025() => Some((Window(None), Some(Requests), model, None)),
-            "§2.4 older body: requests are named, the window is not";
+            "older body: requests are named, the window is not";
         "mistral" mistral::payment_required() => Some((Payment, None, account, None)),
-            "§2.4 402: balance, spend limit or monthly included usage";
+            "402: balance, spend limit or monthly included usage";
         "codestral" codestral::rate_limited() => Some((Window(None), None, model, None)),
-            "§2.5 as §2.4; limit headers were never observed; §7 per model";
+            "as Mistral; limit headers were never observed; per model";
         "ollama" ollama::busy_503() => None,
-            "§2.1 the queue of one's own server is full: no quota";
+            "the queue of one's own server is full: no quota";
         "ollama-cloud" ollama_cloud::session_limit() => Some((FIVE_HOURS, None, account, None)),
-            "§0.2 five-hour window, metered in GPU time; §7 per account";
+            "five-hour window, metered in GPU time; per account";
         "ollama-cloud" ollama_cloud::hourly_limit() => Some((HOUR, None, account, None)),
-            "§2.2 429 of 2025-12";
+            "429 of 2025-12";
         "ollama-cloud" ollama_cloud::weekly_limit() => Some((Window(Some(Period::Millis(7 * 86_400_000))), None, account, None)),
-            "§0.2 weekly window beside the five-hour one";
+            "weekly window beside the five-hour one";
         "ollama-cloud" ollama_cloud::too_many_at_once() => Some((Concurrency, None, account, None)),
-            "§0.2 a plan bounds the requests at one time";
+            "a plan bounds the requests at one time";
         "ollama-cloud" ollama_cloud::subscription_required() => Some((NoAllowance, None, model, None)),
-            "§1.3 403 on one model: bench that model";
+            "403 on one model: bench that model";
         "github" github::user_by_model_by_day() => Some((DAY, Some(Requests), model, Some(5631.0))),
-            "§2.3 per 86400s, UserByModelByDay; retry-after is hours";
+            "per 86400s, UserByModelByDay; retry-after is hours";
         "github" github::user_by_minute() => Some((MINUTE, Some(Requests), account, Some(55.0))),
-            "§1.2 per-minute user cap";
+            "per-minute user cap";
         "github" github::concurrent() => Some((Concurrency, None, account, Some(0.0))),
-            "§2.3 UserConcurrentRequests; 0 = retry now";
+            "UserConcurrentRequests; 0 = retry now";
         "fireworks" fireworks::rate_limited() => Some((Window(None), None, account, None)),
-            "§2.6 over the adaptive limit; §7 RPM per account";
+            "over the adaptive limit; RPM per account";
         "fireworks" fireworks::overloaded_503() => None,
-            "§2.6 load shed even within limits: sickness";
+            "load shed even within limits: sickness";
         "fireworks" fireworks::over_limit_200(&good) => None,
-            "§2.6 a good answer at low priority";
+            "a good answer at low priority";
         "fireworks" fireworks::suspended_412() => Some((Payment, None, account, None)),
-            "§2.6 412 suspended or unpaid";
+            "412 suspended or unpaid";
         "openai" openai::rate_limited() => Some((MINUTE, Some(Requests), model, Some(19.992))),
-            "§1.2 retry-after-ms before retry-after";
+            "retry-after-ms before retry-after";
         "openai" openai::insufficient_quota() => Some((Payment, None, account, None)),
-            "§1.3 429 + insufficient_quota: out of money";
+            "429 + insufficient_quota: out of money";
         "groq" groq::requests_per_minute() => Some((MINUTE, Some(Requests), model, Some(2.0))),
-            "§3.1 the dimension in parentheses; §7 per model";
+            "the dimension in parentheses; per model";
         "groq" groq::tokens_per_day() => Some((DAY, Some(Tokens), model, Some(1060.0))),
-            "§3.1 TPD";
+            "TPD";
         "groq" groq::too_large_413() => Some((TooLarge, Some(Tokens), model, Some(8.0))),
-            "§1.3 larger than the whole bucket: never retry there, though retry-after is present";
+            "larger than the whole bucket: never retry there, though retry-after is present";
         "cerebras" cerebras::token_quota() => Some((MINUTE, Some(Tokens), model, Some(57.0))),
-            "§3.2 token_quota_exceeded";
+            "token_quota_exceeded";
         "cerebras" cerebras::request_quota() => Some((MINUTE, Some(Requests), model, Some(60.0))),
-            "§3.2 request_quota_exceeded";
+            "request_quota_exceeded";
         "cerebras" cerebras::queue_exceeded() => Some((Concurrency, None, account, None)),
-            "§1.2 the most retryable error, whatever x-should-retry says";
+            "the most retryable error, whatever x-should-retry says";
         "openrouter" openrouter::free_models_per_day() => Some((DAY, Some(Requests), model, None)),
-            "§3.3 the day of all free models, which the statement says; the paid ones go on";
+            "the day of all free models, which the statement says; the paid ones go on";
         "openrouter" openrouter::upstream_limited() => Some((Overloaded, None, model, None)),
-            "§1.3 error.metadata.raw: somebody behind it is limited";
+            "error.metadata.raw: somebody behind it is limited";
         "openrouter" openrouter::error_in_200() => None,
-            "§3.3 200 with an error in the body: 502 is sickness";
+            "200 with an error in the body: 502 is sickness";
         "openrouter" openrouter::error_in_stream() => None,
-            "§1.4 an error as a data event after 200";
+            "an error as a data event after 200";
         "gemini" gemini::per_day() => Some((DAY, Some(Requests), model, None)),
-            "§3.4 trust quotaId; the short retryDelay of a daily violation is not the truth";
+            "trust quotaId; the short retryDelay of a daily violation is not the truth";
         "gemini" gemini::per_minute() => Some((MINUTE, Some(Requests), model, Some(12.0))),
-            "§3.4 quotaId, and RetryInfo.retryDelay";
+            "quotaId, and RetryInfo.retryDelay";
         "gemini" gemini::bad_key_400() => None,
-            "§1.3 a bad key is a 400";
+            "a bad key is a 400";
         "nvidia" others::nvidia() => Some((Window(None), None, account, None)),
-            "§3.5 no headers, no code; 40 RPM per account";
+            "no headers, no code; 40 RPM per account";
         "zai" others::zai() => Some((Concurrency, None, account, None)),
-            "§3.12 1302 is a concurrency cap";
+            "1302 is a concurrency cap";
         "cohere" others::cohere() => Some((MINUTE, Some(Requests), account, None)),
-            "§3.7 20 API calls / minute of the trial key";
+            "20 API calls / minute of the trial key";
         "cloudflare" others::cloudflare() => Some((DAY, None, account, Some(43_200.0))),
-            "§3.9 neurons of the day; they cannot be counted here";
+            "neurons of the day; they cannot be counted here";
         "huggingface" others::huggingface() => Some((Payment, None, account, None)),
-            "§3.6 exhaustion is a 402";
+            "exhaustion is a 402";
     })
 }
 

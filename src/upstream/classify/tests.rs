@@ -1,4 +1,4 @@
-//! Each rule of providers.md §1.3, on bodies as the providers send them.
+//! Each rule, on bodies as the providers send them.
 
 use std::time::{Duration, SystemTime};
 

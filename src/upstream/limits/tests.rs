@@ -1,4 +1,4 @@
-//! Named after what must not happen, each with a body that was seen (providers.md, 2026-11).
+//! Named after what must not happen, each with a body that was seen (by 2026-11).
 
 use bytes::Bytes;
 use http::header::{HeaderName, HeaderValue};
