@@ -8,7 +8,10 @@ use http::HeaderMap;
 use http::header::RETRY_AFTER;
 use serde::Deserialize;
 
-use crate::quota::{Period, Statement, Unit};
+use crate::quota::Unit::{self, InputTokens, OutputTokens, Requests, Tokens};
+use crate::quota::{Period, Statement};
+use Kind::{Account, Model, ModelBucket};
+use RateForm::{Anthropic, Cerebras, Groq, Mistral, Openai, Openrouter};
 
 /// No upstream may put us off for longer.
 pub(super) const LONGEST: Duration = Duration::from_secs(30 * 24 * 60 * 60);
@@ -71,183 +74,75 @@ enum Kind {
     ModelBucket,
 }
 
+/// The three names of most providers.
+macro_rules! ratelimit {
+    ($what:literal) => {
+        [
+            concat!("x-ratelimit-limit-", $what),
+            concat!("x-ratelimit-remaining-", $what),
+            concat!("x-ratelimit-reset-", $what),
+        ]
+    };
+}
+
+/// Those of Anthropic.
+macro_rules! anthropic {
+    ($what:literal) => {
+        [
+            concat!("anthropic-ratelimit-", $what, "-limit"),
+            concat!("anthropic-ratelimit-", $what, "-remaining"),
+            concat!("anthropic-ratelimit-", $what, "-reset"),
+        ]
+    };
+}
+
 /// Every limit that is stated somewhere.
 const FORMS: [Form; 19] = [
+    row(Openai, Requests, Period::MINUTE, ModelBucket, ratelimit!("requests")),
+    row(Openai, Tokens, Period::MINUTE, ModelBucket, ratelimit!("tokens")),
+    row(Groq, Requests, Period::DAY, ModelBucket, ratelimit!("requests")),
+    row(Groq, Tokens, Period::MINUTE, ModelBucket, ratelimit!("tokens")),
+    row(Cerebras, Requests, Period::MINUTE, Model, ratelimit!("requests-minute")),
+    row(Cerebras, Requests, HOUR, Model, ratelimit!("requests-hour")),
+    row(Cerebras, Requests, Period::DAY, Model, ratelimit!("requests-day")),
+    row(Cerebras, Tokens, Period::MINUTE, Model, ratelimit!("tokens-minute")),
+    row(Cerebras, Tokens, HOUR, Model, ratelimit!("tokens-hour")),
+    row(Cerebras, Tokens, Period::DAY, Model, ratelimit!("tokens-day")),
     row(
-        RateForm::Openai,
-        Unit::Requests,
+        Mistral,
+        Requests,
         Period::MINUTE,
-        Kind::ModelBucket,
-        ["x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"],
-    ),
-    row(
-        RateForm::Openai,
-        Unit::Tokens,
-        Period::MINUTE,
-        Kind::ModelBucket,
-        ["x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"],
-    ),
-    row(
-        RateForm::Groq,
-        Unit::Requests,
-        Period::DAY,
-        Kind::ModelBucket,
-        ["x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"],
-    ),
-    row(
-        RateForm::Groq,
-        Unit::Tokens,
-        Period::MINUTE,
-        Kind::ModelBucket,
-        ["x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"],
-    ),
-    row(
-        RateForm::Cerebras,
-        Unit::Requests,
-        Period::MINUTE,
-        Kind::Model,
-        [
-            "x-ratelimit-limit-requests-minute",
-            "x-ratelimit-remaining-requests-minute",
-            "x-ratelimit-reset-requests-minute",
-        ],
-    ),
-    row(
-        RateForm::Cerebras,
-        Unit::Requests,
-        HOUR,
-        Kind::Model,
-        [
-            "x-ratelimit-limit-requests-hour",
-            "x-ratelimit-remaining-requests-hour",
-            "x-ratelimit-reset-requests-hour",
-        ],
-    ),
-    row(
-        RateForm::Cerebras,
-        Unit::Requests,
-        Period::DAY,
-        Kind::Model,
-        [
-            "x-ratelimit-limit-requests-day",
-            "x-ratelimit-remaining-requests-day",
-            "x-ratelimit-reset-requests-day",
-        ],
-    ),
-    row(
-        RateForm::Cerebras,
-        Unit::Tokens,
-        Period::MINUTE,
-        Kind::Model,
-        [
-            "x-ratelimit-limit-tokens-minute",
-            "x-ratelimit-remaining-tokens-minute",
-            "x-ratelimit-reset-tokens-minute",
-        ],
-    ),
-    row(
-        RateForm::Cerebras,
-        Unit::Tokens,
-        HOUR,
-        Kind::Model,
-        [
-            "x-ratelimit-limit-tokens-hour",
-            "x-ratelimit-remaining-tokens-hour",
-            "x-ratelimit-reset-tokens-hour",
-        ],
-    ),
-    row(
-        RateForm::Cerebras,
-        Unit::Tokens,
-        Period::DAY,
-        Kind::Model,
-        ["x-ratelimit-limit-tokens-day", "x-ratelimit-remaining-tokens-day", "x-ratelimit-reset-tokens-day"],
-    ),
-    row(
-        RateForm::Mistral,
-        Unit::Requests,
-        Period::MINUTE,
-        Kind::Model,
+        Model,
         ["x-ratelimit-limit-req-minute", "x-ratelimit-remaining-req-minute", ""],
     ),
     row(
-        RateForm::Mistral,
-        Unit::Tokens,
+        Mistral,
+        Tokens,
         Period::MINUTE,
-        Kind::Account,
+        Account,
         ["x-ratelimit-limit-tokens-minute", "x-ratelimit-remaining-tokens-minute", ""],
     ),
     row(
-        RateForm::Mistral,
-        Unit::Tokens,
+        Mistral,
+        Tokens,
         Period::Month,
-        Kind::Account,
+        Account,
         ["x-ratelimit-limit-tokens-month", "x-ratelimit-remaining-tokens-month", ""],
     ),
+    row(Anthropic, Requests, Period::MINUTE, ModelBucket, anthropic!("requests")),
+    row(Anthropic, Tokens, Period::MINUTE, ModelBucket, anthropic!("tokens")),
+    row(Anthropic, InputTokens, Period::MINUTE, ModelBucket, anthropic!("input-tokens")),
+    row(Anthropic, OutputTokens, Period::MINUTE, ModelBucket, anthropic!("output-tokens")),
+    // Or the minute: see `of_openrouter`. All free models share both, as the catalogue knows; where the user
+    // replaced its limits, nothing is drawn for the models that are paid for.
     row(
-        RateForm::Anthropic,
-        Unit::Requests,
-        Period::MINUTE,
-        Kind::ModelBucket,
-        [
-            "anthropic-ratelimit-requests-limit",
-            "anthropic-ratelimit-requests-remaining",
-            "anthropic-ratelimit-requests-reset",
-        ],
-    ),
-    row(
-        RateForm::Anthropic,
-        Unit::Tokens,
-        Period::MINUTE,
-        Kind::ModelBucket,
-        [
-            "anthropic-ratelimit-tokens-limit",
-            "anthropic-ratelimit-tokens-remaining",
-            "anthropic-ratelimit-tokens-reset",
-        ],
-    ),
-    row(
-        RateForm::Anthropic,
-        Unit::InputTokens,
-        Period::MINUTE,
-        Kind::ModelBucket,
-        [
-            "anthropic-ratelimit-input-tokens-limit",
-            "anthropic-ratelimit-input-tokens-remaining",
-            "anthropic-ratelimit-input-tokens-reset",
-        ],
-    ),
-    row(
-        RateForm::Anthropic,
-        Unit::OutputTokens,
-        Period::MINUTE,
-        Kind::ModelBucket,
-        [
-            "anthropic-ratelimit-output-tokens-limit",
-            "anthropic-ratelimit-output-tokens-remaining",
-            "anthropic-ratelimit-output-tokens-reset",
-        ],
-    ),
-    row(
-        RateForm::Openrouter,
-        Unit::Requests,
-        // Or the minute: see `of_openrouter`. All free models share both, as the catalogue knows; where the user
-        // replaced its limits, nothing is drawn for the models that are paid for.
+        Openrouter,
+        Requests,
         Period::DAY,
-        Kind::Model,
+        Model,
         ["x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset"],
     ),
-    row(
-        RateForm::Openai,
-        Unit::Requests,
-        Period::DAY,
-        Kind::Model,
-        [
-            "x-ratelimit-limit-requests-day",
-            "x-ratelimit-remaining-requests-day",
-            "x-ratelimit-reset-requests-day",
-        ],
-    ),
+    row(Openai, Requests, Period::DAY, Model, ratelimit!("requests-day")),
 ];
 
 /// What these headers state. What cannot be read is left out; a limit without an amount and without a remainder is
