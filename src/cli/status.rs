@@ -73,9 +73,9 @@ fn lost(problem: &str, answered_before: bool) -> Option<String> {
 /// The status for people: the table, what there is to say of providers, and where the state is.
 fn told(status: &Value, now: SystemTime) -> String {
     let mut lines = vec![table(status, now)];
-    for provider in status.get("providers").and_then(Value::as_array).into_iter().flatten() {
-        let text = |key: &str| provider.get(key).and_then(Value::as_str);
-        if let (Some(id), Some(remark)) = (text("id"), text("remark")) {
+    for provider in list(status, "providers") {
+        let said = |key: &str| provider.get(key).and_then(Value::as_str);
+        if let (Some(id), Some(remark)) = (said("id"), said("remark")) {
             let named = remark.starts_with(&format!("`{id}`"));
             lines.push(if named { remark.to_owned() } else { format!("`{id}`: {remark}") });
         }
@@ -87,8 +87,8 @@ fn told(status: &Value, now: SystemTime) -> String {
 
 /// Where the counts are kept.
 fn state(state: &Value) -> String {
-    let text = |key: &str| state.get(key).and_then(Value::as_str);
-    match (text("kept"), text("file"), text("error")) {
+    let said = |key: &str| state.get(key).and_then(Value::as_str);
+    match (said("kept"), said("file"), said("error")) {
         (Some("disk"), Some(file), _) => format!("state: kept in {file}"),
         (_, _, Some(why)) => format!("state: in memory only, lost at the end: {why}"),
         _ => "state: in memory only, lost at the end, as configured".to_owned(),
@@ -97,66 +97,28 @@ fn state(state: &Value) -> String {
 
 /// A line for each provider, and one for each of its limits.
 fn table(status: &Value, now: SystemTime) -> String {
-    let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis();
-    let now = i64::try_from(now).unwrap_or(i64::MAX);
-    let mut table = Table::new();
-    table.load_style(presets::UTF8_NO_BORDERS).set_content_arrangement(ContentArrangement::Dynamic);
-    table.set_header(["provider", "state", "limit", "used", "left", "whole again", "known by"]);
-    let text =
-        |value: &Value, key: &str| value.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
-    let number = |value: &Value, key: &str| value.get(key).and_then(Value::as_i64);
-    for provider in status.get("providers").and_then(Value::as_array).into_iter().flatten() {
-        let mut state = text(provider, "health");
-        if text(provider, "breaker") == "open" {
-            state.push_str(", left alone for a moment");
-        }
-        for off in provider.get("put_off").and_then(Value::as_array).into_iter().flatten() {
-            let whom = text(off, "model");
-            let whom = if whom.is_empty() { String::new() } else { format!("{whom} ") };
-            let wait = number(off, "until_ms").map_or_else(String::new, |until| length(until - now));
-            let guessed = if text(off, "source") == "guess" { ", a guess" } else { "" };
-            state.push_str(&format!(", {whom}put off for {wait} ({}{guessed})", reason(off)));
-        }
-        if let (Some(flight), Some(waiting)) = (number(provider, "in_flight"), number(provider, "waiting"))
-            && (flight > 0 || waiting > 0)
-        {
-            state.push_str(&format!(", {flight} in flight, {waiting} waiting"));
-        }
-        let limits = provider.get("limits").and_then(Value::as_array).cloned().unwrap_or_default();
-        let id = text(provider, "id");
+    let now = milliseconds(now);
+    let mut table = empty(&["provider", "state", "limit", "used", "left", "whole again", "known by"]);
+    for provider in list(status, "providers") {
+        let (mut id, mut state) = (text(provider, "id"), state_of(provider, now));
+        let limits = list(provider, "limits");
         if limits.is_empty() {
-            table.add_row([
-                id,
-                state,
-                "none known".to_owned(),
-                String::new(),
-                String::new(),
-                String::new(),
-                String::new(),
-            ]);
+            let nothing = String::new;
+            table.add_row([id, state, "none known".to_owned(), nothing(), nothing(), nothing(), nothing()]);
             continue;
         }
-        for (index, limit) in limits.iter().enumerate() {
-            let window = text(limit, "window");
-            let per = if window.is_empty() { String::new() } else { format!(" per {window}") };
-            let mut what = format!(
-                "{} {}{per}",
-                number(limit, "limit").unwrap_or(0),
-                text(limit, "unit").replace('_', " ")
-            );
+        for limit in limits {
             let whom = [text(limit, "model"), text(limit, "scope")].into_iter().find(|whom| !whom.is_empty());
-            if let Some(whom) = whom.filter(|whom| whom != "account") {
-                what.push_str(&format!(" ({whom})"));
-            }
-            let first = index == 0;
+            let whom = whom.filter(|whom| whom != "account").map(|whom| format!(" ({whom})"));
+            let count = |key: &str| number(limit, key).unwrap_or(0).to_string();
             table.add_row([
-                if first { id.clone() } else { String::new() },
-                if first { state.clone() } else { String::new() },
-                what,
-                number(limit, "used").unwrap_or(0).to_string(),
-                number(limit, "remaining").unwrap_or(0).to_string(),
-                number(limit, "resets_at_ms")
-                    .map_or_else(|| "now".to_owned(), |at| format!("in {}", length(at - now))),
+                // Of several limits the first one's line is the provider's.
+                std::mem::take(&mut id),
+                std::mem::take(&mut state),
+                format!("{} {}{}", count("limit"), unit_and_window(limit), whom.unwrap_or_default()),
+                count("used"),
+                count("remaining"),
+                whole_again(limit, now),
                 text(limit, "source"),
             ]);
         }
@@ -164,39 +126,88 @@ fn table(status: &Value, now: SystemTime) -> String {
     table.to_string()
 }
 
+/// How a provider is, what of it is put off, and who is there.
+fn state_of(provider: &Value, now: i64) -> String {
+    let mut state = text(provider, "health");
+    if text(provider, "breaker") == "open" {
+        state.push_str(", left alone for a moment");
+    }
+    for off in list(provider, "put_off") {
+        let whom = text(off, "model");
+        let whom = if whom.is_empty() { String::new() } else { format!("{whom} ") };
+        let wait = number(off, "until_ms").map_or_else(String::new, |until| length(until - now));
+        let guessed = if text(off, "source") == "guess" { ", a guess" } else { "" };
+        let reason = text(off, "reason").replace('_', " ");
+        state.push_str(&format!(", {whom}put off for {wait} ({reason}{guessed})"));
+    }
+    if let (Some(flight), Some(waiting)) = (number(provider, "in_flight"), number(provider, "waiting"))
+        && (flight > 0 || waiting > 0)
+    {
+        state.push_str(&format!(", {flight} in flight, {waiting} waiting"));
+    }
+    state
+}
+
 /// A line for each limit of a client's, where somebody has used something.
 fn clients(status: &Value, now: SystemTime) -> Option<String> {
-    let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis();
-    let now = i64::try_from(now).unwrap_or(i64::MAX);
-    let mut table = Table::new();
-    table.load_style(presets::UTF8_NO_BORDERS).set_content_arrangement(ContentArrangement::Dynamic);
-    table.set_header(["limits of", "client", "limit", "used", "left", "whole again"]);
-    let text =
-        |value: &Value, key: &str| value.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
-    for client in status.get("clients").and_then(Value::as_array).into_iter().flatten() {
+    let now = milliseconds(now);
+    let mut table = empty(&["limits of", "client", "limit", "used", "left", "whole again"]);
+    for client in list(status, "clients") {
         let whose = format!("{} {}", text(client, "of"), text(client, "id"));
-        for limit in client.get("limits").and_then(Value::as_array).into_iter().flatten() {
+        for limit in list(client, "limits") {
             let amount = |key: &str| {
                 let value = limit.get(key)?;
                 value.as_u64().map(|count| count.to_string()).or_else(|| Some(money(value.as_f64()?)))
             };
-            let window = text(limit, "window");
-            let per = if window.is_empty() { String::new() } else { format!(" per {window}") };
-            let unit = text(limit, "unit").replace('_', " ");
             let model = text(limit, "model");
             let model = if model.is_empty() { model } else { format!(" ({model})") };
-            let resets = limit.get("resets_at_ms").and_then(Value::as_i64);
             table.add_row([
                 whose.clone(),
                 text(client, "client"),
-                format!("{} {unit}{per}{model}", amount("limit").unwrap_or_default()),
+                format!("{} {}{model}", amount("limit").unwrap_or_default(), unit_and_window(limit)),
                 amount("used").unwrap_or_default(),
                 amount("remaining").unwrap_or_default(),
-                resets.map_or_else(|| "now".to_owned(), |at| format!("in {}", length(at - now))),
+                whole_again(limit, now),
             ]);
         }
     }
     (table.row_count() > 0).then(|| table.to_string())
+}
+
+/// A table of these columns without lines.
+fn empty(columns: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_NO_BORDERS).set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_header(columns);
+    table
+}
+
+/// `requests per day`.
+fn unit_and_window(limit: &Value) -> String {
+    let (unit, window) = (text(limit, "unit").replace('_', " "), text(limit, "window"));
+    if window.is_empty() { unit } else { format!("{unit} per {window}") }
+}
+
+fn whole_again(limit: &Value, now: i64) -> String {
+    number(limit, "resets_at_ms").map_or_else(|| "now".to_owned(), |at| format!("in {}", length(at - now)))
+}
+
+fn list<'v>(value: &'v Value, key: &str) -> &'v [Value] {
+    value.get(key).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+}
+
+fn text(value: &Value, key: &str) -> String {
+    value.get(key).and_then(Value::as_str).unwrap_or_default().to_owned()
+}
+
+fn number(value: &Value, key: &str) -> Option<i64> {
+    value.get(key).and_then(Value::as_i64)
+}
+
+/// Since the Unix epoch.
+fn milliseconds(time: SystemTime) -> i64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// Dollars to a millionth, without zeros that say nothing.
@@ -204,10 +215,6 @@ fn money(usd: f64) -> String {
     let text = format!("{usd:.6}");
     let whole = text.trim_end_matches('0');
     whole.strip_suffix('.').unwrap_or(whole).to_owned()
-}
-
-fn reason(off: &Value) -> String {
-    off.get("reason").and_then(Value::as_str).unwrap_or_default().replace('_', " ")
 }
 
 /// A length of time in its two largest units.
