@@ -13,12 +13,12 @@ use futures_util::future::BoxFuture;
 use super::attempts;
 use super::explain::Decision;
 use super::modifier::price::{Price, Prices};
-use super::sticky::{self, Conversations};
+use super::sticky::Sticky;
 use super::strategy::{Availability, MemberView, Strategy, StrategyState};
 use super::trail::Trail;
 use super::virtual_model::{About, Below, Memory, VirtualModel, each_price, most_input_tokens};
 use super::{Backend, Call, Outlook, Reply};
-use crate::config::settings::{FailOn, StickyBy};
+use crate::config::settings::FailOn;
 use crate::dialect::{Request, Task};
 use crate::error::ProxyError;
 use crate::metrics::{Metrics, ModelMeters};
@@ -94,12 +94,6 @@ pub struct Remembered {
     pub turns: Arc<Turns>,
     /// Where conversations are.
     pub sticky: Option<Arc<Sticky>>,
-}
-
-/// Conversations stay where their prompt cache is.
-pub struct Sticky {
-    by: StickyBy,
-    places: Mutex<Conversations>,
 }
 
 // === impl GroupBackend ===
@@ -295,23 +289,19 @@ impl Group {
     /// Notes that a member answered, with its time to the first token.
     pub(super) fn succeeded(&self, call: &Call, index: usize, first: Duration, now: Instant) {
         self.turns.with(|strategy, state, _| strategy.succeeded(state, index, first, now));
-        if let Some(sticky) = &self.sticky
-            && let Some(key) = sticky.key(call)
-        {
-            sticky.places.lock().unwrap_or_else(PoisonError::into_inner).answered(key, index, now);
+        if let Some(sticky) = &self.sticky {
+            sticky.answered(call, index, now);
         }
+    }
+
+    /// The member where this conversation was answered last.
+    fn home(&self, call: &Call, now: Instant) -> Option<usize> {
+        self.sticky.as_ref()?.home(call, now)
     }
 
     /// Notes that a member failed.
     pub(super) fn failed(&self, index: usize, now: Instant) {
         self.turns.with(|strategy, state, _| strategy.failed(state, index, now));
-    }
-
-    /// The member where this conversation was answered last.
-    fn home(&self, call: &Call, now: Instant) -> Option<usize> {
-        let sticky = self.sticky.as_ref()?;
-        let key = sticky.key(call)?;
-        sticky.places.lock().unwrap_or_else(PoisonError::into_inner).member_of(key, now)
     }
 }
 
@@ -327,28 +317,5 @@ impl Turns {
         let mut guard = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let (state, rng) = &mut *guard;
         act(self.strategy, state, rng)
-    }
-}
-
-// === impl Sticky ===
-
-impl Sticky {
-    /// Conversations are told apart by this, and kept so long after their last answer.
-    pub fn new(by: StickyBy, keep: Duration) -> Self {
-        Sticky { by, places: Mutex::new(Conversations::new(keep)) }
-    }
-
-    /// Which conversation a call belongs to, if it says so.
-    fn key(&self, call: &Call) -> Option<u64> {
-        let client = call.client.as_deref();
-        let request = &call.request;
-        match self.by {
-            StickyBy::Session => Some(sticky::key(client, &[call.session.as_deref()?.as_bytes()])),
-            StickyBy::User => Some(sticky::key(client, &[request.value("user")?])),
-            StickyBy::Conversation => {
-                let begin = request.opening();
-                (!begin.is_empty()).then(|| sticky::key(client, &begin))
-            }
-        }
     }
 }

@@ -2,14 +2,24 @@
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use super::Call;
+use crate::config::settings::StickyBy;
 
 /// More conversations than this are not remembered; the one that was quiet longest is forgotten.
 const MOST: usize = 10_000;
 
+/// Conversations stay where their prompt cache is.
+pub struct Sticky {
+    by: StickyBy,
+    places: Mutex<Conversations>,
+}
+
 /// Which member answered which conversation last.
 #[derive(Debug)]
-pub(super) struct Conversations {
+struct Conversations {
     keep: Duration,
     places: HashMap<u64, Place>,
 }
@@ -20,22 +30,62 @@ struct Place {
     last: Instant,
 }
 
+// === impl Sticky ===
+
+impl Sticky {
+    /// Conversations are told apart by this, and kept so long after their last answer.
+    pub fn new(by: StickyBy, keep: Duration) -> Self {
+        Sticky { by, places: Mutex::new(Conversations::new(keep)) }
+    }
+
+    /// Which conversation a call belongs to, if it says so.
+    fn key(&self, call: &Call) -> Option<u64> {
+        let client = call.client.as_deref();
+        let request = &call.request;
+        match self.by {
+            StickyBy::Session => Some(key(client, &[call.session.as_deref()?.as_bytes()])),
+            StickyBy::User => Some(key(client, &[request.value("user")?])),
+            StickyBy::Conversation => {
+                let begin = request.opening();
+                (!begin.is_empty()).then(|| key(client, &begin))
+            }
+        }
+    }
+
+    /// The member where this conversation was answered last.
+    pub(super) fn home(&self, call: &Call, now: Instant) -> Option<usize> {
+        let key = self.key(call)?;
+        self.places().member_of(key, now)
+    }
+
+    /// Notes which member answered it.
+    pub(super) fn answered(&self, call: &Call, member: usize, now: Instant) {
+        if let Some(key) = self.key(call) {
+            self.places().answered(key, member, now);
+        }
+    }
+
+    fn places(&self) -> MutexGuard<'_, Conversations> {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 // === impl Conversations ===
 
 impl Conversations {
     /// None yet; each is kept so long after its last answer.
-    pub(super) fn new(keep: Duration) -> Self {
+    fn new(keep: Duration) -> Self {
         Conversations { keep, places: HashMap::new() }
     }
 
     /// The member that answered it last, unless that is long ago.
-    pub(super) fn member_of(&self, key: u64, now: Instant) -> Option<usize> {
+    fn member_of(&self, key: u64, now: Instant) -> Option<usize> {
         let place = self.places.get(&key)?;
         (now.saturating_duration_since(place.last) < self.keep).then_some(place.member)
     }
 
     /// Notes who answered it.
-    pub(super) fn answered(&mut self, key: u64, member: usize, now: Instant) {
+    fn answered(&mut self, key: u64, member: usize, now: Instant) {
         if self.places.len() >= MOST && !self.places.contains_key(&key) {
             let keep = self.keep;
             self.places.retain(|_, place| now.saturating_duration_since(place.last) < keep);

@@ -7,7 +7,8 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::super::group::{Group, GroupBackend, Racing, Remembered, Sticky, Turns};
+use super::super::group::{Group, GroupBackend, Racing, Remembered, Turns};
+use super::super::sticky::Sticky;
 use super::super::strategy::strategy;
 use super::super::virtual_model::VirtualModel;
 use super::{Build, Kind, Read, Site};
