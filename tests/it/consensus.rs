@@ -10,6 +10,7 @@ use super::support::client::{self, Answer as Got};
 use super::support::program::Program;
 use super::support::proxy::{Proxy, provider};
 use super::support::several::{self, daemon, daemon_with, upstream};
+use super::support::upstreams::last_call;
 use super::support::{asked, content, eventually, nowhere};
 
 const PATH: &str = "/v1/chat/completions";
@@ -113,8 +114,7 @@ fn a_whole_answer_is_the_judge_s_and_its_cost_is_summed_and_itemised() {
     assert_eq!((got.header("x-demuxai-provider"), &answer["model"]), (Some("c"), &json!("panel")));
     let attempts = got.header("x-demuxai-attempts").expect("attempts");
     assert!(attempts.contains("a/m answered") && attempts.ends_with("c ok"), "{attempts}");
-    let told =
-        judge.received().into_iter().rfind(|received| received.method == "POST").expect("it was asked");
+    let told = last_call(&judge);
     let told = told.json()["messages"][0]["content"].as_str().expect("text").to_owned();
     assert!(told.starts_with("What is it?\n\n") && told.contains("]\nAlpha\n[end of answer"), "{told}");
     for id in ["a", "b", "c"] {

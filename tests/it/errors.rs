@@ -7,9 +7,9 @@ use demuxai::demo::upstream::{Setup, Upstream};
 
 use crate::support::client::{self, PATIENCE};
 use crate::support::edge::{self, CHAT, STREAM, refusal, stage};
-use crate::support::eventually;
 use crate::support::program::Program;
 use crate::support::proxy::{Proxy, provider};
+use crate::support::{asked, eventually};
 
 const PATH: &str = "/v1/chat/completions";
 
@@ -533,6 +533,5 @@ fn memory_is_what_it_was_after_hundreds_of_rounds_of_bad_input() {
     let most = before + 16 * 1024 * 1024;
     eventually("memory is what it was", || program.resident_bytes(), |now| *now <= most);
     assert!(before < 64 * 1024 * 1024, "{before} bytes after the first rounds");
-    let posts = fake.received().iter().filter(|received| received.method == "POST").count();
-    assert_eq!(posts, 0);
+    assert_eq!(asked(&fake), 0);
 }

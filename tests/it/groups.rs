@@ -11,6 +11,7 @@ use super::support::several::{
     PATH, ask, chunk, daemon, daemon_with, failing, gated, good, limited, listing, listing_text, says,
     stream, upstream,
 };
+use super::support::upstreams::last_call;
 use super::support::{asked, content, eventually};
 
 #[test]
@@ -129,7 +130,7 @@ fn a_member_without_a_model_gets_the_one_that_was_asked_for_under_its_own_name()
     let got = ask(&proxy, "free/gpt-oss:120b");
     assert_eq!(content(&got), "a");
     assert_eq!(got.header("x-demuxai-attempts"), Some("a skipped, b ok"));
-    let sent = one.received().into_iter().rfind(|received| received.method == "POST").expect("it was asked");
+    let sent = last_call(&one);
     assert!(String::from_utf8_lossy(&sent.body).contains("\"openai/gpt-oss-120b\""));
     let nameless = ask(&proxy, "free");
     assert_eq!(nameless.status, 400, "{}", nameless.text());
@@ -194,8 +195,8 @@ fn what_a_member_sets_is_sent_and_named() {
     let got = ask(&proxy, "g");
     assert_eq!(got.status, 200);
     assert_eq!(got.header("x-demuxai-edits"), Some("set:temperature"));
-    let sent = well.received().into_iter().rfind(|received| received.method == "POST").expect("it was asked");
-    let body: serde_json::Value = serde_json::from_slice(&sent.body).expect("JSON");
+    let sent = last_call(&well);
+    let body = sent.json();
     assert_eq!(body["temperature"], 0.1);
     assert_eq!(body["messages"][0]["content"], "hi");
 }

@@ -1,17 +1,10 @@
-//! Modifiers: a fixed answer and changed requests. The whole daemon in front of scripted
-//! upstreams.
+//! Modifiers: a fixed answer and changed requests. The whole daemon in front of scripted upstreams.
 
-use demuxai::demo::Fake;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::support::several::{chat, daemon, good};
+use super::support::upstreams::last_call;
 use super::support::{asked, content};
-
-fn sent(fake: &Fake) -> Value {
-    let received = fake.received();
-    let posts = received.iter().filter(|received| received.method == "POST");
-    posts.last().expect("a request").json()
-}
 
 #[test]
 fn a_fixed_answer_comes_in_every_shape_and_is_listed() {
@@ -91,9 +84,9 @@ rename = { "gpt-4o*" = "other", "fas*" = "other", "fast" = "b/m" }
             "drop:seed, default:top_p, set:temperature, cap:max_completion_tokens, system:prepend, system:append"
         )
     );
-    let raw = String::from_utf8(a.received().last().expect("a request").body.to_vec()).expect("text");
+    let raw = String::from_utf8(last_call(&a).body.to_vec()).expect("text");
     assert!(raw.contains(r#""x":{"n" : 1e3}"#), "what is not named keeps its bytes: {raw}");
-    let sent_to_a = sent(&a);
+    let sent_to_a = last_call(&a).json();
     assert_eq!(sent_to_a["messages"][0], json!({"role": "system", "content": "Be kind.\n\nBe brief."}));
     assert_eq!((&sent_to_a["temperature"], &sent_to_a["max_completion_tokens"]), (&json!(0.2), &json!(64)));
     assert!(sent_to_a.get("seed").is_none());
@@ -103,7 +96,7 @@ rename = { "gpt-4o*" = "other", "fas*" = "other", "fast" = "b/m" }
         (content(&renamed), renamed.header("x-demuxai-edits")),
         ("a".to_owned(), Some("rename:model"))
     );
-    assert_eq!(sent(&a)["model"], "other");
+    assert_eq!(last_call(&a).json()["model"], "other");
     assert_eq!(content(&chat(&proxy, "names/fast", "")), "b", "a name comes before globs of its length");
     let own = chat(&proxy, "names", "");
     assert_eq!((content(&own), own.header("x-demuxai-edits")), ("a".to_owned(), None));

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::support::proxy::{Proxy, provider};
 use super::support::several::{chunk, good, stream, upstream};
+use super::support::upstreams::last_call;
 use super::support::{asked, eventually};
 
 /// The daemon with `a`, which breaks off after these events, and `b` of this type.
@@ -60,9 +61,8 @@ fn a_stream_that_breaks_off_is_not_lost_where_another_one_may_go_on() {
     assert!(text.ends_with("data: [DONE]\n\n") && !text.contains("\"error\""), "{text}");
     assert_eq!(text.matches("\"role\"").count(), 1, "{text}");
     assert_eq!(text.matches(r#""x_demuxai":{"continued_by":"b/m"}"#).count(), 1, "{text}");
-    let sent =
-        goes_on.received().into_iter().rfind(|received| received.method == "POST").expect("it was asked");
-    let body: Value = serde_json::from_slice(&sent.body).expect("JSON");
+    let sent = last_call(&goes_on);
+    let body = sent.json();
     let last = json!({"role": "assistant", "content": "One two", "prefix": true});
     assert_eq!(body["messages"].as_array().and_then(|messages| messages.last()), Some(&last));
     for id in ["a", "b"] {

@@ -7,6 +7,7 @@ use super::support::client;
 use super::support::program::Program;
 use super::support::proxy::{Proxy, provider};
 use super::support::several::{PATH, ask_with, chat, daemon, failing, good, says};
+use super::support::upstreams::last_call;
 use super::support::{asked, content, eventually};
 
 #[test]
@@ -117,7 +118,7 @@ routes = [{ endpoint = "chat", to = "a/m" }, { to = "b" }]
     assert_eq!((content(&renamed).as_str(), renamed.json()["model"].as_str()), ("a", Some("a/m")));
     let passed = chat(&proxy, "auto/other", "");
     assert_eq!(content(&passed), "b");
-    let up = b.received().into_iter().rfind(|received| received.method == "POST").expect("it was asked");
+    let up = last_call(&b);
     assert_eq!(up.json()["model"], "other");
     let nobody = chat(&proxy, "auto/nothing", "");
     assert_eq!(nobody.status, 404, "{}", nobody.text());

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use demuxai::demo::faults::{self, good_stream};
 use demuxai::demo::{Answer, Fake, Options, Received, Script};
 
-use crate::support::eventually;
 use crate::support::proxy::Proxy;
 use crate::support::stage::{self, CHAT, PATH, STREAM, chunk, finish, named};
 use crate::support::tls::{Farewell, Front};
+use crate::support::{asked, eventually};
 
 const PLAIN: &str =
     r#"{"id":"c1","model":"m","choices":[{"message":{"content":"x"},"finish_reason":"stop"}]}"#;
@@ -136,8 +136,7 @@ fn a_kept_connection_that_dies_with_the_next_request_is_replaced_exactly_once() 
         let second = stage.proxy.post(PATH, CHAT);
         assert_eq!(second.status, 200, "{farewell:?}: {}", second.text());
         assert_eq!(second.header("x-demuxai-attempts"), Some("up ok"));
-        let asked = stage.fake.received().into_iter().filter(|received| received.method == "POST").count();
-        assert_eq!(asked, 3, "{farewell:?}: the first, the one that died, and once more");
+        assert_eq!(asked(&stage.fake), 3, "{farewell:?}: the first, the one that died, and once more");
     }
 }
 

@@ -5,6 +5,7 @@ use demuxai::demo::script::{Answer as Plain, Script};
 use demuxai::demo::server::Fake;
 use serde_json::Value;
 
+use super::asked;
 use super::client::{self, Answer};
 use super::proxy::{Proxy, provider};
 
@@ -65,7 +66,7 @@ pub fn stage(more: &str) -> Stage {
 impl Stage {
     /// How many requests reached the upstream, other than those for its list.
     pub fn reached(&self) -> usize {
-        self.fake.received().iter().filter(|received| received.method == "POST").count()
+        asked(&self.fake)
     }
 
     /// Sends these bytes, exactly.
