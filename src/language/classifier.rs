@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 
 use super::features;
 use super::names::Language;
+use super::shared;
 
 /// How much of a text is looked at; of a longer one its begin and, mostly, its end.
 pub const MOST: usize = 4 * 1024;
@@ -46,6 +47,8 @@ pub struct Verdict {
     pub probability: f32,
     /// How probable prose is.
     pub prose: f32,
+    /// How probable the language is of which that is nearly a part, or the other way round: C and C++, and the like.
+    pub kin: f32,
 }
 
 /// Where a feature is looked for first in a table with so many places; the second place is beside it.
@@ -119,22 +122,22 @@ impl Model {
         let (best, top) = known.iter().enumerate().max_by(|left, right| left.1.total_cmp(right.1))?;
         let whole: f32 = known.iter().map(|score| (score - top).exp()).sum();
         let language = Language::named(self.classes.get(best)?);
-        let prose = self.classes.iter().zip(known).find(|(class, _)| class.as_str() == PROSE);
-        let prose = prose.map_or(0.0, |(_, score)| (score - top).exp() / whole);
-        Some(Verdict { language, probability: 1.0 / whole, prose })
+        let of = |name: &str| {
+            let score = self.classes.iter().zip(known).find(|(class, _)| class.as_str() == name);
+            score.map_or(0.0, |(_, score)| (score - top).exp() / whole)
+        };
+        let kin = language.and_then(shared::other_of).map_or(0.0, |other| of(other.name()));
+        Some(Verdict { language, probability: 1.0 / whole, prose: of(PROSE), kin })
     }
 
-    /// The likelier of two languages, where something else says that it is one of them.
-    pub fn likelier(&self, text: &[u8], one: Language, other: Language) -> Language {
+    /// By how much one language scores above another.
+    pub fn lead(&self, text: &[u8], one: Language, other: Language) -> f32 {
         let scores = self.scores(text.get(..MOST).unwrap_or(text));
         let score = |language: Language| {
             let at = self.classes.iter().position(|class| class == language.name())?;
             scores.get(at).copied()
         };
-        match (score(one), score(other)) {
-            (Some(first), Some(second)) if second > first => other,
-            _ => one,
-        }
+        score(one).zip(score(other)).map_or(0.0, |(one, other)| one - other)
     }
 
     /// The file: a line that says what it is, then all numbers little-endian: classes (u8, each a length in u8 and the

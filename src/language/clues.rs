@@ -7,6 +7,7 @@ use memchr::{memchr_iter, memmem};
 
 use super::names::Language;
 use super::natural::{is_plain, is_prose, names_things};
+use super::shared;
 
 /// What is longer is no path and no name; a line is looked at so far.
 const MOST: usize = 400;
@@ -69,8 +70,11 @@ pub(super) struct Clues {
     pub fence: Option<Clue>,
     /// A `language` field.
     pub field: Option<Clue>,
-    /// A path in a field, in a header, or in a comment of its own.
+    /// A path in a field, in a header, or in a comment of its own; of those in a comment none goes before one that a
+    /// field or a header declares.
     pub path: Option<Clue>,
+    /// C or C++, when files are named whose endings are of that language alone: the last of them.
+    pub beside: Option<Language>,
     /// The interpreter of a script.
     pub shebang: Option<Clue>,
     /// The file names in prose and lists, if most are of one language.
@@ -138,6 +142,8 @@ struct Reader<'a> {
     last: Option<&'a [u8]>,
     /// How many lines may have named one.
     naming: usize,
+    /// Whether the path so far is declared, not only in a comment.
+    declared: bool,
     /// Whether any line was prose that names a file or code, and whether any was no prose.
     names: bool,
     code: bool,
@@ -155,6 +161,7 @@ impl Default for Reader<'_> {
             first: None,
             last: None,
             naming: 0,
+            declared: false,
             names: false,
             code: false,
         }
@@ -267,17 +274,36 @@ impl<'a> Reader<'a> {
         }
         if let Some((language, path)) = of_info(info) {
             let said = self.place(info);
+            self.beside(language, info);
             prefer(&mut self.clues.fence, Clue { language, said, path });
         }
         self.fence = Some(Fence { mark, length, tagged: !info.is_empty(), start: range.end + 1, lines: 0 });
         true
     }
 
-    fn path(&mut self, value: &[u8]) -> bool {
+    /// Takes a path that a field or a header declares, or a comment has; what is on the web is no file.
+    fn path(&mut self, value: &[u8], declared: bool) -> bool {
         let Some(language) = of_path(value) else { return false };
+        if is_on_the_web(value) {
+            return false;
+        }
+        self.beside(language, value);
         let said = self.place(value);
-        prefer(&mut self.clues.path, Clue { language, said, path: true });
+        let clue = Clue { language, said, path: true };
+        if declared && !self.declared {
+            self.clues.path = Some(clue);
+        } else if declared == self.declared {
+            prefer(&mut self.clues.path, clue);
+        }
+        self.declared |= declared;
         true
+    }
+
+    /// Notes that a file of this language is named.
+    fn beside(&mut self, language: Language, path: &[u8]) {
+        if matches!(language.name(), "c" | "cpp") && !shared::has_shared_ending(path) {
+            self.clues.beside = Some(language);
+        }
     }
 
     /// A field's key and value, if the key is one that tells.
@@ -293,7 +319,7 @@ impl<'a> Reader<'a> {
             return true;
         }
         let file = FILE_KEYS.contains(&key) || [&b"file"[..], b"path"].iter().any(|end| key.ends_with(end));
-        file && self.path(value)
+        file && self.path(value, true)
     }
 
     /// `<path>src/main.rs</path>`, `<file_content path="src/main.rs">`, `<|file_sep|>src/main.rs`.
@@ -308,7 +334,7 @@ impl<'a> Reader<'a> {
                     behind.iter().position(|byte| *byte == b'>').and_then(|end| behind.get(end + 1..));
                 let behind = behind.unwrap_or_default();
                 let end = behind.iter().position(|byte| *byte == b'<').unwrap_or(behind.len());
-                self.path(behind.get(..end).unwrap_or_default());
+                self.path(behind.get(..end).unwrap_or_default(), true);
             }
         }
         let Some(inside) = line.get(1..) else { return };
@@ -395,8 +421,16 @@ impl<'a> Reader<'a> {
         if comment || named || lone || headed {
             let end = core.windows(2).position(|two| two == b" (").unwrap_or(core.len());
             let words = core.get(..end).unwrap_or(core);
-            if !words.contains(&b' ') {
-                self.path(core);
+            let section = leader.starts_with(b"++") || leader.starts_with(b"--- ");
+            // A comment amid of code may name any file; one that heads a section stands apart or has a folder.
+            let heads = !comment
+                || section
+                || fresh
+                || self.fence.is_some()
+                || core.contains(&b'/')
+                || core.contains(&b'\\');
+            if heads && !words.contains(&b' ') {
+                self.path(core, !comment && (headed || lone) || section);
             }
         }
     }
@@ -425,12 +459,14 @@ impl<'a> Reader<'a> {
         if word.len() < MOST
             && memchr::memchr(b'.', word).is_some()
             && let Some(language) = of_path(word)
+            && !is_on_the_web(word)
             && let Some(votes) = self.votes.get_mut(language.index())
         {
             *votes = votes.saturating_add(1);
             if self.voted.is_none() {
                 self.voted = Some(self.place(word));
             }
+            self.beside(language, word);
         }
     }
 
@@ -443,6 +479,12 @@ impl<'a> Reader<'a> {
         })?;
         Some(Clue { language: most, said, path: true })
     }
+}
+
+/// Whether it is the address of a page, whose ending says nothing of anybody's files.
+fn is_on_the_web(path: &[u8]) -> bool {
+    let scheme = memmem::find(path, b"://").and_then(|at| path.get(..at)).unwrap_or_default();
+    [&b"http"[..], b"https", b"ftp"].iter().any(|web| scheme.ends_with(web))
 }
 
 fn is_key(byte: u8) -> bool {

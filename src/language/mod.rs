@@ -10,7 +10,8 @@
 //!
 //! Within one text the strongest evidence decides, and of equally strong evidence the last: see [`Evidence`]. A path with
 //! a folder in the sentence that the user's last message begins or ends with goes before what the message looks like, and
-//! a short message that is all sentences with names of files in them is not judged by its looks at all. Only
+//! a short message that is all sentences with names of files in them is not judged by its looks at all. What a file is whose
+//! ending languages share (`.h`) its content decides: see `shared.rs`. Only
 //! what merely accompanies others (shell, JSON, YAML, TOML, Markdown, XML and the like, in which commands, configuration
 //! and output are quoted) gives way to any other language that the same text names.
 
@@ -19,6 +20,7 @@ mod clues;
 mod features;
 mod names;
 mod natural;
+mod shared;
 mod texts;
 
 #[cfg(test)]
@@ -74,7 +76,8 @@ pub struct Found {
     pub evidence: Evidence,
     /// The words that say so, shortened; empty where the classifier does.
     pub said: String,
-    /// How probable it is to the classifier; 1 where the text says so itself.
+    /// How probable it is to the classifier, or that of two that are much alike (C and C++, JavaScript and TypeScript) it
+    /// is one; 1 where the text says so itself.
     pub probability: f32,
 }
 
@@ -99,15 +102,16 @@ pub fn of(request: &Request) -> Option<Found> {
     texts::each(request, |kind, text, suffix| {
         let clues = clues::read(text);
         if let Some((evidence, clue)) = clues.strongest() {
-            return Some(told(text, evidence, clue));
+            return Some(told(text, evidence, clue, clues.beside));
         }
         // What a user points at is what the question is about, whatever it looks like.
         if let Some(clue) = clues.pointed.as_ref().filter(|_| kind == Kind::Asked) {
-            return Some(told(text, Evidence::Mention, clue));
+            return Some(told(text, Evidence::Mention, clue, clues.beside));
         }
         let looks = if left > 0 { looks(kind, text, suffix, &clues) } else { None };
         left = left.saturating_sub(1);
-        looks.or_else(|| clues.mention.as_ref().map(|clue| told(text, Evidence::Mention, clue)))
+        let mention = || clues.mention.as_ref().map(|clue| told(text, Evidence::Mention, clue, clues.beside));
+        looks.or_else(mention)
     })
 }
 
@@ -127,16 +131,23 @@ pub fn natural_language_called(name: &str) -> Option<&'static str> {
     natural::called(name)
 }
 
-fn told(text: &[u8], evidence: Evidence, clue: &Clue) -> Found {
-    let said = text.get(clue.said.clone()).unwrap_or_default();
-    let said = String::from_utf8_lossy(said.get(..SAID).unwrap_or(said)).into_owned();
-    let path = text.get(clue.said.clone()).unwrap_or_default();
-    let rival = if clue.path { clue.language.rival(path) } else { None };
-    let language = match (rival, Model::built_in()) {
-        (Some(rival), Some(model)) => model.likelier(&window(text, &[]), clue.language, rival),
-        _ => clue.language,
+fn told(text: &[u8], evidence: Evidence, clue: &Clue, beside: Option<Language>) -> Found {
+    let words = text.get(clue.said.clone()).unwrap_or_default();
+    let said = String::from_utf8_lossy(words.get(..SAID).unwrap_or(words)).into_owned();
+    let language = if clue.path && shared::has_shared_ending(words) {
+        // What the file has in it comes behind its path; of what comes before, nothing may be its own.
+        let content = text.get(clue.said.end..).filter(|content| content.len() >= LEAST).unwrap_or(text);
+        let content = window(content, &[]);
+        shared::of(words, &content, beside, &|one, other| lead(&content, one, other)).unwrap_or(clue.language)
+    } else {
+        clue.language
     };
     Found { language, evidence, said, probability: 1.0 }
+}
+
+/// By how much a text looks more like one language than like another.
+fn lead(text: &[u8], one: Language, other: Language) -> f32 {
+    Model::built_in().map_or(0.0, |model| model.lead(text, one, other))
 }
 
 fn looks(kind: Kind, text: &[u8], suffix: &[u8], clues: &Clues) -> Option<Found> {
@@ -159,14 +170,16 @@ fn looks(kind: Kind, text: &[u8], suffix: &[u8], clues: &Clues) -> Option<Found>
     if kind == Kind::Said && language.accompanies() {
         return None;
     }
-    Some(Found { language, evidence, said: String::new(), probability: verdict.probability })
+    let language = shared::told_apart(language, &window, &|one, other| lead(&window, one, other));
+    let probability = (verdict.probability + verdict.kin).min(1.0);
+    Some(Found { language, evidence, said: String::new(), probability })
 }
 
 /// The language of a verdict that is sure enough. What is code for another reason may look like prose as well.
 fn sure(verdict: Verdict, is_code: bool, length: usize) -> Option<Language> {
     let code = is_code || verdict.prose <= PROSE_AT_MOST;
     let least = if length < FEW { SURE_OF_FEW } else { SURE };
-    verdict.language.filter(|_| code && verdict.probability >= least)
+    verdict.language.filter(|_| code && verdict.probability + verdict.kin >= least)
 }
 
 /// What is classified of a text: all of a short one, of a longer one some of its begin and more of its end.

@@ -42,7 +42,7 @@ impl Row {
     }
 }
 
-/// Where an ending belongs to two languages the likelier one comes first; [`Language::rival`] names the other.
+/// An ending that languages share is with one of them; `shared.rs` knows the others.
 const ROWS: &[Row] = &[
     row("python", &["py", "python3", "py3", "python2", "ipython", "pycon"], &["py", "pyi", "pyw"])
         .files(&["sconstruct", "wscript"])
@@ -212,8 +212,10 @@ impl Language {
         let file = path.get(start..)?;
         let dot = file.iter().rposition(|byte| *byte == b'.');
         let parts = dot.and_then(|dot| Some((file.get(..dot)?, file.get(dot + 1..)?)));
+        // `@SOURCE@.c` is a place for a name.
         if let Some((stem, ending)) = parts
             && !stem.is_empty()
+            && !stem.ends_with(b"@")
             && let Some(found) = find(ending, |row, word| row.endings.contains(&word))
         {
             return Some(found);
@@ -243,14 +245,6 @@ impl Language {
     /// Whether it often accompanies another: commands to run, configuration, output, data.
     pub(super) fn accompanies(self) -> bool {
         ROWS.get(usize::from(self.0)).is_some_and(|row| row.accompanies)
-    }
-
-    /// The language that a file of this name may be in as well, where an ending has two.
-    pub(super) fn rival(self, path: &[u8]) -> Option<Language> {
-        let dot = path.iter().rposition(|byte| *byte == b'.')?;
-        let ending = path.get(dot + 1..)?.split(|byte| !byte.is_ascii_alphanumeric()).next()?;
-        let other: &[u8] = if self.name() == "c" { b"cpp" } else { b"c" };
-        if ending.eq_ignore_ascii_case(b"h") { Self::of_tag(other) } else { None }
     }
 }
 

@@ -97,14 +97,20 @@ fn prose_is_no_language() {
 
 #[test]
 fn what_may_well_be_prose_is_no_finding_unless_it_is_code_anyway() {
-    let verdict = |probability, prose| Verdict { language: Language::named("ruby"), probability, prose };
+    let verdict =
+        |probability, prose| Verdict { language: Language::named("ruby"), probability, prose, kin: 0.0 };
     let sure_of = |probability, prose, is_code| sure(verdict(probability, prose), is_code, 400).is_some();
     assert!(sure_of(0.7, 0.2, false) && sure_of(0.5, 0.1, false));
     assert!(!sure_of(0.7, 0.25, false), "one in four is too much");
     assert!(sure_of(0.7, 0.25, true), "of a block or a prompt that is no question");
     assert!(!sure_of(0.49, 0.0, false) && !sure_of(0.49, 0.0, true));
     assert_eq!(sure(verdict(0.69, 0.0), true, 63), None, "of a few words it must be surer");
-    assert_eq!(sure(Verdict { language: None, probability: 0.9, prose: 0.9 }, true, 400), None);
+    assert_eq!(sure(Verdict { language: None, probability: 0.9, prose: 0.9, kin: 0.0 }, true, 400), None);
+    let between = Verdict { kin: 0.3, ..verdict(0.4, 0.0) };
+    assert!(
+        sure(between, false, 400).is_some(),
+        "it is one of two of which one is nearly a part of the other"
+    );
 }
 
 #[test]
@@ -188,6 +194,89 @@ fn a_header_file_is_the_likelier_of_its_two_languages() {
     assert_eq!(found(&chat(json!([user(c)]))), Some(("c", Evidence::Path)));
     let fence = format!("```src/list.h#L1-20\n{cpp}\n```");
     assert_eq!(found(&chat(json!([user(&fence)]))), Some(("cpp", Evidence::Fence)));
+}
+
+#[test]
+fn a_header_that_both_could_have_is_c_or_what_it_is_named_with() {
+    let licence = "/* Copyright (C) 2001 Free Software Foundation, Inc.\n   This file is free software: you can\n   use it \
+                   as you like. */\n#ifndef LIST_H\n#define LIST_H\n#define LIST_SIZE 16\n#define LIST_LAST 0x0F\n";
+    let in_file = |text: &str| of(&chat(json!([user(text)]))).map(|found| found.language.name());
+    assert_eq!(in_file(&format!("File: src/list.h\n{licence}")), Some("c"));
+    assert_eq!(in_file(&format!("File: src/list.cc\nx\n\nFile: src/list.h\n{licence}")), Some("cpp"));
+    assert_eq!(
+        in_file(&format!("Why does main.cpp not see this?\nFile: src/list.h\n{licence}")),
+        Some("cpp")
+    );
+    assert_eq!(in_file(&format!("File: src/list.cc\nx\n\nFile: src/list.c\n{licence}")), Some("c"));
+    for only_cpp in [
+        "bool empty() const;",
+        "using Size = unsigned;",
+        "#include <vector>",
+        "void add(const Item &item);",
+        "Map<Key, Item> items;",
+        "class List;",
+        "public:",
+    ] {
+        assert_eq!(in_file(&format!("File: src/list.h\n{licence}{only_cpp}\n")), Some("cpp"), "{only_cpp}");
+    }
+}
+
+#[test]
+fn other_endings_that_are_shared_tell_by_what_is_in_the_file() {
+    let in_file = |text: &str| of(&chat(json!([user(text)]))).map(|found| found.language.name());
+    let objective =
+        "#import <Foundation/Foundation.h>\n\n@interface List : NSObject\n@property int size;\n@end\n";
+    assert_eq!(in_file(&format!("File: List.h\n{objective}")), Some("objective-c"));
+    assert_eq!(in_file(&format!("File: List.m\n{objective}")), Some("objective-c"));
+    let matlab =
+        "% Sums up.\nfunction s = total(v)\n  s = 0;\n  for i = 1:numel(v)\n    s = s + v(i);\n  end\nend\n";
+    assert_eq!(in_file(&format!("File: total.m\n{matlab}")), Some("matlab"));
+    assert_eq!(in_file("File: total.m\nint x = 1;\nint y = x;\n"), Some("objective-c"));
+    let qt = "<?xml version=\"1.0\"?>\n<!DOCTYPE TS>\n<TS version=\"2.1\">\n<context/>\n</TS>\n";
+    assert_eq!(in_file(&format!("File: app_de.ts\n{qt}")), Some("xml"));
+    assert_eq!(in_file("File: app.ts\nconst x = 1;\nexport default x;\n"), Some("typescript"));
+}
+
+#[test]
+fn what_only_one_of_two_alike_has_tells_them_apart() {
+    let language = |name| Language::named(name).unwrap();
+    let apart = |name, text: &str, lead: f32| {
+        shared::told_apart(language(name), text.as_bytes(), &|_, _| lead).name()
+    };
+    for typed in [
+        "function size(of: List) {",
+        "size(list): Size {",
+        "const size: Size = 1;",
+        "  readonly size = 1;",
+        "  size?: Size;",
+        "interface List {",
+        "const sizes = new Map<Key, Size>();",
+        "export type Size = 1;",
+        "x = y as unknown;",
+    ] {
+        assert_eq!(apart("javascript", typed, 0.0), "typescript", "{typed}");
+    }
+    for plain in [
+        "const x = { size: 1, of: list };",
+        "case size(x): run();",
+        "a ? size(x) : y;",
+        "log('size(x): none');",
+        "/** @type {Map<Key, Size>} */",
+        "default: return 1;",
+        "if (a < b && c > d) {",
+        "type = 1;",
+        "<div>size</div>",
+    ] {
+        assert_eq!(apart("javascript", plain, 0.0), "javascript", "{plain}");
+    }
+    assert_eq!(apart("typescript", "const x = 1;", 0.0), "typescript", "which is left to its looks");
+    assert_eq!(apart("c", "std::string name;", -9.0), "cpp");
+    assert_eq!(apart("c", "/* std::string name; */\nint size;", -9.0), "c", "not in a comment");
+    assert_eq!(apart("c", " * class List;\n */\nint size; // std::string", -9.0), "c", "nor in half of one");
+    assert_eq!(apart("cpp", "typedef struct list { int size; } list;", 9.0), "c");
+    assert_eq!(apart("c", "int size = 1;", 1.5), "cpp");
+    assert_eq!(apart("cpp", "int size = 1;", 0.5), "c");
+    assert_eq!(apart("python", "std::string", 9.0), "python");
 }
 
 #[test]

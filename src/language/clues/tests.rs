@@ -157,3 +157,39 @@ fn a_bare_path_counts_where_a_line_begins_and_not_inside_of_what_is_indented() {
         assert_eq!(told, language, "{text:?}");
     }
 }
+
+#[test]
+fn the_address_of_a_page_is_no_file() {
+    for text in [
+        "# http://www.gnu.org/licenses/old-licenses/gpl-2.0.html.\nx = 1",
+        "// https://doc.rust-lang.org/src/core/str/mod.rs.html#1429\nx",
+        "{\"path\": \"https://example.org/index.php\"}",
+        "x\n\n@FILEMAP@.c\ny",
+    ] {
+        assert_eq!(strongest(text), None, "{text}");
+    }
+    let mention = |text: &str| read(text.as_bytes()).mention.map(|clue| clue.language.name());
+    assert_eq!(mention("Please summarise what https://example.org/a/index.html says."), None);
+    assert_eq!(strongest("uri: file:///home/me/app.py"), Some((Evidence::Path, "python")));
+}
+
+#[test]
+fn a_declared_path_goes_before_one_that_a_comment_names() {
+    for (text, language) in [
+        ("File: a.lua\nx\n\n-- constants.h\ny", "lua"),
+        ("<file_content path=\"a.go\">\nx\n\n// lib/asm.s:20\ny\n</file_content>", "go"),
+        ("File: ci.yaml\n\n# src/app.py\nx", "yaml"),
+        ("# src/app.py\nx\n\nFile: ci.yaml\ny", "yaml"),
+        ("+++++ a.py\nx\n\n# lib/b.c\ny", "python"),
+        ("# src/app.py\nx\n\n# src/b.rb\ny", "ruby"),
+    ] {
+        assert_eq!(strongest(text), Some((Evidence::Path, language)), "{text:?}");
+    }
+}
+
+#[test]
+fn a_name_in_a_comment_amid_of_code_heads_nothing() {
+    assert_eq!(strongest("x = 1\n-- constants.h\ny = 2"), None);
+    assert_eq!(strongest("x = 1\n\n-- constants.lua\ny = 2"), Some((Evidence::Path, "lua")));
+    assert_eq!(strongest("x = 1\n# lib/other.rb\ny = 2"), Some((Evidence::Path, "ruby")));
+}
