@@ -27,12 +27,13 @@ use crate::provider::registry::Registry;
 use crate::provider::scrub::Scrub;
 use crate::provider::supervisor::{Intensity, Observer, supervise};
 use crate::reload::Reloads;
+use crate::router::RouterActor;
 use crate::router::accounts::Accounts;
 use crate::router::graph::{Before, Graph};
+use crate::router::in_force::{Access, InForce, Published};
 use crate::router::table::Table;
-use crate::router::{RouterActor, Routes};
 use crate::server::closing::Closing;
-use crate::server::edge::{Door, Edge};
+use crate::server::edge::{Door, Place};
 use crate::server::{listener, token};
 use crate::state::{Saved, State};
 use crate::telemetry::Level;
@@ -78,7 +79,7 @@ pub struct App {
 pub struct AppHandle {
     ends: Vec<End>,
     router: Addr<RouterActor>,
-    routes: Arc<Routes>,
+    published: Arc<Published>,
     metrics: Arc<Metrics>,
     state: State,
     reloads: Reloads,
@@ -181,20 +182,26 @@ impl Plan {
         let Config { groups, routers, .. } = &self.config;
         let graph = Graph::build(groups, routers, &providers, &means, &Before::default())
             .map_err(BuildError::Internal)?;
-        let routes = Arc::new(Routes::default());
         let accounts = Accounts::new(state.clone(), saved, &providers);
         let table = Table::new(providers, graph.into_virtuals()).with_aliases(self.config.aliases);
-        let router = start_router(Arc::clone(&routes), table, accounts, state.clone());
-        let keys = Arc::new(self.config.keys);
-        let admin_key = self.config.admin_key.or_else(|| admin_token(&state)).map(Arc::new);
-        let ids = self.config.listeners.iter().map(|listener| Arc::from(listener.id.as_str()));
+        let tallies = means.tallies.of_keys(&self.config.keys).map_err(BuildError::Internal)?;
+        let access = Access {
+            keys: self.config.keys,
+            admin_key: self.config.admin_key.or_else(|| admin_token(&state)),
+            listeners: self.config.listeners.into_iter().map(Arc::new).collect(),
+        };
+        let bound_listeners = access.listeners.clone();
+        let ids = bound_listeners.iter().map(|listener| Arc::from(listener.id.as_str()));
         let listeners: Arc<[Arc<str>]> = ids.collect();
+        let published = Arc::new(Published::default());
+        let first = InForce { table: Arc::new(table), access, tallies };
+        let router = start_router(Arc::clone(&published), first, accounts, state.clone());
         let (reloads, wishes) = Reloads::new();
         let mut doors = Vec::new();
         let mut servers = Vec::new();
         let mut ends = Vec::new();
         let mut addresses = Vec::new();
-        for (listener, socket) in self.config.listeners.into_iter().zip(sockets) {
+        for (number, (listener, socket)) in bound_listeners.into_iter().zip(sockets).enumerate() {
             let bound = |source| BuildError::Bind {
                 listener: listener.id.clone(),
                 address: listener.address,
@@ -202,24 +209,22 @@ impl Plan {
             };
             let address = socket.local_addr().map_err(bound)?;
             addresses.push((listener.id.clone(), address));
-            let (shared, closing) = (Arc::new(listener.clone()), Arc::new(Closing::default()));
-            let edge = Edge {
+            let closing = Arc::new(Closing::default());
+            let place = Place {
                 id: Arc::from(listener.id.as_str()),
-                listener: Arc::clone(&shared),
+                bound: Arc::clone(&listener),
+                number,
                 listeners: Arc::clone(&listeners),
-                keys: Arc::clone(&keys),
-                admin_key: admin_key.clone(),
-                routes: Arc::clone(&routes),
                 metrics: Arc::clone(&self.metrics),
                 state: state.clone(),
                 tallies: Arc::clone(&means.tallies),
                 closing: Arc::clone(&closing),
                 reloads: reloads.clone(),
             };
-            let door = Arc::new(Door::new(edge));
+            let door = Arc::new(Door::new(place, Arc::clone(&published)));
             let server = listener::server(socket, Arc::clone(&door)).map_err(bound)?;
             doors.push(door);
-            ends.push(End { listener: shared, server: server.handle(), closing });
+            ends.push(End { listener, server: server.handle(), closing });
             servers.push(server);
         }
         ConfigLoaded { metrics: &self.metrics, at: reloader::seconds_now() }.emit();
@@ -228,7 +233,7 @@ impl Plan {
             let reloader = Reloader { load, registry, level, router, doors, means, state, image };
             actix_rt::spawn(reloader.run(wishes));
         }
-        let handle = AppHandle { ends, router, routes, metrics: self.metrics, state, reloads };
+        let handle = AppHandle { ends, router, published, metrics: self.metrics, state, reloads };
         Ok(App { servers, handle, addresses })
     }
 }
@@ -265,10 +270,15 @@ fn admin_token(state: &State) -> Option<Secret> {
     }
 }
 
-fn start_router(routes: Arc<Routes>, table: Table, accounts: Accounts, state: State) -> Addr<RouterActor> {
+fn start_router(
+    published: Arc<Published>,
+    first: InForce,
+    accounts: Accounts,
+    state: State,
+) -> Addr<RouterActor> {
     let (sender, receiver) = actix::dev::channel::channel(16);
     let supervision = supervise(receiver, Intensity::default(), RouterFalls, |_context| {
-        RouterActor::new(routes, table, accounts, state)
+        RouterActor::new(published, first, accounts, state)
     });
     actix_rt::spawn(supervision);
     Addr::new(sender)
@@ -350,7 +360,7 @@ impl AppHandle {
 
     /// Writes to disk what is not there yet, within bounds; nothing is kept afterwards.
     pub async fn keep_state(&self) {
-        let table = self.routes.table();
+        let table = self.published.table();
         let settling = join_all(table.virtuals().map(|found| found.settle()));
         // A disk that hangs keeps nobody here.
         let _ = tokio::time::timeout(STATE_DRAIN, settling).await;
@@ -370,11 +380,6 @@ impl AppHandle {
     /// The router's address.
     pub fn router(&self) -> &Addr<RouterActor> {
         &self.router
-    }
-
-    /// The routing table's place.
-    pub fn routes(&self) -> &Arc<Routes> {
-        &self.routes
     }
 
     /// Where is recorded.

@@ -22,6 +22,7 @@ use crate::provider::registry::Registry;
 use crate::provider::scrub::Scrub;
 use crate::reload::{Answer, Outcome, Refusal, What, Wish};
 use crate::router::RouterActor;
+use crate::router::in_force::Access;
 use crate::router::replacing::{Next, Replace};
 use crate::server::edge::Door;
 use crate::state::State;
@@ -113,6 +114,7 @@ impl Reloader {
             routers: std::mem::take(&mut config.routers),
             same: same.map(str::to_owned).collect(),
             aliases: std::mem::take(&mut config.aliases),
+            access: self.access(&mut config),
             means: self.means.clone(),
         };
         let replaced = self.router.send(replace).await.map_err(|error| error.to_string());
@@ -127,7 +129,6 @@ impl Reloader {
         if let Err(problem) = self.level.set(&config.log.level) {
             error!(problem, "the log's level stays as it was");
         }
-        self.open_doors(config);
         self.image = image;
         Ok(Outcome { difference, notes, files })
     }
@@ -186,8 +187,7 @@ impl Reloader {
     fn left_open(&self, config: &Config) -> Vec<String> {
         let mut problems = Vec::new();
         for door in &self.doors {
-            let edge = door.edge();
-            let Listener { id, address, .. } = &*edge.listener;
+            let Listener { id, address, .. } = &*door.place().bound;
             if config.keys.is_empty() && !address.ip().is_loopback() {
                 problems.push(format!(
                     "listeners.{id}: goes on listening on {address} until a restart, and without [keys] everybody could \
@@ -206,24 +206,21 @@ impl Reloader {
         problems
     }
 
-    /// New requests find the new keys and options.
-    fn open_doors(&self, config: Config) {
-        let keys = Arc::new(config.keys);
-        let admin_key = config.admin_key.or_else(|| admin_token(&self.state)).map(Arc::new);
-        for door in &self.doors {
-            let mut edge = door.edge().as_ref().clone();
-            edge.keys = Arc::clone(&keys);
-            edge.admin_key = admin_key.clone();
-            if let Some(listener) = config.listeners.iter().find(|listener| *listener.id == *edge.id) {
-                edge.listener = Arc::new(Listener {
-                    address: edge.listener.address,
-                    workers: edge.listener.workers,
-                    stalled_reader: edge.listener.stalled_reader,
-                    drain: edge.listener.drain,
-                    ..listener.clone()
-                });
-            }
-            door.open(edge);
+    /// Who may ask from now on. A listener that is there no more goes on as it was, and what it was bound with stays.
+    fn access(&self, config: &mut Config) -> Access {
+        let listener = |door: &Arc<Door>| {
+            let (edge, bound) = (door.edge(), &door.place().bound);
+            let Some(next) = config.listeners.iter().find(|next| next.id == bound.id) else {
+                return edge.listener;
+            };
+            let Listener { address, workers, stalled_reader, drain, .. } = **bound;
+            Arc::new(Listener { address, workers, stalled_reader, drain, ..next.clone() })
+        };
+        let listeners = self.doors.iter().map(listener).collect();
+        Access {
+            listeners,
+            keys: std::mem::take(&mut config.keys),
+            admin_key: config.admin_key.take().or_else(|| admin_token(&self.state)),
         }
     }
 }

@@ -45,6 +45,10 @@ pub struct Tallies {
     known: Mutex<BTreeMap<String, Arc<Tally>>>,
 }
 
+/// The tallies of clients' keys, by the keys' ids. To have one changes nothing of it, whatever has changed meanwhile.
+#[derive(Default)]
+pub struct OfKeys(HashMap<String, Arc<Tally>>);
+
 /// What is used of one list of limits, by bucket.
 pub struct Tally {
     owner: Arc<str>,
@@ -127,17 +131,30 @@ impl Tallies {
         Ok(tally)
     }
 
-    /// The tally of the limits of a client's key.
+    /// The tallies of those clients' keys that have limits.
     ///
     /// # Errors
     /// As [`Tallies::of`].
-    pub fn of_key(&self, key: &settings::ClientKey) -> Result<Arc<Tally>, String> {
-        self.of(&format!("key:{}", key.id), &key.limits)
+    pub fn of_keys(&self, keys: &[settings::ClientKey]) -> Result<OfKeys, String> {
+        let limited = keys.iter().filter(|key| !key.limits.is_empty());
+        let tally = |key: &settings::ClientKey| {
+            Ok((key.id.clone(), self.of(&format!("key:{}", key.id), &key.limits)?))
+        };
+        limited.map(tally).collect::<Result<_, _>>().map(OfKeys)
     }
 
     /// All that there are, by owner.
     pub fn all(&self) -> Vec<Arc<Tally>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+}
+
+// === impl OfKeys ===
+
+impl OfKeys {
+    /// That of a client's key; `None`: it has no limits.
+    pub fn get(&self, key: &str) -> Option<&Arc<Tally>> {
+        self.0.get(key)
     }
 }
 

@@ -115,6 +115,7 @@ fn by_files(config: Config, question: &Question, why: &str) -> Result<(Value, St
     let (keys, listener) = (config.keys.clone(), listener.unwrap_or_default());
     let plan = Plan::new(config, &load::registry()).map_err(|error| (Exit::of(&error), error.to_string()))?;
     let (table, tallies, state) = plan.at_rest().map_err(|error| (Exit::of(&error), error.to_string()))?;
+    let tallies = tallies.of_keys(&keys).map_err(|problem| (Exit::Configuration, problem))?;
     let (tallies, listeners) = (&tallies, &listeners);
     let around = Surroundings { table: &table, keys: &keys, tallies, listener: &listener, listeners };
     let explanation = explain(question, &around).map_err(|error| (Exit::Configuration, error.message))?;

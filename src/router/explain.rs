@@ -17,7 +17,7 @@ use crate::backend::arrival::{Arrival, session};
 use crate::backend::condition::is_secret;
 use crate::backend::explain::{End, Step, explain as walk};
 use crate::backend::size::Size;
-use crate::backend::tally::{Tallies, key_refused, left_of};
+use crate::backend::tally::{OfKeys, key_refused, left_of};
 use crate::config::settings::ClientKey;
 use crate::dialect::{
     self, CHAT_COMPLETIONS, COMPLETIONS, EMBEDDINGS, ENDPOINTS, Endpoint, FIM_COMPLETIONS, Request,
@@ -53,7 +53,7 @@ pub struct Surroundings<'a> {
     /// The clients' keys.
     pub keys: &'a [ClientKey],
     /// What clients have used of the limits of their keys.
-    pub tallies: &'a Tallies,
+    pub tallies: &'a OfKeys,
     /// The listener that is meant where the question names none.
     pub listener: &'a str,
     /// All of them.
@@ -131,9 +131,9 @@ pub fn explain(question: &Question, around: &Surroundings<'_>) -> Result<Explana
         return Ok(explanation);
     }
     match client {
-        Some(key) if !key.limits.is_empty() => {
+        Some(key) => {
             let model = full_id(target.backend.id(), &target.model);
-            if let Err(error) = within(key, around, &model, &request, asked_at, &mut explanation.notes)? {
+            if let Err(error) = within(key, around, &model, &request, asked_at, &mut explanation.notes) {
                 explanation.prediction = Prediction::failed(Some(&error));
                 return Ok(explanation);
             }
@@ -275,7 +275,10 @@ fn forbidden(client: Option<&ClientKey>, alias: Option<&str>, backend: &str, mod
         .then(|| format!("key `{id}` may not use `{full}`; see `models` of `[keys.{id}]`"))
 }
 
-/// Whether a request is within the limits of its client's key, of which notes say how they stand.
+/// Whether a request is within the limits of its client's key, if it has any, of which notes say how they stand.
+///
+/// # Errors
+/// Which one is used up.
 fn within(
     key: &ClientKey,
     around: &Surroundings<'_>,
@@ -283,15 +286,14 @@ fn within(
     request: &Request,
     at: Option<Timestamp>,
     notes: &mut Vec<String>,
-) -> Result<Result<(), ProxyError>, ProxyError> {
-    let tally = around.tallies.of_key(key);
-    let tally = tally.map_err(|problem| ProxyError::new(ErrorKind::Internal, problem))?;
+) -> Result<(), ProxyError> {
+    let Some(tally) = around.tallies.get(&key.id) else { return Ok(()) };
     let (size, at) = (Size::of(request), at.map(|at| Moment(at.as_millisecond())));
     let (limits, _) = tally.stands(&key.id, model, size, at, |need| need);
     let told = limits.iter().map(|view| left_of(view, |amount| amount.to_string()));
     notes.extend(told.map(|text| format!("client `{}`: {text}", key.id)));
     let checked = tally.check(&key.id, model, size, at, |need| need);
-    Ok(checked.map(|_| ()).map_err(|denial| key_refused(&key.id, &denial, at.unwrap_or_else(|| tally.now()))))
+    checked.map(|_| ()).map_err(|denial| key_refused(&key.id, &denial, at.unwrap_or_else(|| tally.now())))
 }
 
 /// Those of the headers that would go upstream.

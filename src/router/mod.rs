@@ -4,6 +4,7 @@
 pub mod accounts;
 pub mod explain;
 pub mod graph;
+pub mod in_force;
 pub mod replacing;
 pub mod table;
 
@@ -13,7 +14,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use actix::{Actor, AsyncContext, Context, Handler, Message, ResponseFuture, Supervised};
-use arc_swap::ArcSwap;
 use futures_util::future::{join, join_all};
 
 use crate::backend::virtual_model::About;
@@ -21,20 +21,15 @@ use crate::metrics::Metrics;
 use crate::provider::handle::Provider;
 use crate::state::State;
 use accounts::Accounts;
+use in_force::{InForce, Published};
 use table::Table;
 
 /// How often the providers' arbiters are asked for a sign of life.
 const GUARD_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Where the current routing table is to be found. Reading is one atomic load.
-#[derive(Default)]
-pub struct Routes {
-    table: ArcSwap<Table>,
-}
-
 /// The actor that owns the table.
 pub struct RouterActor {
-    routes: Arc<Routes>,
+    published: Arc<Published>,
     guarding: Vec<Guarding>,
     /// Those that were taken out or replaced, until they have ended what they have in flight.
     draining: Vec<Guarding>,
@@ -69,24 +64,15 @@ impl Drop for Busy {
 #[rtype(result = "bool")]
 pub struct RoundTrip;
 
-// === impl Routes ===
-
-impl Routes {
-    /// The table as it stands.
-    pub fn table(&self) -> Arc<Table> {
-        self.table.load_full()
-    }
-}
-
 // === impl RouterActor ===
 
 impl RouterActor {
-    /// A router with this table, which it publishes in `routes` at once.
-    pub fn new(routes: Arc<Routes>, table: Table, accounts: Accounts, state: State) -> Self {
-        let guarding = guarding(&table, &[]);
-        routes.table.store(Arc::new(table));
+    /// A router of what is in force at first, which it publishes at once.
+    pub fn new(published: Arc<Published>, first: InForce, accounts: Accounts, state: State) -> Self {
+        let guarding = guarding(&first.table, &[]);
+        published.publish(first);
         RouterActor {
-            routes,
+            published,
             guarding,
             draining: Vec::new(),
             gone: BTreeSet::new(),
@@ -155,7 +141,7 @@ impl Handler<RoundTrip> for RouterActor {
     type Result = ResponseFuture<bool>;
 
     fn handle(&mut self, _message: RoundTrip, _ctx: &mut Self::Context) -> Self::Result {
-        let (table, state) = (self.routes.table(), self.state.clone());
+        let (table, state) = (self.published.table(), self.state.clone());
         Box::pin(async move {
             let providers = join_all(table.providers().iter().map(|provider| provider.ping()));
             let (providers, state) = join(providers, state.ping()).await;

@@ -8,6 +8,7 @@ use actix::{Context, Handler, Message};
 use tracing::{debug, info};
 
 use super::graph::{Before, Graph};
+use super::in_force::{Access, InForce};
 use super::table::Table;
 use super::{Guarding, RouterActor, guarding};
 use crate::backend::Backend;
@@ -32,6 +33,8 @@ pub struct Replace {
     pub same: BTreeSet<String>,
     /// Other names for models.
     pub aliases: Vec<AliasConfig>,
+    /// Who may ask.
+    pub access: Access,
     /// What all backends share.
     pub means: Means,
 }
@@ -48,7 +51,7 @@ pub enum Next {
 
 impl RouterActor {
     fn replace(&mut self, next: Replace) -> Result<(), String> {
-        let old = self.routes.table();
+        let old = self.published.table();
         let same = old.virtuals().filter(|known| next.same.contains(known.id()));
         let virtuals = same.map(|known| (known.id().to_owned(), Arc::clone(known))).collect();
         let mut before = Before { virtuals, ..Before::default() };
@@ -65,7 +68,8 @@ impl RouterActor {
             });
         }
         let graph = Graph::build(&next.groups, &next.routers, &providers, &next.means, &before)?;
-        let table = Table::new(providers, graph.into_virtuals()).with_aliases(next.aliases);
+        let tallies = next.means.tallies.of_keys(&next.access.keys)?;
+        let table = Arc::new(Table::new(providers, graph.into_virtuals()).with_aliases(next.aliases));
         for provider in old.providers() {
             match table.provider(provider.id()) {
                 Some(same) if Arc::ptr_eq(same, provider) => continue,
@@ -86,7 +90,7 @@ impl RouterActor {
         self.former.retain(|about| !goes_on(about, &table));
         self.guarding = guarding(&table, &self.guarding);
         self.metrics = Some(next.means.metrics);
-        self.routes.table.store(Arc::new(table));
+        self.published.publish(InForce { table, access: next.access, tallies });
         Ok(())
     }
 
@@ -123,7 +127,7 @@ impl RouterActor {
             }
             !forgotten
         });
-        let table = self.routes.table();
+        let table = self.published.table();
         self.former.retain(|about| {
             // The counts of requests know it by its id.
             metrics.let_go(&about.id);

@@ -2,32 +2,24 @@
 
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
-
 use super::closing::Closing;
 use crate::backend::tally::Tallies;
-use crate::config::secret::Secret;
-use crate::config::settings::{ClientKey, Listener};
+use crate::config::settings::Listener;
 use crate::metrics::Metrics;
 use crate::reload::Reloads;
-use crate::router::Routes;
+use crate::router::in_force::{InForce, Published};
 use crate::state::State;
 
-/// One listener's view of the daemon, as one request sees it from its begin to its end.
-#[derive(Clone)]
-pub struct Edge {
+/// What of one listener stays as long as demuxai runs.
+pub struct Place {
     /// The listener's id.
     pub id: Arc<str>,
-    /// The listener's configuration.
-    pub listener: Arc<Listener>,
+    /// As it was bound at start.
+    pub bound: Arc<Listener>,
+    /// Which one it is, in the order in which they were bound.
+    pub number: usize,
     /// The ids of all listeners.
     pub listeners: Arc<[Arc<str>]>,
-    /// The clients' keys.
-    pub keys: Arc<Vec<ClientKey>>,
-    /// The key for changes, if there is one.
-    pub admin_key: Option<Arc<Secret>>,
-    /// Where the routing table is.
-    pub routes: Arc<Routes>,
     /// Where is recorded.
     pub metrics: Arc<Metrics>,
     /// What outlives the process.
@@ -41,32 +33,47 @@ pub struct Edge {
 }
 
 /// Where a listener's requests find its view of the daemon. Reading is one atomic load.
-pub struct Door(ArcSwap<Edge>);
+pub struct Door {
+    place: Place,
+    published: Arc<Published>,
+}
 
-// === impl Edge ===
-
-impl Edge {
-    /// Whether no new requests are taken.
-    pub fn draining(&self) -> bool {
-        self.closing.is_draining()
-    }
+/// One listener's view of the daemon, as one request sees it from its begin to its end.
+pub struct Edge<'d> {
+    /// What stays.
+    pub place: &'d Place,
+    /// What was in force when the request came.
+    pub now: Arc<InForce>,
+    /// The listener's configuration, of then.
+    pub listener: Arc<Listener>,
 }
 
 // === impl Door ===
 
 impl Door {
-    /// A door with this behind it.
-    pub fn new(edge: Edge) -> Self {
-        Door(ArcSwap::from_pointee(edge))
+    /// A door to what is published there.
+    pub fn new(place: Place, published: Arc<Published>) -> Self {
+        Door { place, published }
+    }
+
+    /// What of it stays.
+    pub fn place(&self) -> &Place {
+        &self.place
     }
 
     /// What is behind it now.
-    pub fn edge(&self) -> Arc<Edge> {
-        self.0.load_full()
+    pub fn edge(&self) -> Edge<'_> {
+        let (place, now) = (&self.place, self.published.now());
+        let listener = Arc::clone(now.access.listeners.get(place.number).unwrap_or(&place.bound));
+        Edge { place, now, listener }
     }
+}
 
-    /// From now on this is behind it.
-    pub fn open(&self, edge: Edge) {
-        self.0.store(Arc::new(edge));
+// === impl Edge ===
+
+impl Edge<'_> {
+    /// Whether no new requests are taken.
+    pub fn draining(&self) -> bool {
+        self.place.closing.is_draining()
     }
 }

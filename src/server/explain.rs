@@ -16,7 +16,7 @@ use crate::router::explain::{Question, Surroundings, explain};
 pub async fn answer(
     request: &HttpRequest,
     payload: web::Payload,
-    edge: &Edge,
+    edge: &Edge<'_>,
 ) -> Result<HttpResponse, ProxyError> {
     let body = read_body(request, payload, edge.listener.max_body).await?;
     let question: Question = serde_json::from_slice(&body).map_err(|error| {
@@ -28,13 +28,12 @@ pub async fn answer(
         );
         ProxyError::new(ErrorKind::InvalidRequest, text)
     })?;
-    let table = edge.routes.table();
     let around = Surroundings {
-        table: &table,
-        keys: &edge.keys,
-        tallies: &edge.tallies,
-        listener: &edge.id,
-        listeners: &edge.listeners,
+        table: &edge.now.table,
+        keys: &edge.now.access.keys,
+        tallies: &edge.now.tallies,
+        listener: &edge.place.id,
+        listeners: &edge.place.listeners,
     };
     let explanation = explain(&question, &around)?;
     debug!(

@@ -48,18 +48,18 @@ const MAX_HEADER: usize = 2048;
 pub async fn infer(
     request: &HttpRequest,
     payload: web::Payload,
-    edge: &Edge,
+    edge: &Edge<'_>,
     client: Option<&ClientKey>,
     endpoint: &'static Endpoint,
     request_id: Arc<str>,
 ) -> HttpResponse {
-    let mut record = Record::new(Arc::clone(&edge.metrics), Arc::clone(&edge.id), request_id);
+    let mut record = Record::new(Arc::clone(&edge.place.metrics), Arc::clone(&edge.place.id), request_id);
     record.client = client.map(|key| key.id.clone());
     record.task = Some(endpoint.task);
     let answered = tokio::select! {
         biased;
         answered = answer(request, payload, edge, client, endpoint, &mut record) => answered,
-        () = edge.closing.over() => Err(Closing::cut()),
+        () = edge.place.closing.over() => Err(Closing::cut()),
     };
     let mut response = match answered {
         Ok(Answer::Reply(reply)) => respond(*reply, record, edge),
@@ -93,7 +93,7 @@ enum Answer {
 async fn answer(
     http: &HttpRequest,
     payload: web::Payload,
-    edge: &Edge,
+    edge: &Edge<'_>,
     client: Option<&ClientKey>,
     endpoint: &'static Endpoint,
     record: &mut Record,
@@ -108,7 +108,7 @@ async fn answer(
     record.model = Some(request.model.chars().take(MAX_SHOWN).collect());
     let hops = hops(http)?;
     let asked = Instant::now();
-    let table = edge.routes.table();
+    let table = &edge.now.table;
     let target = table.resolve(&request.model).await;
     // Only a list that has to be fetched takes time here, and that is the upstream's.
     record.resolving = asked.elapsed();
@@ -156,13 +156,13 @@ async fn answer(
 /// # Errors
 /// Which one is used up, and when it frees.
 fn admit(
-    edge: &Edge,
+    edge: &Edge<'_>,
     client: Option<&ClientKey>,
     model: &Arc<str>,
     request: &dialect::Request,
 ) -> Result<Option<Ticket>, ProxyError> {
-    let Some(key) = client.filter(|key| !key.limits.is_empty()) else { return Ok(None) };
-    let tally = edge.tallies.of_key(key).map_err(|problem| ProxyError::new(ErrorKind::Internal, problem))?;
+    let limited = client.and_then(|key| edge.now.tallies.get(&key.id).map(|tally| (key, tally)));
+    let Some((key, tally)) = limited else { return Ok(None) };
     let admitted = tally.admit(&key.id, model, Size::of(request), |need| need);
     admitted.map(Some).map_err(|denial| key_refused(&key.id, &denial, tally.now()))
 }
@@ -230,10 +230,10 @@ fn hops(http: &HttpRequest) -> Result<u64, ProxyError> {
 }
 
 /// How the request came in, for routers.
-fn arrival(http: &HttpRequest, edge: &Edge) -> Arrival {
+fn arrival(http: &HttpRequest, edge: &Edge<'_>) -> Arrival {
     let open = http.headers().iter().filter(|(name, _)| !is_secret(name));
     let headers = open.map(|(name, value)| (name.clone(), value.clone()));
-    Arrival::new(Arc::clone(&edge.id), http.path(), headers.collect())
+    Arrival::new(Arc::clone(&edge.place.id), http.path(), headers.collect())
 }
 
 /// The client's headers that go upstream, and how often the request went through a demuxai.
@@ -248,7 +248,7 @@ fn headers_up(http: &HttpRequest, hops: u64) -> Vec<(HeaderName, PlainValue)> {
 }
 
 /// The response to a reply that reached its commit point in time.
-fn respond(reply: Reply, mut record: Record, edge: &Edge) -> HttpResponse {
+fn respond(reply: Reply, mut record: Record, edge: &Edge<'_>) -> HttpResponse {
     let Reply { status, headers, body, served, waited, lease } = reply;
     let mut response = HttpResponse::build(StatusCode::from_u16(status).unwrap_or(StatusCode::OK));
     for (name, value) in headers {
@@ -286,18 +286,18 @@ fn respond(reply: Reply, mut record: Record, edge: &Edge) -> HttpResponse {
                 lease,
                 record,
                 edge.listener.keep_alive,
-                edge.closing.over(),
+                edge.place.closing.over(),
             ))
         }
     }
 }
 
 /// The response to a stream whose backend is not there yet: headers go out now, without the server's name.
-fn late(pending: PendingReply, mut record: Record, edge: &Edge) -> HttpResponse {
+fn late(pending: PendingReply, mut record: Record, edge: &Edge<'_>) -> HttpResponse {
     record.answering(200);
     let mut response = HttpResponse::Ok();
     stream_headers(&mut response);
-    response.body(StreamBody::waiting(pending, record, edge.listener.keep_alive, edge.closing.over()))
+    response.body(StreamBody::waiting(pending, record, edge.listener.keep_alive, edge.place.closing.over()))
 }
 
 fn stream_headers(response: &mut HttpResponseBuilder) {

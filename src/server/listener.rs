@@ -54,11 +54,11 @@ pub fn bind(address: SocketAddr, stalled_reader: Duration) -> io::Result<TcpList
 /// # Errors
 /// When the socket cannot be listened on.
 pub fn server(socket: TcpListener, door: Arc<Door>) -> io::Result<Server> {
-    let edge = door.edge();
-    let workers = edge.listener.workers;
+    let bound = Arc::clone(&door.place().bound);
+    let workers = bound.workers;
     // The server library counts whole seconds, and cuts.
-    let drain = (edge.listener.drain + CUT).as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX);
-    let closing = Arc::clone(&edge.closing);
+    let drain = (bound.drain + CUT).as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX);
+    let closing = Arc::clone(&door.place().closing);
     let data = web::Data::from(door);
     // Once for each worker.
     let service = move || {

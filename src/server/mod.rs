@@ -66,9 +66,15 @@ pub async fn serve(request: HttpRequest, payload: web::Payload, door: web::Data<
 }
 
 /// The answer to a request that goes no further than the edge: one metric, one line.
-fn refuse(edge: &Edge, request_id: &str, error: &ProxyError) -> HttpResponse {
-    info!(request_id, listener = &*edge.id, outcome = error.kind.label(), error = error.message, "refused");
-    edge.metrics.refused(&edge.id, "none", error.kind.label());
+fn refuse(edge: &Edge<'_>, request_id: &str, error: &ProxyError) -> HttpResponse {
+    info!(
+        request_id,
+        listener = &*edge.place.id,
+        outcome = error.kind.label(),
+        error = error.message,
+        "refused"
+    );
+    edge.place.metrics.refused(&edge.place.id, "none", error.kind.label());
     error_response(error)
 }
 
@@ -84,17 +90,22 @@ fn header<'r>(request: &'r HttpRequest, name: &str) -> Option<&'r str> {
 /// A header that is there but is no text, which must not pass for one that is not there.
 const UNREADABLE: &str = "(unreadable)";
 
-fn admitted(request: &HttpRequest, edge: &Edge) -> Result<Origin, ProxyError> {
+fn admitted(request: &HttpRequest, edge: &Edge<'_>) -> Result<Origin, ProxyError> {
     let given = |name| request.headers().get(name).map(|value| value.to_str().unwrap_or(UNREADABLE));
     gate::check_host(&edge.listener, given(HOST))?;
     gate::check_host(&edge.listener, request.uri().authority().map(|name| name.as_str()))?;
     gate::check_origin(&edge.listener, given(ORIGIN))
 }
 
-async fn dispatch(request: &HttpRequest, payload: web::Payload, edge: &Edge, id: Arc<str>) -> HttpResponse {
+async fn dispatch(
+    request: &HttpRequest,
+    payload: web::Payload,
+    edge: &Edge<'_>,
+    id: Arc<str>,
+) -> HttpResponse {
     let route = route(request.method().as_str(), request.uri().path());
     if !served(&route, edge) {
-        let text = format!("listener `{}` does not serve this; see its `serves`", edge.id);
+        let text = format!("listener `{}` does not serve this; see its `serves`", edge.place.id);
         return refuse(edge, &id, &ProxyError::new(ErrorKind::NotFound, text));
     }
     match &route {
@@ -112,10 +123,11 @@ async fn dispatch(request: &HttpRequest, payload: web::Payload, edge: &Edge, id:
         Route::Metrics if local(request) => return status::metrics(edge).await,
         Route::Metrics | Route::Models | Route::Model(_) | Route::Infer(_) => {}
     }
-    let client = match gate::authenticate(&edge.keys, gate::given_key(|name| header(request, name))) {
-        Ok(client) => client,
-        Err(error) => return refuse(edge, &id, &error),
-    };
+    let client =
+        match gate::authenticate(&edge.now.access.keys, gate::given_key(|name| header(request, name))) {
+            Ok(client) => client,
+            Err(error) => return refuse(edge, &id, &error),
+        };
     match route {
         Route::Metrics => status::metrics(edge).await,
         Route::Models => models::list(request, edge, client),
@@ -126,7 +138,7 @@ async fn dispatch(request: &HttpRequest, payload: web::Payload, edge: &Edge, id:
 }
 
 /// Whether this listener serves the route at all.
-fn served(route: &Route, edge: &Edge) -> bool {
+fn served(route: &Route, edge: &Edge<'_>) -> bool {
     match route {
         Route::Models | Route::Model(_) | Route::Infer(_) => edge.listener.api,
         Route::Metrics => edge.listener.metrics,
@@ -168,7 +180,7 @@ fn local(request: &HttpRequest) -> bool {
 }
 
 /// Reading the status is open on loopback, but not to pages in a browser (design §11).
-fn status(request: &HttpRequest, edge: &Edge, id: &str) -> HttpResponse {
+fn status(request: &HttpRequest, edge: &Edge<'_>, id: &str) -> HttpResponse {
     if !local(request) || request.headers().contains_key(ORIGIN) {
         let text = "the status is open to local programs only";
         return refuse(edge, id, &ProxyError::new(ErrorKind::Forbidden, text));
@@ -177,7 +189,7 @@ fn status(request: &HttpRequest, edge: &Edge, id: &str) -> HttpResponse {
 }
 
 /// So is asking what would become of a request: nothing is changed by it, and nothing is sent.
-async fn explained(request: &HttpRequest, payload: web::Payload, edge: &Edge, id: &str) -> HttpResponse {
+async fn explained(request: &HttpRequest, payload: web::Payload, edge: &Edge<'_>, id: &str) -> HttpResponse {
     if !local(request) || request.headers().contains_key(ORIGIN) {
         let text = "explanations are for local programs only";
         return refuse(edge, id, &ProxyError::new(ErrorKind::Forbidden, text));
@@ -193,11 +205,11 @@ async fn change(
     route: &Route,
     request: &HttpRequest,
     mut payload: web::Payload,
-    edge: &Edge,
+    edge: &Edge<'_>,
     id: &str,
 ) -> HttpResponse {
     let given = gate::given_key(|name| header(request, name));
-    let allowed = gate::check_admin(edge.admin_key.as_deref(), given).and_then(|()| {
+    let allowed = gate::check_admin(edge.now.access.admin_key.as_ref(), given).and_then(|()| {
         match request.headers().contains_key(ORIGIN) {
             true => Err(ProxyError::new(ErrorKind::Forbidden, "changes are not for web pages")),
             false => Ok(()),

@@ -27,9 +27,9 @@ const OWNER: &str = "demuxai";
 const NEAR: usize = 3;
 
 /// All models that this client may use, less those that are not to be listed for it or here.
-pub fn list(request: &HttpRequest, edge: &Edge, client: Option<&ClientKey>) -> HttpResponse {
+pub fn list(request: &HttpRequest, edge: &Edge<'_>, client: Option<&ClientKey>) -> HttpResponse {
     let kind = entry_type(request);
-    let table = edge.routes.table();
+    let table = &edge.now.table;
     let mut entries = Vec::new();
     let mut notices = Vec::new();
     for provider in table.providers() {
@@ -72,7 +72,7 @@ pub fn list(request: &HttpRequest, edge: &Edge, client: Option<&ClientKey>) -> H
 fn shown_of<'m>(
     provider: &Provider,
     models: &'m [Model],
-    edge: &Edge,
+    edge: &Edge<'_>,
     client: Option<&ClientKey>,
 ) -> Vec<Cow<'m, Model>> {
     let config = &provider.about().config;
@@ -85,21 +85,21 @@ fn shown_of<'m>(
     if config.list_aliases { shown.into_iter().map(Cow::Borrowed).collect() } else { each_once(&shown) }
 }
 
-fn is_shown(found: &Arc<dyn VirtualModel>, edge: &Edge, client: Option<&ClientKey>) -> bool {
+fn is_shown(found: &Arc<dyn VirtualModel>, edge: &Edge<'_>, client: Option<&ClientKey>) -> bool {
     let id = found.id();
     !found.about().hidden && may_use(client, id) && is_listed(edge, client, id)
 }
 
-fn is_shown_alias(alias: &AliasConfig, edge: &Edge, client: Option<&ClientKey>) -> bool {
+fn is_shown_alias(alias: &AliasConfig, edge: &Edge<'_>, client: Option<&ClientKey>) -> bool {
     !alias.hidden && may_use_alias(client, alias) && is_listed(edge, client, &alias.id)
 }
 
 /// An error about a model that was asked for: whoever is to see a part of the models only is told of no others.
-pub fn veiled(edge: &Edge, client: Option<&ClientKey>, asked: &str, error: ProxyError) -> ProxyError {
+pub fn veiled(edge: &Edge<'_>, client: Option<&ClientKey>, asked: &str, error: ProxyError) -> ProxyError {
     if !gate::sees_a_part(&edge.listener, client) {
         return error;
     }
-    let table = edge.routes.table();
+    let table = &edge.now.table;
     let mut ids: Vec<String> = Vec::new();
     for provider in table.providers() {
         let models = provider.vitals().models.load();
@@ -115,8 +115,8 @@ pub fn veiled(edge: &Edge, client: Option<&ClientKey>, asked: &str, error: Proxy
 }
 
 /// One model, by its full id or by a bare name.
-pub fn one(request: &HttpRequest, edge: &Edge, client: Option<&ClientKey>, id: &str) -> HttpResponse {
-    let table = edge.routes.table();
+pub fn one(request: &HttpRequest, edge: &Edge<'_>, client: Option<&ClientKey>, id: &str) -> HttpResponse {
+    let table = &edge.now.table;
     if let Some(alias) = table.alias(id).filter(|alias| may_use_alias(client, alias))
         && let Some(offered) = table.offer_alias(alias)
     {
@@ -177,7 +177,7 @@ fn may_use_alias(client: Option<&ClientKey>, alias: &AliasConfig) -> bool {
 }
 
 /// Whether the list shows this id to this client at this listener.
-fn is_listed(edge: &Edge, client: Option<&ClientKey>, id: &str) -> bool {
+fn is_listed(edge: &Edge<'_>, client: Option<&ClientKey>, id: &str) -> bool {
     let here = edge.listener.listed.as_ref();
     let theirs = client.and_then(|key| key.listed.as_ref());
     here.into_iter().chain(theirs).all(|globs| globs.is_match(id))

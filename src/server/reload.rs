@@ -15,12 +15,12 @@ use crate::reload::{Answer, Cause, Outcome, Refusal, What};
 const MOST_FILES: usize = 100;
 
 /// Reads the configuration anew and puts it in force.
-pub async fn reload(edge: &Edge) -> HttpResponse {
-    respond(edge.reloads.ask(What::Reload(Cause::Command)).await)
+pub async fn reload(edge: &Edge<'_>) -> HttpResponse {
+    respond(edge.place.reloads.ask(What::Reload(Cause::Command)).await)
 }
 
 /// Says what a reload would change; with `file=PATH` in the query, once for each, what these files would.
-pub async fn compare(edge: &Edge, query: &str) -> HttpResponse {
+pub async fn compare(edge: &Edge<'_>, query: &str) -> HttpResponse {
     let refused = |why: &str| error_response(&ProxyError::new(ErrorKind::InvalidRequest, why));
     let Ok(web::Query(given)) = web::Query::<Vec<(String, String)>>::from_query(query) else {
         return refused(
@@ -36,7 +36,7 @@ pub async fn compare(edge: &Edge, query: &str) -> HttpResponse {
     if files.iter().any(|file| !file.is_absolute()) {
         return refused("a file's path must be absolute");
     }
-    respond(edge.reloads.ask(What::Compare(files)).await)
+    respond(edge.place.reloads.ask(What::Compare(files)).await)
 }
 
 fn respond(answer: Answer) -> HttpResponse {

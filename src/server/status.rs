@@ -25,11 +25,11 @@ pub fn health() -> HttpResponse {
 }
 
 /// Ready: not draining, and at least one provider is usable.
-pub fn ready(edge: &Edge) -> HttpResponse {
+pub fn ready(edge: &Edge<'_>) -> HttpResponse {
     if edge.draining() {
         return not_ready("draining\n");
     }
-    if edge.routes.table().ready() {
+    if edge.now.table.ready() {
         return HttpResponse::Ok().content_type("text/plain; charset=utf-8").body("ready\n");
     }
     not_ready("no provider is usable\n")
@@ -40,9 +40,9 @@ fn not_ready(text: &'static str) -> HttpResponse {
 }
 
 /// The Prometheus text format. Encoding is off the worker: it takes milliseconds with many series.
-pub async fn metrics(edge: &Edge) -> HttpResponse {
-    let metrics = std::sync::Arc::clone(&edge.metrics);
-    let table = edge.routes.table();
+pub async fn metrics(edge: &Edge<'_>) -> HttpResponse {
+    let metrics = std::sync::Arc::clone(&edge.place.metrics);
+    let table = &edge.now.table;
     let accounts = table.providers().iter().map(|provider| {
         let Picture { limits, blocks, breaker, waiting, changes } = provider.vitals().capacity.picture();
         AccountView { provider: provider.id(), limits, blocks, breaker, waiting, changes }
@@ -60,14 +60,14 @@ pub async fn metrics(edge: &Edge) -> HttpResponse {
 }
 
 /// A picture of every provider: what its actor and its lasting state say.
-pub fn status(edge: &Edge) -> HttpResponse {
-    let table = edge.routes.table();
+pub fn status(edge: &Edge<'_>) -> HttpResponse {
+    let table = &edge.now.table;
     let providers: Vec<Value> = table.providers().iter().map(|provider| picture(provider)).collect();
     let body = json!({
         "version": env!("CARGO_PKG_VERSION"),
         "draining": edge.draining(),
         "ready": table.ready(),
-        "state": state(&edge.state.status()),
+        "state": state(&edge.place.state.status()),
         "providers": providers,
         "clients": clients(edge),
     });
@@ -134,19 +134,18 @@ fn limit(view: &LimitView) -> Value {
 
 /// What clients have used of limits of theirs: those of their keys, of `limit` groups and of budgets, as they are
 /// configured now.
-fn clients(edge: &Edge) -> Vec<Value> {
+fn clients(edge: &Edge<'_>) -> Vec<Value> {
     let mut clients = Vec::new();
-    for key in edge.keys.iter().filter(|key| !key.limits.is_empty()) {
-        // Read with the configuration; none that is there cannot be.
-        let Ok(tally) = edge.tallies.of_key(key) else { continue };
+    for key in &edge.now.access.keys {
+        let Some(tally) = edge.now.tallies.get(&key.id) else { continue };
         let mut buckets = tally.views();
         if buckets.is_empty() {
             buckets.push(BucketView { name: Arc::from(key.id.as_str()), limits: tally.unused() });
         }
         clients.extend(buckets.iter().map(|bucket| client("key", &key.id, bucket)));
     }
-    let table = edge.routes.table();
-    for tally in edge.tallies.all() {
+    let table = &edge.now.table;
+    for tally in edge.place.tallies.all() {
         let (of, id) = tally.owner().split_once(':').unwrap_or_default();
         // What is gone is remembered in case it comes back.
         if table.find_virtual(id).is_some_and(|found| found.about().kind == of) {
@@ -191,7 +190,7 @@ struct Forgotten {
 
 /// Forgets what was learned of limits: of all providers, or of `provider`, and of one `model` of it. Who names them
 /// elsewhere than in the query, or otherwise, means less than all.
-pub fn forget(edge: &Edge, query: &str, has_body: bool) -> HttpResponse {
+pub fn forget(edge: &Edge<'_>, query: &str, has_body: bool) -> HttpResponse {
     const MEANT: &str =
         "say what is to be forgotten in the query: ?provider=ID&model=MODEL, or neither for all";
     let refused =
@@ -202,7 +201,7 @@ pub fn forget(edge: &Edge, query: &str, has_body: bool) -> HttpResponse {
     let Ok(web::Query(Forgotten { provider, model })) = web::Query::from_query(query) else {
         return refused("the query cannot be read");
     };
-    let table = edge.routes.table();
+    let table = &edge.now.table;
     let meant: Vec<_> = table
         .providers()
         .iter()
@@ -231,9 +230,10 @@ mod tests {
     use crate::config::settings::Listener;
     use crate::metrics::Metrics;
     use crate::server::closing::Closing;
+    use crate::server::edge::{Door, Place};
     use crate::state::State;
 
-    fn edge(draining: bool) -> Edge {
+    fn door(draining: bool) -> Door {
         let second = Duration::from_secs(1);
         let listener = Listener {
             listed: None,
@@ -254,25 +254,24 @@ mod tests {
         if draining {
             closing.drain();
         }
-        Edge {
+        let place = Place {
             id: Arc::from("local"),
-            listener: Arc::new(listener),
+            bound: Arc::new(listener),
+            number: 0,
             listeners: Arc::new([Arc::from("local")]),
-            keys: Arc::default(),
-            admin_key: None,
-            routes: Arc::default(),
             metrics: Arc::new(Metrics::new().unwrap()),
             state: State::nowhere(),
             tallies: Arc::new(crate::backend::tally::Tallies::nowhere()),
             closing: Arc::new(closing),
             reloads: crate::reload::Reloads::new().0,
-        }
+        };
+        Door::new(place, Arc::default())
     }
 
     #[actix_rt::test]
     async fn it_is_not_ready_without_a_provider_or_while_it_drains_and_says_which() {
         for (draining, said) in [(false, "no provider is usable\n"), (true, "draining\n")] {
-            let response = ready(&edge(draining));
+            let response = ready(&door(draining).edge());
             assert_eq!(response.status(), 503);
             assert_eq!(to_bytes(response.into_body()).await.unwrap(), said);
         }

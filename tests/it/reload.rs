@@ -2,6 +2,7 @@
 //! ends what it has in flight, a bad file changes nothing, and no stream is cut.
 
 mod groups;
+mod whole;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};

@@ -35,6 +35,12 @@ pub struct Reading {
 /// A request that was sent; nothing of its answer was read yet.
 pub struct Asked(TcpStream);
 
+/// A request of which the daemon has the head and waits for the body.
+pub struct Begun {
+    stream: TcpStream,
+    body: Vec<u8>,
+}
+
 #[derive(Clone, Copy)]
 enum Framing {
     Length(usize),
@@ -148,6 +154,26 @@ pub fn raw(address: SocketAddr, bytes: &[u8]) -> Vec<u8> {
     let mut answer = Vec::new();
     let _ = stream.read_to_end(&mut answer);
     answer
+}
+
+/// Sends the head of a request and waits until the daemon asks for the body, which it does once it has let it in.
+pub fn begin(address: SocketAddr, path: &str, headers: &[(&str, &str)], body: &str) -> Begun {
+    let stream = TcpStream::connect(address).expect("daemon accepts");
+    let length = body.len().to_string();
+    let more =
+        [("expect", "100-continue"), ("content-length", &length), ("content-type", "application/json")];
+    let stream = send_on(stream, "POST", path, &[headers, &more].concat(), b"");
+    let Reading { stream, status, .. } = Reading::head(stream);
+    assert_eq!(status, 100, "it asks for the body");
+    Begun { stream, body: body.as_bytes().to_vec() }
+}
+
+impl Begun {
+    /// Sends the body and reads the whole answer.
+    pub fn answer(mut self) -> Answer {
+        self.stream.write_all(&self.body).expect("body is sent");
+        Reading::head(self.stream).finish()
+    }
 }
 
 impl Asked {
