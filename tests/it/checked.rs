@@ -37,6 +37,44 @@ fn a_warning_is_told_beside_what_is_good_and_fails_only_where_that_is_asked_for(
 }
 
 #[test]
+fn a_place_that_cannot_be_written_is_told_before_anything_is_kept_there_and_is_no_reason_not_to_serve() {
+    let text = "[listeners.l]\naddress = \"127.0.0.1:0\"\n[providers.a]\ntype = \"ollama\"\nurl = \"http://127.0.0.1:1\"\n[groups.kept]\ntype = \"cache\"\nto = \"a/x\"\npath = \"file/c.db\"\n[groups.written]\ntype = \"tee\"\nto = \"a/x\"\npath = \"file/below/t.jsonl\"\n[state]\npath = \"file/state.db\"\n";
+    let (home, file) = with(text);
+    let blocking = home.write("file", "").display().to_string();
+    let ended = home.run(&["check", "-c", &file]);
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+    assert!(ended.stderr.starts_with("3 warnings\n"), "{}", ended.stderr);
+    let why = format!("cannot be written: {blocking} is no directory; mend that");
+    for line in [
+        format!(
+            "9:1: groups.kept.path: {why} or name another file, until then answers are kept in memory only"
+        ),
+        format!("13:1: groups.written.path: {why} or name another file, until then nothing is recorded"),
+        format!(
+            "15:1: state.path: {}/state.db {why}, or name another file, or \"none\" for no file",
+            blocking
+        ),
+    ] {
+        assert!(ended.stderr.contains(&line), "{line} is not in\n{}", ended.stderr);
+    }
+    assert!(!ended.stdout.contains("will be made"), "{}", ended.stdout);
+    let serving = home.start(&["serve", "-c", &file]);
+    serving.address();
+    let log = serving.stderr();
+    for key in
+        ["groups.kept.path: cannot be written", "groups.written.path: cannot be written", "state.path: "]
+    {
+        assert!(log.contains(key), "{key}: {log}");
+    }
+    std::fs::remove_file(&blocking).unwrap();
+    assert_eq!(
+        home.run(&["check", "--strict", "-c", &file]).code,
+        0,
+        "what is made when it is needed is no doubt"
+    );
+}
+
+#[test]
 fn where_there_is_nothing_to_serve_check_says_so_and_is_strict_about_it() {
     let (home, empty) = with("");
     for (arguments, code) in

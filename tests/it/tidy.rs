@@ -84,6 +84,7 @@ fn outside_crates_are_named_where_they_belong() {
         ),
         ("rustls::", &["src/upstream/"]),
         ("rusqlite::", &["src/state/sqlite"]),
+        ("rustix::", &["src/config/validate/writable.rs"]),
         ("whatlang::", &["src/language/natural.rs", "src/language/natural/words.rs"]),
         ("ring::", &["src/wire/json/digest.rs", "src/upstream/tls.rs"]),
         ("hashlink::", &["src/backend/modifier/cache/memory.rs"]),

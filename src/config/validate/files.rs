@@ -6,6 +6,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::Check;
+use super::writable::obstacle;
 use crate::config::settings::{StateConfig, TOKEN_FILE};
 
 /// How a file is written to, which says what else is written beside it.
@@ -53,10 +54,31 @@ pub(super) fn apart(check: &mut Check<'_>, state: &StateConfig) {
             check.problem(&at, text);
         } else if let Some(what) = foreign(&file, form) {
             check.warn(&at, what);
+        } else if let Some(why) = obstacle(&file, form) {
+            let without = match form {
+                Form::Lines => "nothing is recorded",
+                Form::Database => "answers are kept in memory only",
+            };
+            let text =
+                format!("cannot be written: {why}; mend that or name another file, until then {without}");
+            check.warn(&at, text);
         } else if !file.parent().is_some_and(Path::is_dir) {
             check.note(&at, "its directory is not there, and will be made");
         }
         taken.push(own);
+    }
+}
+
+/// Warns of a state that is kept in memory only, unless that is meant.
+pub(super) fn of_state(check: &mut Check<'_>, state: &StateConfig) {
+    let Some(file) = &state.file else { return };
+    if let Some(why) = obstacle(file, Form::Database) {
+        let text = format!(
+            "{} cannot be written: {why}; mend that, or name another file, or \"none\" for no file; until then \
+             counts are in memory only, and a restart forgets them",
+            file.display()
+        );
+        check.warn(&["state", "path"], text);
     }
 }
 

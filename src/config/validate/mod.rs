@@ -15,6 +15,7 @@ mod providers;
 mod routers;
 mod state;
 mod target;
+mod writable;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -95,6 +96,7 @@ pub(crate) fn configuration(check: &mut Check<'_>, spec: &Spec) -> Config {
     let state = state::state(check, &spec.state);
     let admin_key = keys::admin(check, spec, &keys);
     files::apart(check, &state);
+    files::of_state(check, &state);
     let log = log(check, spec);
     let notes = std::mem::take(&mut check.notes);
     let (image, files, warnings) = (Image::default(), Vec::new(), Vec::new());
