@@ -2,6 +2,7 @@
 //! secret in it is compared, and never shown. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
@@ -32,6 +33,8 @@ pub(crate) struct Veiled {
     pub(crate) secrets: BTreeMap<KeyPath, Secret>,
     /// The contents of files that an option names.
     pub(crate) contents: BTreeMap<KeyPath, u64>,
+    /// Where the files are that options name: the same words mean another one where they stand in another directory.
+    pub(crate) located: BTreeMap<KeyPath, PathBuf>,
     /// The texts that hold the values of variables.
     pub(crate) filled: BTreeSet<KeyPath>,
 }
@@ -98,10 +101,12 @@ impl Image {
             }
             return;
         }
-        let leaf = if is_filled(path, value, &veiled.filled) {
+        let file = veiled.located.get(path).map(|file| Value::from(file.display().to_string()));
+        let value = file.unwrap_or_else(|| value.clone());
+        let leaf = if is_filled(path, &value, &veiled.filled) {
             Leaf::Hidden(Secret::new(value.to_string()))
         } else {
-            Leaf::Open(value.clone())
+            Leaf::Open(value)
         };
         self.leaves.insert(path.clone(), leaf);
     }

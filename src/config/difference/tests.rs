@@ -174,3 +174,18 @@ fn a_long_value_is_told_as_its_beginning() {
     let line = told.lines().find(|line| line.contains("providers.ollama.models")).unwrap();
     assert!(line.ends_with('…') && line.chars().count() < 120, "{line}");
 }
+
+#[test]
+fn a_file_that_the_same_words_find_elsewhere_is_another_one() {
+    let text = "[providers.box]\ntype = \"ollama\"\n[groups.t]\ntype = \"tee\"\nto = \"box/x\"\npath = \"t.jsonl\"\n[groups.c]\ntype = \"cache\"\nto = \"box/x\"\npath = \"/kept/c.db\"\n";
+    let (here, elsewhere) = (Case::of(text), Case::of(text));
+    let before = here.config().image;
+    assert!(Difference::between(&before, &here.config().image).is_empty());
+    let difference = Difference::between(&before, &elsewhere.config().image);
+    assert_eq!(difference.ids("groups", Fate::Changed), BTreeSet::from(["t"]), "{difference}");
+    let folder = elsewhere.directory.path().display().to_string();
+    assert!(difference.things.iter().any(|thing| {
+        let to = thing.options.first().and_then(|option| option.to.clone());
+        to.is_some_and(|to| matches!(to, Shown::Value(text) if text.contains(&folder)))
+    }));
+}

@@ -11,7 +11,7 @@ use schemars::generate::SchemaSettings;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use super::super::place::{index_step, spot_of};
+use super::super::place::{KeyPath, index_step, spot_of};
 use super::super::quantity;
 use super::super::reference::{Surroundings, located};
 use super::super::report::did_you_mean;
@@ -210,6 +210,9 @@ impl Reading<'_, '_> {
             }
             Ok(file) => {
                 let group = self.id.to_owned();
+                let path: KeyPath = at.iter().map(|step| (*step).to_owned()).collect();
+                let absolute = std::path::absolute(&file).unwrap_or_else(|_| file.clone());
+                self.check.veiled.located.insert(path, absolute);
                 self.check.written.push(Written { group, key, file: file.clone(), form });
                 Some(file)
             }
