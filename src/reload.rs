@@ -54,6 +54,8 @@ pub struct Outcome {
     pub difference: Difference,
     /// What the new configuration remarks, as at start.
     pub notes: Vec<String>,
+    /// What is probably not meant, though it works, as `demuxai check` says it.
+    pub warnings: Vec<String>,
     /// The files that it is read from.
     pub files: Vec<PathBuf>,
 }

@@ -74,7 +74,8 @@ impl Reloader {
             What::Compare(files) => {
                 let Read { config, difference } = self.read(files).await?;
                 let config = self.checked(config, &difference).await?.0;
-                Ok(Outcome { difference, notes: config.notes, files: config.files })
+                let warnings = config.warnings.iter().map(ToString::to_string).collect();
+                Ok(Outcome { difference, notes: config.notes, warnings, files: config.files })
             }
             What::Reload(cause) => {
                 let granted = self.reload().await;
@@ -123,14 +124,15 @@ impl Reloader {
         for note in &notes {
             info!("{note}");
         }
-        for warning in &config.warnings {
+        let warnings: Vec<String> = config.warnings.iter().map(ToString::to_string).collect();
+        for warning in &warnings {
             warn!("{warning}");
         }
         if let Err(problem) = self.level.set(&config.log.level) {
             error!(problem, "the log's level stays as it was");
         }
         self.image = image;
-        Ok(Outcome { difference, notes, files })
+        Ok(Outcome { difference, notes, warnings, files })
     }
 
     /// Reads the configuration where blocking does not matter.

@@ -118,8 +118,9 @@ fn in_words(said: &Value, done: &str) -> String {
     if !done.is_empty() && !difference.for_restart().is_empty() {
         lines.push("what needs a restart stays as it was until then".to_owned());
     }
-    for note in said.get("notes").and_then(Value::as_array).into_iter().flatten() {
-        lines.extend(note.as_str().map(|note| format!("note: {note}")));
+    for (section, word) in [("notes", "note"), ("warnings", "warning")] {
+        let told = said.get(section).and_then(Value::as_array).into_iter().flatten();
+        lines.extend(told.filter_map(Value::as_str).map(|text| format!("{word}: {text}")));
     }
     lines.join("\n")
 }

@@ -41,11 +41,12 @@ pub async fn compare(edge: &Edge<'_>, query: &str) -> HttpResponse {
 
 fn respond(answer: Answer) -> HttpResponse {
     match answer {
-        Ok(Outcome { difference, notes, files }) => {
+        Ok(Outcome { difference, notes, warnings, files }) => {
             let files: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
             let mut body = difference.to_json();
             if let Some(fields) = body.as_object_mut() {
                 fields.insert("notes".to_owned(), json!(notes));
+                fields.insert("warnings".to_owned(), json!(warnings));
                 fields.insert("files".to_owned(), json!(files));
             }
             HttpResponse::Ok()
