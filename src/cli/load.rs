@@ -2,8 +2,8 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use http::Uri;
@@ -59,31 +59,55 @@ pub fn load_from(sources: &Sources) -> Result<Config, Exit> {
 /// somebody who may change the daemon, but not by who started it: no program is run for them.
 ///
 /// A daemon that was configured is not to serve whatever it finds, and to whoever asks, because its files are gone or
-/// empty for a moment: that is no configuration.
+/// empty for a moment: that is no configuration. Nor is it one without its main file, or with one of which only the name
+/// is left: the clients' keys may have been in there.
 pub fn loader(sources: Sources, registry: Registry) -> Load {
-    let first = config::named_files(&sources).unwrap_or_default();
-    let was_configured = !say_nothing(&first);
+    let known = Mutex::new(saying(&config::named_files(&sources).unwrap_or_default()));
+    let main = sources.config_dir.as_ref().map(|directory| directory.join("config.toml"));
     Arc::new(move |files| {
-        let own = config::named_files(&sources).unwrap_or_default();
-        if files.is_empty() || same_files(files, &own) {
-            if was_configured && say_nothing(&own) {
-                let what = if own.is_empty() { "is there no more" } else { "is empty" };
-                let text = format!(
-                    "{what}: perhaps it is being written; put it back, or restart demuxai to serve without it"
-                );
-                return Err(Report::of(own.first().or(first.first()).cloned(), text));
-            }
-            return read(&sources, &registry);
+        let own = config::named_files(&sources);
+        if !files.is_empty() && !own.as_ref().is_ok_and(|own| same_files(files, own)) {
+            let (files, texts) = (files.to_vec(), Vec::new());
+            return read(
+                &Sources { files, texts, programs: Programs::Refused, ..sources.clone() },
+                &registry,
+            );
         }
-        let (files, texts) = (files.to_vec(), Vec::new());
-        read(&Sources { files, texts, programs: Programs::Refused, ..sources.clone() }, &registry)
+        let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+        // Reading says what of them cannot be listed.
+        if let Ok(own) = &own
+            && let Some((file, what)) = missed(&known, own, main.as_deref())
+        {
+            let text = format!(
+                "{what}: perhaps it is being written; put it back, or restart demuxai to serve without it"
+            );
+            return Err(Report::of(Some(file), text));
+        }
+        let config = read(&sources, &registry)?;
+        *known = saying(&own.unwrap_or_default());
+        Ok(config)
     })
 }
 
-/// Whether there are no such files, or all of them are empty.
-fn say_nothing(files: &[PathBuf]) -> bool {
-    let is_empty = |file: &PathBuf| file.metadata().is_ok_and(|about| about.is_file() && about.len() == 0);
-    files.iter().all(is_empty)
+/// Those of the files that are not empty.
+fn saying(files: &[PathBuf]) -> Vec<PathBuf> {
+    files.iter().filter(|file| !is_empty(file)).cloned().collect()
+}
+
+fn is_empty(file: &Path) -> bool {
+    file.metadata().is_ok_and(|about| about.is_file() && about.len() == 0)
+}
+
+/// What said something when it was read last, cannot be left out, and is missing now; and how.
+fn missed(known: &[PathBuf], now: &[PathBuf], main: Option<&Path>) -> Option<(PathBuf, &'static str)> {
+    let emptied = known.iter().find(|file| now.contains(file) && is_empty(file));
+    if let Some(file) = emptied {
+        return Some((file.clone(), "is empty"));
+    }
+    let nothing_is_left = now.iter().all(|file| is_empty(file));
+    let is_needed = |file: &PathBuf| nothing_is_left || main == Some(file.as_path());
+    let gone = known.iter().find(|file| !now.contains(file) && is_needed(file))?;
+    Some((gone.clone(), "is there no more"))
 }
 
 /// The configuration as far as it can be made out, to find the daemon that serves an earlier version of it.

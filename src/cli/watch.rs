@@ -113,7 +113,8 @@ impl Stamp {
 }
 
 fn stamp(file: &Path) -> Option<Stamp> {
-    let about = std::fs::metadata(file).ok()?;
+    // A link that leads nowhere is there, and can be taken away.
+    let about = std::fs::metadata(file).or_else(|_| std::fs::symlink_metadata(file)).ok()?;
     Some(Stamp { length: about.len(), modified: about.modified().ok(), identity: identity(&about) })
 }
 
@@ -267,6 +268,11 @@ mod tests {
         scene.told_once("it leads nowhere");
         link("one", &scene);
         scene.told_once("it leads somewhere again");
+        std::fs::remove_file(scene.at("data")).unwrap();
+        scene.told_once("it leads nowhere again");
+        scene.watch.would_read(vec![scene.at("conf.d/3.toml")], late());
+        std::fs::remove_file(scene.at("conf.d/3.toml")).unwrap();
+        scene.told_once("the link is gone, and with it what was wrong");
         std::fs::remove_file(scene.at("config.toml")).unwrap();
         scene.told_once("the main file is gone");
         std::fs::write(scene.at("config.toml"), "a = 1").unwrap();

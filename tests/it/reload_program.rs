@@ -124,6 +124,13 @@ fn reload_and_diff_say_what_they_do_and_by_their_exit_code_whether_they_did() {
     let told = scene.run(&["diff", "--json"]);
     let json: Value = serde_json::from_str(&told.stdout).unwrap();
     assert_eq!(json["needs_restart"], serde_json::json!(["log.format"]), "{told:?}");
+    let doubtful = "[groups.g]\ntype = \"failover\"\nmembers = [\"one/x\", \"one/x\"]\n";
+    scene.write(&format!("{}{doubtful}", both()));
+    for command in ["diff", "reload"] {
+        let told = scene.run(&[command]);
+        let warning = told.stdout.lines().find(|line| line.starts_with("warning: ")).unwrap_or_default();
+        assert!(warning.contains("groups.g.members[1]: is the same as members[0]"), "{told:?}");
+    }
     // A file with which nobody can be found any more, and a daemon that goes on.
     scene.write("[providers.one]\ntyp = 'openai'\n");
     let check = scene.home.run(&["check", "--config", &config]);
@@ -234,6 +241,45 @@ fn a_configuration_that_is_gone_or_empty_for_a_moment_is_refused_and_opens_nothi
     scene.program.signal("HUP");
     scene.until_it_serves(&["one", "two"]);
     assert_eq!(scene.metric("demuxai_config_reload_success"), "1");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_main_file_that_is_gone_or_empty_for_a_moment_opens_nothing_though_there_are_parts() {
+    let home = Home::new();
+    let keys = "[keys.ide]\nkey = \"of-the-ide\"\n";
+    let main = home.write(".config/demuxai/config.toml", &format!("{keys}{LISTENER}"));
+    let part = home.write(".config/demuxai/conf.d/1.toml", &one());
+    let more = home.write(".config/demuxai/conf.d/2.toml", &both().replace(&one(), ""));
+    let program = home.start(&["serve"]);
+    program.address();
+    let scene = Scene { home, file: main, program };
+    let refused = |why: &str| {
+        let before = scene.program.stderr().matches("configuration refused").count();
+        scene.program.signal("HUP");
+        let told = |log: &String| log.matches("configuration refused").count() > before;
+        let log = eventually("it is refused", || scene.program.stderr(), told);
+        assert!(log.contains(why), "{why}: {log}");
+        let status = client::get(scene.program.address(), "/v1/models").status;
+        assert_eq!(status, 401, "nobody is let in who was not before");
+    };
+    std::fs::remove_file(&scene.file).unwrap();
+    refused("config.toml\n  is there no more: perhaps it is being written");
+    std::fs::write(&scene.file, "").unwrap();
+    refused("config.toml\n  is empty: perhaps it is being written");
+    std::fs::write(&scene.file, format!("{keys}{LISTENER}")).unwrap();
+    std::fs::write(&part, "").unwrap();
+    refused("1.toml\n  is empty: perhaps it is being written");
+    std::fs::write(&part, one()).unwrap();
+    // A part is a part: whoever takes it away means that.
+    std::fs::remove_file(more).unwrap();
+    scene.program.signal("HUP");
+    scene.until_it_serves(&["one"]);
+    let folder = part.parent().unwrap();
+    std::fs::remove_file(&part).unwrap();
+    std::fs::remove_dir(folder).unwrap();
+    std::fs::write(folder, "").unwrap();
+    refused("conf.d\n  cannot be listed");
 }
 
 #[cfg(unix)]
