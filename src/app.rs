@@ -213,6 +213,7 @@ impl Plan {
             let place = Place {
                 id: Arc::from(listener.id.as_str()),
                 bound: Arc::clone(&listener),
+                address,
                 number,
                 listeners: Arc::clone(&listeners),
                 metrics: Arc::clone(&self.metrics),

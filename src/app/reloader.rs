@@ -24,7 +24,7 @@ use crate::reload::{Answer, Outcome, Refusal, What, Wish};
 use crate::router::RouterActor;
 use crate::router::in_force::Access;
 use crate::router::replacing::{Next, Replace};
-use crate::server::edge::Door;
+use crate::server::edge::{Door, Place};
 use crate::state::State;
 use crate::telemetry::Level;
 
@@ -189,7 +189,7 @@ impl Reloader {
     fn left_open(&self, config: &Config) -> Vec<String> {
         let mut problems = Vec::new();
         for door in &self.doors {
-            let Listener { id, address, .. } = &*door.place().bound;
+            let Place { id, address, .. } = door.place();
             if config.keys.is_empty() && !address.ip().is_loopback() {
                 problems.push(format!(
                     "listeners.{id}: goes on listening on {address} until a restart, and without [keys] everybody could \

@@ -1,5 +1,6 @@
 //! What every worker of one listener shares.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::closing::Closing;
@@ -16,6 +17,8 @@ pub struct Place {
     pub id: Arc<str>,
     /// As it was bound at start.
     pub bound: Arc<Listener>,
+    /// Where it listens, with the port that it got.
+    pub address: SocketAddr,
     /// Which one it is, in the order in which they were bound.
     pub number: usize,
     /// The ids of all listeners.

@@ -256,6 +256,7 @@ mod tests {
         }
         let place = Place {
             id: Arc::from("local"),
+            address: listener.address,
             bound: Arc::new(listener),
             number: 0,
             listeners: Arc::new([Arc::from("local")]),

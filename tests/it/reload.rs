@@ -1,6 +1,9 @@
 //! The configuration changes while the daemon serves: what is unchanged stays, what changed is replaced, what is gone
 //! ends what it has in flight, a bad file changes nothing, and no stream is cut.
 
+mod access;
+mod accounts;
+mod draining;
 mod groups;
 mod whole;
 
@@ -348,7 +351,7 @@ fn an_unchanged_group_knows_where_it_was_and_a_changed_one_begins_anew() {
 
 #[test]
 fn how_fast_members_were_is_known_over_a_reload() {
-    let slow = upstream(|_| Script::new().pause(Duration::from_millis(300)).then(words("slow")));
+    let slow = upstream(|_| Script::new().pause(Duration::from_secs(2)).then(words("slow")));
     let fast = upstream(|_| words("fast"));
     let text = |round: u32| {
         format!(
@@ -362,12 +365,12 @@ fn how_fast_members_were_is_known_over_a_reload() {
     let mut first: Vec<String> = (0..2).map(|_| content(&live.ask("g"))).collect();
     first.sort();
     assert_eq!(first, ["fast", "slow"], "each is measured once");
-    // Who knew nothing would begin with the slow one each time; who knows tries it now and then.
-    let to_slow = (1..=10).filter(|round| {
-        live.reload(&text(*round));
-        content(&live.ask("g")) == "slow"
-    });
-    assert!(to_slow.count() < 6);
+    // Who knew nothing would begin with the slow one each time; who knows tries it one time in twenty.
+    let mut rounds = 1..=4;
+    assert!(rounds.any(|round| {
+        live.reload(&text(round));
+        content(&live.ask("g")) == "fast"
+    }));
 }
 
 #[test]
@@ -524,6 +527,8 @@ fn what_would_change_is_told_without_changing_it_and_without_secrets() {
     assert!(!live.has_series("provider=\"box\""), "nor does it show anywhere");
     assert_eq!(live.change("/demuxai/diff?file=relative.toml", "changes").status, 400);
     assert_eq!(live.change("/demuxai/diff?fiel=/x", "changes").status, 400);
+    let many = "file=/x&".repeat(101);
+    assert_eq!(live.change(&format!("/demuxai/diff?{}", many.trim_end_matches('&')), "changes").status, 400);
 }
 
 #[test]
@@ -589,7 +594,7 @@ fn a_daemon_that_ends_takes_over_nothing_and_finds_no_fault_with_the_configurati
     });
     assert_eq!(said.err(), Some(Refusal::NotNow("demuxai is shutting down".to_owned())));
     let metrics = String::from_utf8(live.proxy.handle.metrics().encode().unwrap()).unwrap();
-    assert!(metrics.contains("demuxai_config_reload_success 1"), "{metrics}");
+    assert!(metrics.contains("\ndemuxai_config_reload_success 1\n"), "{metrics}");
     up.open_gate("end");
     assert!(stream.finish().complete);
 }

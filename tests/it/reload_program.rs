@@ -124,13 +124,26 @@ fn reload_and_diff_say_what_they_do_and_by_their_exit_code_whether_they_did() {
     let told = scene.run(&["diff", "--json"]);
     let json: Value = serde_json::from_str(&told.stdout).unwrap();
     assert_eq!(json["needs_restart"], serde_json::json!(["log.format"]), "{told:?}");
-    let doubtful = "[groups.g]\ntype = \"failover\"\nmembers = [\"one/x\", \"one/x\"]\n";
+    let doubtful = "[groups.g]\ntype = \"failover\"\nmembers = [\"one/x\", \"one/x\"]\n[groups.t]\ntype = \"tee\"\nto = \"one/x\"\npath = \"new/t.jsonl\"\n";
     scene.write(&format!("{}{doubtful}", both()));
-    for command in ["diff", "reload"] {
+    // The second reload is told as loud as the first one says.
+    for command in ["diff", "reload", "reload"] {
         let told = scene.run(&[command]);
         let warning = told.stdout.lines().find(|line| line.starts_with("warning: ")).unwrap_or_default();
         assert!(warning.contains("groups.g.members[1]: is the same as members[0]"), "{told:?}");
+        assert!(told.stdout.contains("note: groups.t.path: its directory is not there"), "{told:?}");
     }
+    let told = |log: &String| {
+        let restart = "needs a restart: it stays as it was key=\"log.format\"";
+        [
+            restart,
+            "groups.g.members[1]: is the same as members[0]",
+            "groups.t.path: its directory is not there",
+        ]
+        .iter()
+        .all(|line| log.contains(line))
+    };
+    eventually("the log tells it", || scene.program.stderr(), told);
     // A file with which nobody can be found any more, and a daemon that goes on.
     scene.write("[providers.one]\ntyp = 'openai'\n");
     let check = scene.home.run(&["check", "--config", &config]);
@@ -157,6 +170,16 @@ fn a_file_that_is_not_there_is_told_where_its_key_would_be_needed() {
     assert!(told.stderr.contains("401") && told.stderr.contains(&absent), "{told:?}");
     assert!(!told.stderr.contains("SIGHUP"), "the key was not changed: {told:?}");
     assert_eq!(scene.run(&["reload", "--config", scene.file.to_str().unwrap()]).code, 0);
+}
+
+#[test]
+fn the_daemons_own_file_is_its_own_however_it_is_written() {
+    let text = one().replace("\"test-key-one\"", "{ command = [\"echo\", \"sk-0123456789\"] }");
+    let scene = Scene::start(&text, &[]);
+    let spelled = scene.home.path().join("./nothing/../served.toml");
+    scene.home.write("nothing/x", "");
+    let told = scene.run(&["diff", "--config", spelled.to_str().unwrap()]);
+    assert!(told.code == 0 && told.stdout.starts_with("nothing changes"), "{told:?}");
 }
 
 #[test]
@@ -307,19 +330,21 @@ fn the_log_is_as_loud_as_the_last_reload_says() {
     let text = |level: &str| format!("{}[log]\nlevel = \"{level}\"\n", provider("up", "openai", &fake.url()));
     let scene = Scene::start(&text("info"), &[]);
     scene.program.until_ready();
-    let told = |log: &String| log.matches("outcome=").count();
-    let ask =
-        || assert_eq!(content(&client::post(scene.program.address(), "/v1/chat/completions", CHAT)), "ok");
-    ask();
-    eventually("a line is written", || told(&scene.program.stderr()), |count| *count == 1);
-    scene.write(&text("error"));
-    assert_eq!(scene.run(&["reload"]).code, 0);
-    ask();
-    scene.write(&text("info"));
-    assert_eq!(scene.run(&["reload"]).code, 0);
-    ask();
-    let log = eventually("a line is written", || scene.program.stderr(), |log| told(log) >= 2);
-    assert_eq!(told(&log), 2, "of three requests one was quiet: {log}");
+    let ask = || -> String {
+        let answer = client::post(scene.program.address(), "/v1/chat/completions", CHAT);
+        assert_eq!(content(&answer), "ok");
+        answer.header("x-request-id").expect("an id").to_owned()
+    };
+    let mut asked = vec![ask()];
+    eventually("the first one is told", || scene.program.stderr(), |log| log.contains(&asked[0]));
+    for level in ["error", "info"] {
+        scene.write(&text(level));
+        assert_eq!(scene.run(&["reload"]).code, 0);
+        asked.push(ask());
+    }
+    let [first, quiet, last] = &asked[..] else { panic!("three requests") };
+    let log = eventually("the last one is told", || scene.program.stderr(), |log| log.contains(last));
+    assert!(log.contains(first) && !log.contains(quiet), "{quiet}: {log}");
 }
 
 /// The program on a state file, in front of this upstream.
@@ -327,12 +352,17 @@ fn counting(fake: &Fake, amount: usize) -> String {
     format!("{}limits = [{{ requests = {amount}, per = \"day\" }}]\n", provider("up", "openai", &fake.url()))
 }
 
-/// Has the program read this instead.
-#[track_caller]
-fn reread(phoenix: &Phoenix, text: &str) {
+/// Writes this in place of its configuration, but for listener and state.
+fn rewrite(phoenix: &Phoenix, text: &str) {
     let written = std::fs::read_to_string(phoenix.configuration()).unwrap();
     let rest = &written[written.find("\n[listeners.test]").unwrap()..];
     std::fs::write(phoenix.configuration(), format!("{text}{rest}")).unwrap();
+}
+
+/// Has the program read this instead.
+#[track_caller]
+fn reread(phoenix: &Phoenix, text: &str) {
+    rewrite(phoenix, text);
     let url = format!("http://{}", phoenix.program().address());
     let told = phoenix.ask(&["reload", "--url", &url]);
     assert_eq!(told.code, 0, "{told:?}");
@@ -380,4 +410,71 @@ fn what_another_upstream_counted_does_not_come_back_under_its_id_after_kill_9() 
     phoenix.rise();
     phoenix.program().until_ready();
     assert_eq!(kept(&phoenix), 1);
+}
+
+#[test]
+fn what_was_counted_of_a_provider_that_a_reload_brings_back_counts() {
+    let fake = upstream();
+    let text = counting(&fake, 9);
+    let mut phoenix = Phoenix::start(&text);
+    phoenix.program().until_ready();
+    assert_eq!([asks(&phoenix), asks(&phoenix)], [200, 200]);
+    assert_eq!(kept(&phoenix), 2);
+    phoenix.kill();
+    rewrite(&phoenix, "");
+    phoenix.rise();
+    reread(&phoenix, &text);
+    phoenix.program().until_ready();
+    assert_eq!(kept(&phoenix), 2, "it was not there at start");
+    // Another upstream under its id is another account, and what was there at start is not its.
+    let other = upstream();
+    reread(&phoenix, &counting(&other, 9));
+    phoenix.program().until_ready();
+    assert_eq!(kept(&phoenix), 0);
+    assert_eq!(asks(&phoenix), 200);
+    reread(&phoenix, &text);
+    assert_eq!(kept(&phoenix), 2, "the first is remembered");
+    phoenix.kill();
+    phoenix.rise();
+    phoenix.program().until_ready();
+    assert_eq!(kept(&phoenix), 2, "and written down again");
+}
+
+#[test]
+fn what_was_counted_of_a_provider_that_is_gone_stays_on_disk_whoever_comes() {
+    let (fake, other) = (upstream(), upstream());
+    let text = counting(&fake, 9);
+    let mut phoenix = Phoenix::start(&text);
+    phoenix.program().until_ready();
+    assert_eq!([asks(&phoenix), asks(&phoenix)], [200, 200]);
+    reread(&phoenix, &provider("other", "openai", &other.url()));
+    phoenix.program().until_ready();
+    let status = || client::get(phoenix.program().address(), "/demuxai/status").json();
+    eventually("it is on disk", status, |status| status["state"]["waiting_rows"] == 0);
+    phoenix.kill();
+    rewrite(&phoenix, &text);
+    phoenix.rise();
+    phoenix.program().until_ready();
+    assert_eq!(kept(&phoenix), 2);
+}
+
+#[test]
+fn a_limit_of_another_upstream_does_not_come_back_after_kill_9() {
+    let (one, two) = (upstream(), upstream());
+    let of =
+        |fake: &Fake, limits: &str| format!("{}limits = [{limits}]\n", provider("up", "openai", &fake.url()));
+    let (day, hour) = ("{ requests = 9, per = \"day\" }", "{ requests = 9, per = \"hour\" }");
+    let mut phoenix = Phoenix::start(&of(&one, &format!("{hour}, {day}")));
+    phoenix.program().until_ready();
+    assert_eq!([asks(&phoenix), asks(&phoenix)], [200, 200]);
+    assert_eq!(kept(&phoenix), 2);
+    reread(&phoenix, &of(&two, day));
+    phoenix.program().until_ready();
+    assert_eq!(asks(&phoenix), 200);
+    assert_eq!(kept(&phoenix), 1);
+    phoenix.kill();
+    rewrite(&phoenix, &of(&two, &format!("{hour}, {day}")));
+    phoenix.rise();
+    phoenix.program().until_ready();
+    assert!(kept(&phoenix).as_u64().is_some_and(|used| used <= 1), "{}", kept(&phoenix));
 }

@@ -2,6 +2,7 @@
 
 mod faulty;
 mod neighbour;
+mod reloaded;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};

@@ -118,15 +118,23 @@ fn what_only_a_restart_changes_is_named_and_stays_as_it_was() {
     let (old, new) = (
         image(OLD),
         image(&format!(
-            "{}\n[listeners.more]\naddress = \"127.0.0.1:7000\"\n[state]\npath = \"/elsewhere/state.db\"\n[log]\nformat = \"json\"\nlevel = \"debug\"\n",
+            "{}\n[listeners.more]\naddress = \"127.0.0.1:7000\"\nhosts = [\"box\"]\n[state]\npath = \"/elsewhere/state.db\"\n[log]\nformat = \"json\"\nlevel = \"debug\"\n",
             OLD.replace("127.0.0.1:6041", "127.0.0.1:6050")
-                .replace("keep_alive = 15", "keep_alive = 20\ndrain = 5")
+                .replace("keep_alive = 15", "keep_alive = 20\ndrain = 5\nworkers = 3\nstalled_reader = 7")
         )),
     );
     let difference = Difference::between(&old, &new);
     assert_eq!(
         difference.for_restart(),
-        ["listeners.local.address", "listeners.local.drain", "listeners.more", "log.format", "state.path"]
+        [
+            "listeners.local.address",
+            "listeners.local.drain",
+            "listeners.local.stalled_reader",
+            "listeners.local.workers",
+            "listeners.more",
+            "log.format",
+            "state.path"
+        ]
     );
     let told = difference.to_string();
     assert!(told.contains("+ listeners.more  (needs a restart)"), "{told}");
@@ -139,9 +147,58 @@ fn what_only_a_restart_changes_is_named_and_stays_as_it_was() {
     let left = Difference::between(&in_force, &new);
     assert_eq!(left.for_restart(), difference.for_restart(), "they still wait for it");
     let options: usize = left.things.iter().map(|thing| thing.options.len()).sum();
-    assert_eq!(options, 4, "and nothing else does: {left}");
+    assert_eq!(options, 6, "and nothing else does: {left}");
+    assert_eq!(left.ids("listeners", Fate::Added), BTreeSet::from(["more"]), "it is not there yet");
     let back = Difference::between(&in_force, &old);
     assert_eq!(back.for_restart(), Vec::<String>::new(), "{back}");
+}
+
+#[test]
+fn a_listener_that_is_taken_out_is_there_until_a_restart() {
+    let bare = "[providers.ollama]\ntype = \"ollama\"\n";
+    let both = format!(
+        "{bare}[listeners.a]\naddress = \"127.0.0.1:1\"\nhosts = [\"box\"]\n[listeners.b]\naddress = \"127.0.0.1:2\"\n"
+    );
+    let one = format!("{bare}[listeners.b]\naddress = \"127.0.0.1:2\"\n");
+    let (old, new) = (image(&both), image(&one));
+    let difference = Difference::between(&old, &new);
+    assert_eq!(difference.for_restart(), ["listeners.a"]);
+    assert!(difference.to_string().contains("- listeners.a  (needs a restart)"), "{difference}");
+    let left = Difference::between(&old.with(&new), &new);
+    assert_eq!(left, difference, "it is there as it was");
+}
+
+#[test]
+fn an_option_or_a_thing_that_is_no_longer_there_is_a_change() {
+    let told_of = |from: &str| told(from, "");
+    assert!(told_of("keep_alive = 15").contains("listeners.local.keep_alive: no longer set (was 15)"));
+    let told = told_of("[aliases]\ngpt = \"coder\"\n");
+    assert!(told.contains("- aliases.gpt") && told.contains("0 added, 0 changed, 1 removed,"), "{told}");
+}
+
+#[test]
+fn what_becomes_a_variable_is_a_change_whatever_is_in_it() {
+    let text = |url: &str| format!("[providers.box]\ntype = \"ollama\"\nurl = \"{url}\"\n");
+    let plain = image(&text("http://one:1"));
+    let filled = Case::of(&text("http://${HOST}:1")).env("HOST", "two").config().image;
+    for (from, to) in [(&plain, &filled), (&filled, &plain)] {
+        let difference = Difference::between(from, to);
+        assert_eq!(difference.ids("providers", Fate::Changed), BTreeSet::from(["box"]), "{difference}");
+    }
+}
+
+#[test]
+fn a_certificate_that_is_written_over_and_a_level_of_the_log_are_changes() {
+    let case = Case::of("[providers.box]\ntype = \"ollama\"\nca_file = \"ca.pem\"\n");
+    case.write("ca.pem", "-----BEGIN CERTIFICATE-----\n");
+    let before = case.config().image;
+    assert!(Difference::between(&before, &case.config().image).is_empty());
+    case.write("ca.pem", "-----BEGIN CERTIFICATE-----\n\n");
+    let difference = Difference::between(&before, &case.config().image);
+    assert_eq!(difference.ids("providers", Fate::Changed), BTreeSet::from(["box"]), "{difference}");
+    let loud = format!("{OLD}[log]\nlevel = \"debug\"\n");
+    let told = between(OLD, &loud).to_string();
+    assert!(told.contains("log.level: \"info\" → \"debug\"\n"), "{told}");
 }
 
 #[test]

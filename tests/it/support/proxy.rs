@@ -52,15 +52,20 @@ impl Proxy {
 
     /// With a configuration that can be read anew: this text, as it is then.
     pub fn reading(text: &Arc<Mutex<String>>) -> Proxy {
-        let text = Arc::clone(text);
+        Proxy::reading_with(text, Registry::builtin())
+    }
+
+    /// The same with kinds of the test's own.
+    pub fn reading_with(text: &Arc<Mutex<String>>, registry: Registry) -> Proxy {
+        let (text, kinds) = (Arc::clone(text), registry.clone());
         let load: Load = Arc::new(move |_files| {
             let now = text.lock().expect("no panic").clone();
             let sources = Sources { texts: vec![("test".to_owned(), now)], ..Sources::default() };
-            read(&sources, &Registry::builtin())
+            read(&sources, &kinds)
         });
         Proxy::serving(move || {
             let config = load(&[]).unwrap_or_else(|report| panic!("configuration is good: {report}"));
-            let source = Source { load, registry: Registry::builtin(), level: Level::default() };
+            let source = Source { load, registry, level: Level::default() };
             App::build_from(config, source).unwrap_or_else(|error| panic!("daemon starts: {error}"))
         })
     }
