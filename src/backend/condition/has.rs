@@ -29,6 +29,11 @@ pub(super) fn read(value: &Value, _names: &Names<'_>) -> Result<Box<dyn Conditio
     Ok(Box::new(reading::word(value, &WORDS)?))
 }
 
+/// Whether no request to this endpoint has what the word says.
+pub(super) fn is_impossible(word: &Value, task: Task) -> bool {
+    reading::word(word, &WORDS).is_ok_and(|has| has.certainly(task) == Some(false))
+}
+
 impl Condition for Has {
     fn holds(&self, facts: &Facts<'_>) -> bool {
         let request = facts.request;

@@ -19,6 +19,7 @@ mod reading;
 mod tell;
 mod text;
 mod time;
+pub mod union;
 
 use std::cell::OnceCell;
 use std::collections::BTreeSet;
@@ -297,6 +298,11 @@ pub fn covers(other: &Map<String, Value>, one: &Map<String, Value>) -> bool {
         && other
             .get(NOT)
             .is_none_or(|fewer| one.get(NOT).is_some_and(|more| each_within(more, fewer, excludes)))
+}
+
+/// Whether what holds for the narrow value of this kind of condition holds for the wide one, as far as that is certain.
+fn within(kind: &str, wide: &Value, narrow: &Value) -> bool {
+    KINDS.iter().any(|known| known.name == kind && (is_same(wide, narrow) || (known.within)(wide, narrow)))
 }
 
 /// Whether each of the narrow values is within one of the wide ones; either is one value or a list.

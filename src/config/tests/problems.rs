@@ -485,6 +485,69 @@ fn a_route_behind_a_wider_one_of_another_number_glob_or_hour_can_never_match() {
 }
 
 #[test]
+fn a_route_whose_requests_several_before_take_together_can_never_match() {
+    let keys = "[keys.a]\nkey = 'a'\n[keys.b]\nkey = 'b'\n[keys.c]\nkey = 'c'\n";
+    let case = |routes: &str| {
+        let text = format!("[providers.o]\ntype = 'ollama'\n{keys}[routers.r]\nroutes = [{routes}]\n");
+        Case::of(&text.replace("o/ ", "to = 'o/m' "))
+    };
+    for (written, by) in [
+        (
+            "{ has = 'tools', o/ }, { not = { has = 'tools' }, o/ }, { endpoint = 'chat', o/ }",
+            "routes[0] and routes[1] take",
+        ),
+        (
+            "{ client = ['a', 'b'], o/ }, { client = 'c', o/ }, { client = ['a', 'c'], has = 'tools', o/ }, { o/ }",
+            "routes[0] and routes[1] take",
+        ),
+        (
+            "{ language = 'python', o/ }, { language = ['rs', 'go'], o/ }, { language = ['py', 'rust'], o/ }, { o/ }",
+            "routes[0] and routes[1] take",
+        ),
+        (
+            "{ has = 'tools', client = 'a', o/ }, { model = 'x', o/ }, { has = 'tools', not = { client = 'a' }, o/ }, { has = 'tools', o/ }, { o/ }",
+            "routes[0] and routes[2] take",
+        ),
+        (
+            "{ endpoint = 'chat', model = 'gpt-*', o/ }, { not = { endpoint = 'chat' }, model = 'gpt-*', o/ }, { model = 'gpt-4o', o/ }, { o/ }",
+            "routes[0] and routes[1] take",
+        ),
+        (
+            "{ not = { has = ['tools', 'images'] }, o/ }, { has = 'tools', o/ }, { endpoint = ['fim', 'chat'], has = 'images', o/ }, { o/ }",
+            "routes[0], routes[1] and routes[2] take",
+        ),
+        (
+            "{ not = { has = 'images' }, o/ }, { endpoint = 'chat', o/ }, { o/ }",
+            "routes[0] and routes[1] take",
+        ),
+        (
+            "{ model = 'gpt-*', o/ }, { not = { model = 'gpt-4*' }, o/ }, { o/ }",
+            "routes[0] and routes[1] take",
+        ),
+        (
+            "{ not = [{ has = 'tools' }, { client = 'a' }], o/ }, { has = 'tools', o/ }, { client = 'a', o/ }, { client = ['a', 'b'], o/ }",
+            "routes[0], routes[1] and routes[2] take",
+        ),
+    ] {
+        let report = case(written).report();
+        assert!(report.starts_with("the configuration has 1 problem\n"), "{written}: {report}");
+        assert!(
+            report.contains(&format!("can never match: {by} all of its requests before")),
+            "{written}: {report}"
+        );
+    }
+    for fine in [
+        "{ client = ['a', 'b'], o/ }, { client = 'c', o/ }, { o/ }",
+        "{ language = 'python', o/ }, { not = { language = ['python', 'go'] }, o/ }, { o/ }",
+        "{ has = 'tools', o/ }, { has = 'images', o/ }, { has = ['tools', 'audio'], o/ }, { o/ }",
+        "{ has = 'tools', client = 'a', o/ }, { not = { has = 'tools' }, client = 'b', o/ }, { has = 'tools', o/ }, { o/ }",
+        "{ model = 'gpt-*', o/ }, { not = { model = 'o*' }, o/ }, { o/ }",
+    ] {
+        assert!(case(fine).load().is_ok(), "{fine}");
+    }
+}
+
+#[test]
 fn a_word_that_others_have_for_what_a_request_has_is_told_as_ours() {
     for (theirs, ours) in
         [("vision", "images"), ("json_schema", "response_format"), ("function-calling", "tools")]

@@ -12,11 +12,15 @@ use super::super::settings::{GroupConfig, Listener, ProviderConfig, RouteConfig,
 use super::super::spec::Spec;
 use super::super::spec::routes::RouterSpec;
 use super::{Check, target};
+use crate::backend::condition::union::Routes;
 use crate::backend::condition::{self, Conditions, Names};
 use crate::dialect::Task;
 
 /// Most routes of a router.
 const MOST_ROUTES: usize = 200;
+/// What is said of a route that excludes itself.
+const EXCLUDES: &str =
+    "can never match: its conditions exclude each other, whatever the endpoint; take one of them out";
 /// The endpoints, in the order of messages.
 const TASKS: [Task; 4] = [Task::Chat, Task::Completion, Task::Fim, Task::Embedding];
 
@@ -127,6 +131,8 @@ fn is_in_doubt(check: &Check<'_>, place: &[&str]) -> bool {
 fn unreachable(check: &mut Check<'_>, id: &str, routes: &[Read]) {
     // For each endpoint, the first route that takes all of its requests.
     let mut taken: [Option<usize>; 4] = [None; 4];
+    let mut together =
+        Routes::read(routes.iter().map(|read| read.conditions.is_some().then_some(&read.written)));
     for (index, read) in routes.iter().enumerate() {
         let Some(conditions) = &read.conditions else { continue };
         let certain = TASKS.map(|task| conditions.certainly(task));
@@ -146,17 +152,12 @@ fn unreachable(check: &mut Check<'_>, id: &str, routes: &[Read]) {
             let text = "can never match: its `not` takes out all that its other conditions let through";
             check.problem(&place, text);
         } else if certain.iter().all(|holds| *holds == Some(false)) {
-            let text = "can never match: its conditions exclude each other, whatever the endpoint; take one of them out";
-            check.problem(&place, text);
+            check.problem(&place, EXCLUDES);
         } else if earlier.is_some() || certain.iter().zip(&taken).filter(possible).all(|(_, by)| by.is_some())
         {
-            let numbers: Vec<String> = before.iter().map(|earlier| format!("routes[{earlier}]")).collect();
-            let verb = if numbers.len() == 1 { "takes" } else { "take" };
-            let text = format!(
-                "can never match: {} {verb} all of its requests before; put it further up, or take it out",
-                numbers.join(" and ")
-            );
-            check.problem(&place, text);
+            check.problem(&place, taken_before(before.into_iter().collect()));
+        } else if let Some(takers) = together.takers(index) {
+            check.problem(&place, if takers.is_empty() { EXCLUDES.to_owned() } else { taken_before(takers) });
         }
         for (holds, by) in certain.iter().zip(&mut taken) {
             if *holds == Some(true) && by.is_none() {
@@ -164,6 +165,15 @@ fn unreachable(check: &mut Check<'_>, id: &str, routes: &[Read]) {
             }
         }
     }
+}
+
+/// What is said of a route whose requests these take.
+fn taken_before(takers: Vec<usize>) -> String {
+    let mut numbers: Vec<String> = takers.iter().map(|earlier| format!("routes[{earlier}]")).collect();
+    let verb = if numbers.len() == 1 { "takes" } else { "take" };
+    let last = numbers.pop().unwrap_or_default();
+    let all = if numbers.is_empty() { last } else { format!("{} and {last}", numbers.join(", ")) };
+    format!("can never match: {all} {verb} all of its requests before; put it further up, or take it out")
 }
 
 /// The tables of what must not hold.
