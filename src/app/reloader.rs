@@ -15,7 +15,7 @@ use super::{BuildError, admin_token, described};
 use crate::backend::kind::Means;
 use crate::base_url::BaseUrl;
 use crate::config::image::Image;
-use crate::config::settings::{Config, Listener, ProviderConfig};
+use crate::config::settings::{Config, ProviderConfig};
 use crate::config::{Difference, Fate, Report};
 use crate::metrics::reload::{ConfigLoaded, ConfigRefused, ConfigReloaded, ReloadPutOff};
 use crate::provider::registry::Registry;
@@ -211,12 +211,8 @@ impl Reloader {
     /// Who may ask from now on. A listener that is there no more goes on as it was, and what it was bound with stays.
     fn access(&self, config: &mut Config) -> Access {
         let listener = |door: &Arc<Door>| {
-            let (edge, bound) = (door.edge(), &door.place().bound);
-            let Some(next) = config.listeners.iter().find(|next| next.id == bound.id) else {
-                return edge.listener;
-            };
-            let Listener { address, workers, stalled_reader, drain, .. } = **bound;
-            Arc::new(Listener { address, workers, stalled_reader, drain, ..next.clone() })
+            let next = config.listeners.iter().find(|next| next.id == *door.place().id);
+            next.map_or_else(|| door.edge().listener, |next| Arc::new(door.place().as_bound(next)))
         };
         let listeners = self.doors.iter().map(listener).collect();
         Access {

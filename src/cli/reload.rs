@@ -79,7 +79,8 @@ fn hint(failed: &Failed, by_url: bool, bad_files: bool) -> Option<&'static str> 
             Some("where that key is stands in the configuration, and with that something is wrong:")
         }
         Failed::NotAllowed(_) => Some(
-            "if `key` of [admin] was changed in the files, the daemon does not know it yet: send it a SIGHUP",
+            "if `key` of [admin] was changed in the files, the daemon does not know it yet: send it a SIGHUP; if [state] \
+             path was, the token is beside the old one until a restart",
         ),
         Failed::NotThere(_) if !by_url => Some(
             "if the listener's address was changed in the files, the daemon still listens on the old one: --url names it",

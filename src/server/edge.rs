@@ -51,6 +51,16 @@ pub struct Edge<'d> {
     pub listener: Arc<Listener>,
 }
 
+// === impl Place ===
+
+impl Place {
+    /// This listener as another configuration has it: what sockets and threads were made with stays as it is.
+    pub fn as_bound(&self, next: &Listener) -> Listener {
+        let Listener { address, workers, stalled_reader, drain, .. } = *self.bound;
+        Listener { address, workers, stalled_reader, drain, ..next.clone() }
+    }
+}
+
 // === impl Door ===
 
 impl Door {
@@ -78,5 +88,47 @@ impl Edge<'_> {
     /// Whether no new requests are taken.
     pub fn draining(&self) -> bool {
         self.place.closing.is_draining()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::cli::load::read;
+    use crate::config::Sources;
+    use crate::provider::registry::Registry;
+
+    fn listener(options: &str) -> Listener {
+        let text = format!("[listeners.l]\n{options}\n[state]\npath = \"none\"\n");
+        let sources = Sources { texts: vec![("test".to_owned(), text)], ..Sources::default() };
+        let config = read(&sources, &Registry::builtin()).unwrap_or_else(|report| panic!("{report}"));
+        config.listeners.into_iter().next().unwrap()
+    }
+
+    #[test]
+    fn what_a_socket_was_made_with_stays_and_the_rest_is_as_it_is_written_now() {
+        let bound = listener("address = \"127.0.0.1:1\"\nworkers = 1\nstalled_reader = 2\ndrain = 3");
+        let place = Place {
+            id: Arc::from("l"),
+            address: bound.address,
+            bound: Arc::new(bound),
+            number: 0,
+            listeners: Arc::new([]),
+            metrics: Arc::new(Metrics::new().unwrap()),
+            state: State::nowhere(),
+            tallies: Arc::new(Tallies::nowhere()),
+            closing: Arc::default(),
+            reloads: Reloads::new().0,
+        };
+        let next = listener(
+            "address = \"127.0.0.1:9\"\nworkers = 9\nstalled_reader = 9\ndrain = 9\nkeep_alive = 9\nhosts = [\"box\"]",
+        );
+        let now = place.as_bound(&next);
+        let seconds = |length: Duration| length.as_secs();
+        assert_eq!((now.address.port(), now.workers), (1, 1));
+        assert_eq!((seconds(now.stalled_reader), seconds(now.drain)), (2, 3));
+        assert_eq!((seconds(now.keep_alive), now.hosts), (9, vec!["box".to_owned()]));
     }
 }

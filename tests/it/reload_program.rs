@@ -447,6 +447,7 @@ fn what_was_counted_of_a_provider_that_is_gone_stays_on_disk_whoever_comes() {
     let mut phoenix = Phoenix::start(&text);
     phoenix.program().until_ready();
     assert_eq!([asks(&phoenix), asks(&phoenix)], [200, 200]);
+    reread(&phoenix, "");
     reread(&phoenix, &provider("other", "openai", &other.url()));
     phoenix.program().until_ready();
     let status = || client::get(phoenix.program().address(), "/demuxai/status").json();
@@ -477,4 +478,44 @@ fn a_limit_of_another_upstream_does_not_come_back_after_kill_9() {
     phoenix.rise();
     phoenix.program().until_ready();
     assert!(kept(&phoenix).as_u64().is_some_and(|used| used <= 1), "{}", kept(&phoenix));
+}
+
+#[test]
+fn limits_that_come_and_go_with_reloads_are_on_disk_as_they_are() {
+    let fake = upstream();
+    let url = fake.url();
+    let of = |limits: &str| format!("{}limits = [{limits}]\n", provider("up", "openai", &url));
+    let (day, hour) = ("{ requests = 9, per = \"day\" }", "{ requests = 9, per = \"hour\" }");
+    let both = format!("{hour}, {day}");
+    let mut phoenix = Phoenix::start(&of(&both));
+    phoenix.program().until_ready();
+    assert_eq!([asks(&phoenix), asks(&phoenix)], [200, 200]);
+    reread(&phoenix, &of(day));
+    assert_eq!(asks(&phoenix), 200);
+    assert_eq!(kept(&phoenix), 3);
+    phoenix.kill();
+    rewrite(&phoenix, &of(&both));
+    phoenix.rise();
+    phoenix.program().until_ready();
+    assert_ne!(kept(&phoenix), 2, "that was so when the limit of an hour was taken out");
+    // What is known of a limit that comes is written down although nobody asks and no upstream answers.
+    rewrite(&phoenix, &of(day));
+    phoenix.kill();
+    phoenix.rise();
+    phoenix.program().until_ready();
+    assert_eq!(kept(&phoenix), 3);
+    drop(fake);
+    let writes = || {
+        let text = client::get(phoenix.program().address(), "/metrics").text();
+        let line =
+            text.lines().find_map(|line| line.strip_prefix("demuxai_state_writes_total{outcome=\"ok\"} "));
+        line.and_then(|count| count.parse::<f64>().ok()).expect("the metric")
+    };
+    let before = writes();
+    reread(&phoenix, &of(&both));
+    eventually("it is written", writes, |now| *now > before);
+    let known = kept(&phoenix);
+    phoenix.kill();
+    phoenix.rise();
+    assert_eq!(kept(&phoenix), known);
 }

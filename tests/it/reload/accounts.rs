@@ -176,3 +176,21 @@ fn other_headers_are_as_good_as_another_key() {
     assert_eq!(live.proxy.status_of("up")["put_off"], serde_json::json!([]));
     assert_eq!((live.used("up"), content(&live.ask("up/m"))), (used, "up".to_owned()));
 }
+
+#[test]
+fn an_account_that_comes_back_has_the_limits_that_are_written_now() {
+    let up = fake("up");
+    let text = |amount: u32| {
+        format!(
+            "{}limits = [{{ requests = {amount}, per = \"day\" }}]\n",
+            provider("up", "openai", &up.url())
+        )
+    };
+    let live = Live::start(&text(1));
+    live.until_up("up");
+    assert_eq!([live.ask("up/m").status, live.ask("up/m").status], [200, 429]);
+    live.reload("");
+    live.reload(&text(2));
+    live.until_up("up");
+    assert_eq!([live.ask("up/m").status, live.ask("up/m").status], [200, 429]);
+}
