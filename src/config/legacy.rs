@@ -2,6 +2,7 @@
 //! Reads YAML for this one purpose only; its keys that no longer mean anything become notes, not errors.
 
 mod composites;
+mod lines;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,8 +11,10 @@ use config::{FileFormat, Format, Value, ValueKind};
 
 use super::interpolate::expand;
 use super::place::{Places, Tree};
+use super::quantity::shown_size;
 use super::report::did_you_mean;
 use super::validate::free_id;
+use lines::Lines;
 
 /// Largest such file.
 const MOST_BYTES: usize = 1024 * 1024;
@@ -19,6 +22,8 @@ const MOST_BYTES: usize = 1024 * 1024;
 const MOST_INDENT: usize = 200;
 /// Most `*alias`es: they are copied where they stand, so that many of them could grow without bound.
 const MOST_ALIASES: usize = 16;
+/// An offset that is in no file, so that no line is told.
+const NOWHERE: usize = usize::MAX;
 /// Stand for `${` and `}` of a variable while the text is YAML, where braces have a meaning.
 const OPEN: char = '\u{e000}';
 const CLOSE: char = '\u{e001}';
@@ -48,8 +53,8 @@ pub(crate) struct Converted {
     pub(crate) notes: Vec<String>,
 }
 
-/// Key and message of what is wrong.
-type LegacyProblem = (String, String);
+/// Key, message, and the offset where that is known, of what is wrong.
+pub(crate) type LegacyProblem = (String, String, Option<usize>);
 
 /// Whether a file is of this form: by its extension, else by its first key.
 pub(crate) fn is_legacy(path: &Path, text: &str) -> bool {
@@ -74,21 +79,33 @@ pub(crate) fn read(
     place: usize,
     env: &BTreeMap<String, String>,
 ) -> Result<Converted, Vec<LegacyProblem>> {
-    let whole = |message: String| vec![(String::new(), message)];
+    let whole = |message: String| vec![(String::new(), message, None)];
     bounded(text).map_err(whole)?;
-    let origin = Places::origin(place, 0);
-    let parsed = FileFormat::Yaml.parse(Some(&origin), &masked(text));
-    let mut parsed = parsed.map_err(|error| whole(format!("not valid YAML: {error}")))?;
-    let wrong = "is YAML without `demuxai:` at its top; demuxai's own configuration is TOML (name.toml)";
-    let Some(ValueKind::Table(top)) = parsed.shift_remove("demuxai").map(|value| value.kind) else {
-        return Err(whole(wrong.to_owned()));
+    let lines = Lines::of(text);
+    let parsed = FileFormat::Yaml.parse(None, &masked(text));
+    let mut parsed = parsed.map_err(|error| whole(not_yaml(&error.to_string())))?;
+    let top = match parsed.shift_remove("demuxai").map(|value| value.kind) {
+        Some(ValueKind::Table(top)) => top,
+        Some(_) => {
+            let text = "has nothing below it that could be read; the lines behind it begin with two spaces, as in `  providers:`";
+            return Err(vec![("demuxai".to_owned(), text.to_owned(), lines.at("demuxai"))]);
+        }
+        None if text.trim().is_empty() => {
+            return Err(whole("is empty; a file of the Python demuxai begins with `demuxai:`".to_owned()));
+        }
+        None => {
+            let wrong =
+                "is YAML without `demuxai:` at its top; demuxai's own configuration is TOML (name.toml)";
+            return Err(whole(wrong.to_owned()));
+        }
     };
     let mut conversion =
-        Conversion { origin, env, tree: Tree::new(), notes: Vec::new(), problems: Vec::new() };
+        Conversion { place, lines, env, tree: Tree::new(), notes: Vec::new(), problems: Vec::new() };
     for key in parsed.keys() {
         conversion.notes.push(format!("`{}` is not known: ignored", shown(key)));
     }
-    conversion.top(clean(top, env));
+    let top = conversion.clean(top, "demuxai");
+    conversion.top(top);
     if conversion.problems.is_empty() {
         Ok(Converted { tree: conversion.tree, notes: conversion.notes })
     } else {
@@ -96,16 +113,25 @@ pub(crate) fn read(
     }
 }
 
+/// What the YAML parser says, without the words of its own code.
+fn not_yaml(theirs: &str) -> String {
+    let plain = theirs
+        .replace("String(\"", "`")
+        .replace("\"): duplicated key in mapping", "` is there twice in one table");
+    let hint = if theirs.contains("tabs disallowed") { "; indent with spaces" } else { "" };
+    format!("not valid YAML: {plain}{hint}")
+}
+
 /// Refuses what could nest or grow without bound inside the YAML parser.
 fn bounded(text: &str) -> Result<(), String> {
     if text.len() > MOST_BYTES {
-        return Err(format!("is larger than {} KiB", MOST_BYTES / 1024));
+        return Err(format!("is larger than {}; is it the right one?", shown_size(MOST_BYTES as u64)));
     }
     let mut aliases = 0;
     for line in text.lines().filter(|line| !line.trim_start().starts_with('#')) {
         let lead = line.chars().take_while(|c| matches!(c, ' ' | '\t' | '-' | '?' | ':')).count();
         if lead > MOST_INDENT {
-            return Err("is nested too deeply".to_owned());
+            return Err("is nested too deeply; a configuration needs no more than ten levels".to_owned());
         }
         let starts = line.match_indices('*').filter(|(at, _)| {
             let before = line.get(..*at).and_then(|part| part.chars().next_back());
@@ -148,48 +174,13 @@ fn unmasked(text: &str) -> String {
     text.replace(OPEN, "${").replace(CLOSE, "}")
 }
 
-/// Variables as `${NAME}` again, filled in in keys; without what is null or an empty list.
-fn clean(table: Tree, env: &BTreeMap<String, String>) -> Tree {
-    let mut cleaned = Tree::new();
-    for (key, mut value) in table {
-        let key = unmasked(&key);
-        let key = match expand(&key, env) {
-            Some(Ok(expanded)) => expanded.text,
-            _ => key,
-        };
-        value.kind = clean_kind(value.kind, env);
-        let nothing = matches!(&value.kind, ValueKind::Nil)
-            || matches!(&value.kind, ValueKind::Array(items) if items.is_empty());
-        if !nothing {
-            cleaned.insert(key, value);
-        }
-    }
-    cleaned
-}
-
-fn clean_kind(kind: ValueKind, env: &BTreeMap<String, String>) -> ValueKind {
-    match kind {
-        ValueKind::String(text) => ValueKind::String(unmasked(&text)),
-        ValueKind::Table(table) => ValueKind::Table(clean(table, env)),
-        ValueKind::Array(items) => ValueKind::Array(
-            items
-                .into_iter()
-                .map(|mut item| {
-                    item.kind = clean_kind(item.kind, env);
-                    item
-                })
-                .collect(),
-        ),
-        other => other,
-    }
-}
-
 fn shown(key: &str) -> String {
     key.chars().take(64).flat_map(char::escape_debug).collect()
 }
 
 struct Conversion<'a> {
-    origin: String,
+    place: usize,
+    lines: Lines,
     env: &'a BTreeMap<String, String>,
     tree: Tree,
     notes: Vec<String>,
@@ -199,15 +190,58 @@ struct Conversion<'a> {
 // === impl Conversion ===
 
 impl Conversion<'_> {
+    /// Variables as `${NAME}` again, filled in in keys; without what is null or an empty list. Each value with its place.
+    fn clean(&self, table: Tree, path: &str) -> Tree {
+        let mut cleaned = Tree::new();
+        for (key, value) in table {
+            let key = unmasked(&key);
+            let inner = format!("{path}.{key}");
+            let key = match expand(&key, self.env) {
+                Some(Ok(expanded)) => expanded.text,
+                _ => key,
+            };
+            let value = self.clean_value(value, &inner);
+            let nothing = matches!(&value.kind, ValueKind::Nil)
+                || matches!(&value.kind, ValueKind::Array(items) if items.is_empty());
+            if !nothing {
+                cleaned.insert(key, value);
+            }
+        }
+        cleaned
+    }
+
+    fn clean_value(&self, value: Value, path: &str) -> Value {
+        let kind = match value.kind {
+            ValueKind::String(text) => ValueKind::String(unmasked(&text)),
+            ValueKind::Table(table) => ValueKind::Table(self.clean(table, path)),
+            ValueKind::Array(items) => {
+                let items = items.into_iter().enumerate();
+                ValueKind::Array(
+                    items.map(|(index, item)| self.clean_value(item, &format!("{path}[{index}]"))).collect(),
+                )
+            }
+            other => other,
+        };
+        self.value_at(path, kind)
+    }
+
+    /// Keeps a problem.
+    fn problem(&mut self, key: String, message: &str) {
+        let offset = self.lines.at(&key);
+        self.problems.push((key, message.to_owned(), offset));
+    }
+
     fn top(&mut self, mut top: Tree) {
         self.unknown("demuxai", &top, KEYS);
         let listen = self.text(&mut top, "demuxai", "listen");
         let port = self.text(&mut top, "demuxai", "port");
         if listen.is_some() || port.is_some() {
+            let listened = listen.is_some();
             let host = listen.unwrap_or_else(|| "127.0.0.1".to_owned());
             let host = if host.contains(':') && !host.starts_with('[') { format!("[{host}]") } else { host };
             let address = format!("{host}:{}", port.unwrap_or_else(|| "6041".to_owned()));
-            let listener = self.table([("address", self.value(ValueKind::String(address)))]);
+            let at = if listened { "demuxai.listen" } else { "demuxai.port" };
+            let listener = self.table([("address", self.value_at(at, ValueKind::String(address)))]);
             let id = free_id(|id| {
                 matches!(top.get("providers").map(|value| &value.kind),
                     Some(ValueKind::Table(providers)) if providers.contains_key(id))
@@ -216,7 +250,7 @@ impl Conversion<'_> {
             self.tree.insert("listeners".to_owned(), listeners);
         }
         if let Some(key) = self.text(&mut top, "demuxai", "api_key").filter(|key| !key.is_empty()) {
-            let client = self.table([("key", self.value(ValueKind::String(key)))]);
+            let client = self.table([("key", self.value_at("demuxai.api_key", ValueKind::String(key)))]);
             let keys = self.table([("client", client)]);
             self.tree.insert("keys".to_owned(), keys);
         }
@@ -230,11 +264,11 @@ impl Conversion<'_> {
         for (id, value) in providers {
             let place = format!("demuxai.providers.{}", shown(&id));
             let ValueKind::Table(provider) = value.kind else {
-                self.problems.push((place, "expected a table with type, url, api_key …".to_owned()));
+                self.problem(place, "expected a table with type, url, api_key …");
                 continue;
             };
             let table = self.provider(&place, provider, cache.as_ref(), timeout.as_ref());
-            converted.insert(id, self.value(ValueKind::Table(table)));
+            converted.insert(id, self.value_at(&place, ValueKind::Table(table)));
         }
         let providers = self.value(ValueKind::Table(converted));
         self.tree.insert("providers".to_owned(), providers);
@@ -279,7 +313,7 @@ impl Conversion<'_> {
                 Some(kind.to_string())
             }
             _ => {
-                self.problems.push((format!("{place}.{key}"), "expected text or a number".to_owned()));
+                self.problem(format!("{place}.{key}"), "expected text or a number");
                 None
             }
         }
@@ -292,14 +326,16 @@ impl Conversion<'_> {
             None => text,
             Some(Ok(expanded)) => expanded.text,
             Some(Err(_)) => {
-                self.problems.push((format!("{place}.{key}"), "a variable in it is not set".to_owned()));
+                self.problem(format!("{place}.{key}"), "a variable in it is not set");
                 return None;
             }
         };
         match expanded.trim().parse::<f64>() {
-            Ok(seconds) if seconds.is_finite() => Some(self.value(ValueKind::Float(seconds))),
+            Ok(seconds) if seconds.is_finite() => {
+                Some(self.value_at(&format!("{place}.{key}"), ValueKind::Float(seconds)))
+            }
             _ => {
-                self.problems.push((format!("{place}.{key}"), "expected a number of seconds".to_owned()));
+                self.problem(format!("{place}.{key}"), "expected a number of seconds");
                 None
             }
         }
@@ -309,14 +345,24 @@ impl Conversion<'_> {
         match table.shift_remove(key)?.kind {
             ValueKind::Table(inner) => Some(inner),
             _ => {
-                self.problems.push((format!("{place}.{key}"), "expected a table".to_owned()));
+                self.problem(
+                    format!("{place}.{key}"),
+                    "expected keys and values below it, such as `local: {type: ollama}`",
+                );
                 None
             }
         }
     }
 
+    /// A value that stands nowhere in the file.
     fn value(&self, kind: ValueKind) -> Value {
-        Value::new(Some(&self.origin), kind)
+        Value::new(Some(&Places::origin(self.place, NOWHERE)), kind)
+    }
+
+    /// A value that stands at this path, or below it.
+    fn value_at(&self, path: &str, kind: ValueKind) -> Value {
+        let offset = self.lines.at(path).unwrap_or(NOWHERE);
+        Value::new(Some(&Places::origin(self.place, offset)), kind)
     }
 
     fn table<const N: usize>(&self, entries: [(&str, Value); N]) -> Value {

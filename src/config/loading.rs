@@ -117,7 +117,7 @@ impl Loading {
         root: Node<'_>,
         env: &BTreeMap<String, String>,
     ) -> Option<Tree> {
-        let place = self.places.add(Place::File(path.to_owned(), None));
+        let place = self.places.add(Place::File(path.to_owned(), Some(text.to_owned())));
         match legacy::read(text, place, env) {
             Ok(legacy::Converted { mut tree, notes }) => {
                 self.notes.extend(notes.iter().map(|note| format!("{}: {note}", path.display())));
@@ -125,9 +125,10 @@ impl Loading {
                 Some(tree)
             }
             Err(problems) => {
-                for (key, message) in problems {
-                    let origin = self.places.name((place, 0));
-                    self.findings.add((place, 0), || Problem { origin, key, message });
+                for (key, message, offset) in problems {
+                    let spot = (place, offset.unwrap_or(usize::MAX));
+                    let origin = self.places.name(spot);
+                    self.findings.add(spot, || Problem { origin, key, message });
                 }
                 self.incomplete = true;
                 None

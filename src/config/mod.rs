@@ -26,8 +26,10 @@ pub mod secret;
 pub mod settings;
 pub(crate) mod spec;
 mod starting;
+mod syntax;
 mod validate;
 mod walk;
+mod zone;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -40,6 +42,7 @@ pub use report::{Problem, Report, warned};
 pub use schema::{published as published_schema, schema};
 pub use starting::starting_configuration;
 pub(crate) use validate::{Form, Reading};
+pub(crate) use zone::zone;
 
 use layers::merged;
 use loading::Loading;

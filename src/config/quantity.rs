@@ -8,6 +8,8 @@ use super::spec::{Size, Span};
 
 /// What a length of time may look like, for messages.
 const SPAN_FORMS: &str = "write seconds as a number, or text such as \"90s\", \"5m\", \"500ms\", \"1h30m\"";
+/// What is said of a length of time below zero.
+const NEGATIVE: &str = "must not be negative";
 /// What a size may look like, for messages.
 const SIZE_FORMS: &str = "write bytes as a number, or text such as \"64MB\"";
 
@@ -19,6 +21,9 @@ pub(crate) fn span(written: &Span) -> Result<Duration, String> {
     match written {
         Span::Seconds(seconds) => from_seconds(*seconds),
         Span::Text(text) => {
+            if text.trim_start().strip_prefix('-').is_some_and(|rest| from_text(rest.trim()).is_some()) {
+                return Err(NEGATIVE.to_owned());
+            }
             from_text(text.trim()).ok_or_else(|| format!("not a length of time; {SPAN_FORMS}"))?
         }
     }
@@ -26,7 +31,7 @@ pub(crate) fn span(written: &Span) -> Result<Duration, String> {
 
 fn from_seconds(seconds: f64) -> Result<Duration, String> {
     if seconds < 0.0 {
-        return Err("must not be negative".to_owned());
+        return Err(NEGATIVE.to_owned());
     }
     let most = 1000.0 * 366.0 * 86_400.0;
     let fitting = Some(seconds).filter(|seconds| *seconds <= most);
@@ -62,9 +67,9 @@ fn number(text: &str) -> Option<f64> {
 fn unit_seconds(unit: &str) -> Option<f64> {
     Some(match unit {
         "ms" => 0.001,
-        "s" | "sec" | "second" | "seconds" => 1.0,
-        "m" | "min" | "minute" | "minutes" => 60.0,
-        "h" | "hour" | "hours" => 3600.0,
+        "s" | "sec" | "secs" | "second" | "seconds" => 1.0,
+        "m" | "min" | "mins" | "minute" | "minutes" => 60.0,
+        "h" | "hr" | "hrs" | "hour" | "hours" => 3600.0,
         "d" | "day" | "days" => 86_400.0,
         "w" | "week" | "weeks" => 7.0 * 86_400.0,
         _ => return None,
@@ -88,6 +93,7 @@ pub(crate) fn size(written: &Size) -> Result<u64, String> {
         "k" | "kb" | "kib" => 1024,
         "m" | "mb" | "mib" => 1024 * 1024,
         "g" | "gb" | "gib" => 1024 * 1024 * 1024,
+        "t" | "tb" | "tib" => 1024 * 1024 * 1024 * 1024,
         _ => return Err(unknown()),
     };
     if amount.is_empty() {
@@ -102,6 +108,19 @@ pub(crate) fn shown_size(bytes: u64) -> String {
     let units = [("GB", 1024 * 1024 * 1024), ("MB", 1024 * 1024), ("KB", 1024)];
     let even = units.iter().find(|(_, factor)| bytes >= *factor && bytes.is_multiple_of(*factor));
     even.map_or_else(|| format!("{bytes} bytes"), |(unit, factor)| format!("{} {unit}", bytes / factor))
+}
+
+/// A length of time as people write it: in the largest unit that goes in evenly.
+pub(crate) fn shown_span(length: Duration) -> String {
+    let units = [
+        ("days", 2 * 86_400_000, 86_400_000),
+        ("h", 3_600_000, 3_600_000),
+        ("min", 60_000, 60_000),
+        ("s", 1000, 1000),
+    ];
+    let millis = length.as_millis();
+    let even = units.iter().find(|(_, least, unit)| millis >= *least && millis.is_multiple_of(*unit));
+    even.map_or_else(|| format!("{millis} ms"), |(name, _, unit)| format!("{} {name}", millis / unit))
 }
 
 /// Whether a text names the window of a limit: a word, or a length of 1 second to 366 days.
@@ -130,7 +149,9 @@ mod tests {
 
     #[test]
     fn what_is_no_length_of_time_is_refused() {
-        for written in ["", "s", "fast", "5x", "5m3", "-5s", "1..5s", "1e9", "inf", "NaN", "５s"] {
+        assert_eq!(text("-5s").unwrap_err(), "must not be negative");
+        for written in ["", "s", "fast", "5x", "5m3", "-5s", "-", "--5s", "1..5s", "1e9", "inf", "NaN", "５s"]
+        {
             assert!(text(written).is_err(), "{written}");
         }
         assert_eq!(span(&Span::Seconds(-1.0)).unwrap_err(), "must not be negative");
@@ -140,13 +161,23 @@ mod tests {
     }
 
     #[test]
+    fn lengths_of_time_are_shown_in_the_largest_unit() {
+        let shown = |millis| shown_span(Duration::from_millis(millis));
+        assert_eq!(
+            [1, 1500, 60_000, 86_400_000, 366 * 86_400_000].map(shown),
+            ["1 ms", "1500 ms", "1 min", "24 h", "366 days"]
+        );
+    }
+
+    #[test]
     fn sizes_count_in_steps_of_1024() {
         let size = |written: &str| size(&Size::Text(written.to_owned()));
         assert_eq!(size("64MB"), Ok(64 * 1024 * 1024));
         assert_eq!(size("64 mib"), Ok(64 * 1024 * 1024));
         assert_eq!(size("1k"), Ok(1024));
         assert_eq!(size("77"), Ok(77));
-        for written in ["", "MB", "1TB", "1.5MB", "-1"] {
+        assert_eq!(size("1TB"), Ok(1 << 40));
+        for written in ["", "MB", "1PB", "1.5MB", "-1"] {
             assert!(size(written).is_err(), "{written}");
         }
         assert_eq!(size("99999999999GB").unwrap_err(), "is too large");

@@ -9,6 +9,8 @@ use config::{Value, ValueKind};
 use toml::de::{DeTable, DeValue};
 
 use super::place::{Places, Tree};
+use super::quantity::shown_size;
+use super::syntax;
 
 /// Largest configuration file.
 const MOST_BYTES: u64 = 4 * 1024 * 1024;
@@ -71,7 +73,10 @@ pub(crate) fn text(path: &Path, most: u64) -> Result<(String, Metadata), String>
     let opened = File::open(path).and_then(|file| file.take(most + 1).read_to_end(&mut bytes));
     opened.map_err(|error| reading_failed(&error))?;
     if bytes.len() as u64 > most {
-        return Err(format!("is larger than {} KiB", most / 1024));
+        return Err(format!("is larger than {}; is it the right one?", shown_size(most)));
+    }
+    if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
+        return Err("is UTF-16; save the file as UTF-8".to_owned());
     }
     let line_of =
         |offset: usize| 1 + memchr::memchr_iter(b'\n', bytes.get(..offset).unwrap_or_default()).count();
@@ -93,10 +98,13 @@ pub(crate) fn configuration_text(path: &Path) -> Result<String, String> {
     text(path, MOST_BYTES).map(|(whole, _)| whole)
 }
 
+/// Why a file cannot be read, with what helps.
 fn reading_failed(error: &std::io::Error) -> String {
     match error.kind() {
         std::io::ErrorKind::NotFound => "no such file".to_owned(),
-        std::io::ErrorKind::PermissionDenied => "cannot be read: permission denied".to_owned(),
+        std::io::ErrorKind::PermissionDenied => {
+            "cannot be read: permission denied; let the user read it that demuxai runs as".to_owned()
+        }
         _ => format!("cannot be read: {error}"),
     }
 }
@@ -108,7 +116,7 @@ fn reading_failed(error: &std::io::Error) -> String {
 pub(crate) fn toml_table(text: &str, place: usize) -> Result<Tree, Vec<SyntaxProblem>> {
     let document = match DeTable::parse(text) {
         Ok(document) => document,
-        Err(error) => return Err(vec![syntax_problem(&error)]),
+        Err(error) => return Err(vec![syntax::problem(text, &error)]),
     };
     let mut problems = Vec::new();
     let tree = table(document.into_inner(), place, &mut problems);
@@ -141,11 +149,6 @@ pub(crate) fn value_of(value: &toml::Value, place: usize) -> Value {
     Value::new(Some(&Places::origin(place, 0)), kind)
 }
 
-fn syntax_problem(error: &toml::de::Error) -> SyntaxProblem {
-    let offset = error.span().map_or(0, |span| span.start);
-    (offset, format!("not valid TOML: {}", error.message().trim_end_matches('.').replace('\n', ", ")))
-}
-
 fn table(parsed: DeTable<'_>, place: usize, problems: &mut Vec<SyntaxProblem>) -> Tree {
     let mut tree = Tree::new();
     for (key, item) in parsed {
@@ -170,13 +173,19 @@ fn value(
         DeValue::Integer(number) => match i64::from_str_radix(number.as_str(), number.radix()) {
             Ok(number) => ValueKind::I64(number),
             Err(_) => {
-                problems.push((offset, "the integer is too large".to_owned()));
+                problems.push((
+                    offset,
+                    "the integer does not fit into 64 bits; no option takes one so large".to_owned(),
+                ));
                 return None;
             }
         },
         DeValue::Float(number) => ValueKind::Float(number.as_str().parse().unwrap_or(f64::NAN)),
         DeValue::Datetime(_) => {
-            problems.push((offset, "no option takes a date; put it in quotes if it is text".to_owned()));
+            problems.push((
+                offset,
+                "no option takes a date or a time without quotes; put it in quotes".to_owned(),
+            ));
             return None;
         }
         DeValue::Array(items) => {
@@ -233,7 +242,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let large = directory.path().join("large.toml");
         std::fs::write(&large, "#".repeat(MOST_BYTES as usize + 1)).unwrap();
-        assert_eq!(configuration_text(&large).unwrap_err(), "is larger than 4096 KiB");
+        assert_eq!(configuration_text(&large).unwrap_err(), "is larger than 4 MB; is it the right one?");
     }
 
     #[test]
@@ -251,6 +260,18 @@ mod tests {
         assert_eq!(configuration_text(&directory.path().join("none")).unwrap_err(), "no such file");
         std::fs::write(&file, b"\xef\xbb\xbfa = 1").unwrap();
         assert_eq!(configuration_text(&file).unwrap(), "a = 1");
+    }
+
+    #[test]
+    fn what_the_system_refuses_is_said_with_what_helps() {
+        use std::io::{Error, ErrorKind};
+        let said = |kind| reading_failed(&Error::from(kind));
+        assert_eq!(said(ErrorKind::NotFound), "no such file");
+        assert_eq!(
+            said(ErrorKind::PermissionDenied),
+            "cannot be read: permission denied; let the user read it that demuxai runs as"
+        );
+        assert_eq!(said(ErrorKind::TimedOut), "cannot be read: timed out");
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use super::interpolate::is_name;
+use super::quantity::{shown_size, shown_span};
 use super::read;
 use super::spec::SecretReference;
 
@@ -74,7 +75,7 @@ fn from_file(written: &str, around: &Surroundings<'_>) -> Result<Fetched, String
         read::text(&path, MOST_BYTES).map_err(|why| format!("secret file {}: {why}", path.display()))?;
     let trimmed = text.trim_end_matches(['\n', '\r']);
     if trimmed.is_empty() {
-        return Err(format!("secret file {} is empty", path.display()));
+        return Err(format!("secret file {} is empty; put the secret into it", path.display()));
     }
     let warning = open_to_others(&metadata)
         .then(|| format!("secret file {} can be read by others; `chmod 600` it", path.display()));
@@ -87,7 +88,7 @@ fn from_file(written: &str, around: &Surroundings<'_>) -> Result<Fetched, String
 /// A sentence when there is nothing that the path could be relative to.
 pub(crate) fn located(written: &str, around: &Surroundings<'_>) -> Result<PathBuf, String> {
     if written.is_empty() {
-        return Err("the path is empty".to_owned());
+        return Err("the path is empty; write that of a file".to_owned());
     }
     if let Some(rest) = written.strip_prefix("~/") {
         let home = ["HOME", "USERPROFILE"].iter().find_map(|name| around.env.get(*name));
@@ -128,7 +129,7 @@ fn from_program(words: &[String], around: &Surroundings<'_>) -> Result<String, S
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
-        .map_err(|error| format!("program `{program}` cannot be started: {error}"))?;
+        .map_err(|error| cannot_start(program, arguments, &error))?;
     let outcome = output(&mut child, program, around.patience);
     if outcome.is_err() {
         // It may have ended by itself meanwhile; that is as good.
@@ -138,9 +139,33 @@ fn from_program(words: &[String], around: &Surroundings<'_>) -> Result<String, S
     outcome
 }
 
+/// Why a program did not start, with what helps.
+fn cannot_start(program: &str, arguments: &[String], error: &std::io::Error) -> String {
+    let missing = error.kind() == std::io::ErrorKind::NotFound;
+    if missing && arguments.is_empty() && program.contains(' ') {
+        let words: Vec<String> = program.split_whitespace().map(|word| format!("\"{word}\"")).collect();
+        return format!("there is no program `{program}`; write each word by itself: [{}]", words.join(", "));
+    }
+    if missing {
+        return format!(
+            "there is no program `{program}`; write its whole path, or put its directory into PATH"
+        );
+    }
+    let hint = match error.kind() {
+        std::io::ErrorKind::PermissionDenied => "; may the user run it (chmod +x) that demuxai runs as?",
+        _ => "",
+    };
+    format!("program `{program}` cannot be started: {error}{hint}")
+}
+
 fn output(child: &mut Child, program: &str, patience: Duration) -> Result<String, String> {
     let started = Instant::now();
-    let late = || format!("program `{program}` took longer than {} s", patience.as_secs_f64());
+    let late = || {
+        let bound = shown_span(patience);
+        format!(
+            "program `{program}` took longer than {bound}; does it wait for a passphrase or for the network?"
+        )
+    };
     let Some(stdout) = child.stdout.take() else { return Err(format!("program `{program}` has no output")) };
     // A thread of its own, because a pipe cannot be read with a deadline; it ends when the pipe is closed.
     let (sender, receiver) = mpsc::sync_channel(1);
@@ -156,7 +181,10 @@ fn output(child: &mut Child, program: &str, patience: Duration) -> Result<String
         Err(_) => return Err(late()),
     };
     if bytes.len() as u64 > MOST_BYTES {
-        return Err(format!("program `{program}` printed more than {} KiB", MOST_BYTES / 1024));
+        return Err(format!(
+            "program `{program}` printed more than {}, and not a key alone",
+            shown_size(MOST_BYTES)
+        ));
     }
     let status = loop {
         match child.try_wait() {
@@ -169,10 +197,11 @@ fn output(child: &mut Child, program: &str, patience: Duration) -> Result<String
     if !status.success() {
         return Err(format!("program `{program}` failed ({status}); run it by hand to see why"));
     }
-    let text = String::from_utf8(bytes).map_err(|_| format!("program `{program}` did not print text"))?;
+    let text = String::from_utf8(bytes)
+        .map_err(|_| format!("program `{program}` printed what is no text in UTF-8"))?;
     let trimmed = text.trim_end_matches(['\n', '\r']);
     if trimmed.is_empty() {
-        return Err(format!("program `{program}` printed nothing"));
+        return Err(format!("program `{program}` printed nothing; run it by hand to see why"));
     }
     Ok(trimmed.to_owned())
 }

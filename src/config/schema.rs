@@ -6,16 +6,22 @@ use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
 use super::spec::{GroupSpec, Spec};
-use crate::backend::kind::{KINDS, words};
+use crate::backend::kind::{KINDS, Kind, words};
 
 /// The JSON schema (draft 2020-12) of a configuration file.
 ///
 /// `x-expects` says in words what a value of several types looks like, `x-whole` marks tables that a later file
-/// replaces instead of merging, `x-header-names` tables whose keys are header names.
+/// replaces instead of merging, `x-header-names` tables whose keys are header names, `x-options` which keys each type of
+/// such a table has.
 pub fn schema() -> Value {
     let mut generated =
         SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<Spec>().to_value();
     without_null(&mut generated);
+    if let Some(Value::Object(group)) = generated.pointer_mut("/$defs/GroupSpec") {
+        let options: Map<String, Value> =
+            group_options().into_iter().map(|(word, keys)| (word.to_owned(), json!(keys))).collect();
+        group.insert("x-options".to_owned(), Value::Object(options));
+    }
     if let Some(table) = generated.as_object_mut() {
         table.insert("title".to_owned(), Value::from("demuxai configuration"));
     }
@@ -30,33 +36,41 @@ pub fn published() -> Value {
     if let Some(table) = whole.as_object_mut() {
         table.insert("$id".to_owned(), Value::from(ID));
     }
-    let mut generator = SchemaSettings::draft2020_12().into_generator();
     let mut by_type = Vec::new();
-    let common = GroupSpec::json_schema(&mut generator);
-    let common: Vec<String> = keys_of(common.get("properties"));
-    for kind in KINDS {
-        let mut known = Map::new();
-        for key in &common {
-            known.insert(key.clone(), Value::Bool(true));
-        }
-        for options in kind.options {
-            for key in keys_of(options(&mut generator).get("properties")) {
-                known.insert(key, Value::Bool(true));
-            }
-        }
+    for (word, keys) in group_options() {
+        let known: Map<String, Value> = keys.into_iter().map(|key| (key, Value::Bool(true))).collect();
         by_type.push(json!({
-            "if": {"properties": {"type": {"const": kind.word}}, "required": ["type"]},
+            "if": {"properties": {"type": {"const": word}}, "required": ["type"]},
             "then": {"properties": known, "additionalProperties": false},
         }));
     }
     let words: Vec<&str> = words().collect();
     if let Some(Value::Object(group)) = whole.pointer_mut("/$defs/GroupSpec") {
+        group.remove("x-options");
         group.insert("allOf".to_owned(), Value::Array(by_type));
         if let Some(Value::Object(kind)) = group.get_mut("properties").and_then(|all| all.get_mut("type")) {
             kind.insert("enum".to_owned(), json!(words));
         }
     }
     whole
+}
+
+/// The keys of each type of group: those that all have, then its own.
+fn group_options() -> Vec<(&'static str, Vec<String>)> {
+    let mut generator = SchemaSettings::draft2020_12().into_generator();
+    let common = keys_of(GroupSpec::json_schema(&mut generator).get("properties"));
+    let mut of = |kind: &Kind| {
+        let mut keys = common.clone();
+        for options in kind.options {
+            for key in keys_of(options(&mut generator).get("properties")) {
+                if !keys.contains(&key) {
+                    keys.push(key);
+                }
+            }
+        }
+        keys
+    };
+    KINDS.iter().map(|kind| (kind.word, of(kind))).collect()
 }
 
 /// What the published schema is called; nothing is fetched from there.
@@ -200,6 +214,12 @@ impl<'a> Node<'a> {
     /// The names of a table's fields; `None` when its keys are free.
     pub(crate) fn fields(self) -> Option<&'a Map<String, Value>> {
         self.node.get("properties")?.as_object()
+    }
+
+    /// The keys that a table has whose `type` is this word, where that depends on it.
+    pub(crate) fn options_of(self, word: &str) -> Option<Vec<&'a str>> {
+        let keys = self.node.get("x-options")?.get(word)?.as_array()?;
+        Some(keys.iter().filter_map(Value::as_str).collect())
     }
 
     /// The node of one key of a table, if the key may be there.

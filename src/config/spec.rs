@@ -17,19 +17,19 @@ use crate::backend::kind::KINDS;
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Spec {
     /// Where clients connect. Default: one listener on 127.0.0.1:6041.
-    #[schemars(with = "BTreeMap<String, ListenerSpec>")]
+    #[schemars(with = "BTreeMap<String, ListenerSpec>", extend("x-expects" = "a table for each, as in [listeners.NAME]"))]
     pub(crate) listeners: Map<String, Value>,
     /// The clients' keys. Default: none, any key or none is accepted.
-    #[schemars(with = "BTreeMap<String, KeySpec>")]
+    #[schemars(with = "BTreeMap<String, KeySpec>", extend("x-expects" = "a table for each client, as in [keys.NAME]"))]
     pub(crate) keys: Map<String, Value>,
     /// The upstream accounts; the id is the prefix of their models.
-    #[schemars(with = "BTreeMap<String, ProviderSpec>")]
+    #[schemars(with = "BTreeMap<String, ProviderSpec>", extend("x-expects" = "a table for each, as in [providers.NAME]"))]
     pub(crate) providers: Map<String, Value>,
     /// Groups of backends: virtual models over members.
-    #[schemars(with = "BTreeMap<String, AnyGroup>")]
+    #[schemars(with = "BTreeMap<String, AnyGroup>", extend("x-expects" = "a table for each, as in [groups.NAME]"))]
     pub(crate) groups: Map<String, Value>,
     /// Routers: virtual models that send each request on by conditions.
-    #[schemars(with = "BTreeMap<String, routes::RouterSpec>")]
+    #[schemars(with = "BTreeMap<String, routes::RouterSpec>", extend("x-expects" = "a table for each, as in [routers.NAME]"))]
     pub(crate) routers: Map<String, Value>,
     /// Other names for models: what a client asks for, and what that stands for here.
     #[schemars(with = "BTreeMap<String, AliasSpec>")]
@@ -46,6 +46,7 @@ pub(crate) struct Spec {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 #[schemars(extend("required" = ["type"]))]
+#[schemars(extend("x-expects" = "a table like [groups.NAME] with type = \"failover\""))]
 pub(crate) struct GroupSpec {
     /// What it does with its members: failover, rotate, round-robin, random, least-latency, most-quota, soonest-reset,
     /// race, consensus; or with the one backend under `to`: cache, dedupe, tee, rewrite, limit, budget, static (none at
@@ -132,16 +133,18 @@ pub(crate) struct DescribedMember {
     #[schemars(range(min = 1, max = 1000))]
     pub(crate) weight: Option<u64>,
     /// Request fields that it sets. Default: none.
-    #[schemars(with = "BTreeMap<String, Value>", extend("x-whole" = true))]
+    #[schemars(with = "BTreeMap<String, Value>", extend("x-whole" = true, "x-expects" = "a table like { temperature = 0.1 }"))]
     pub(crate) set: Map<String, Value>,
 }
 
 /// Where clients connect.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+#[schemars(extend("x-expects" = "a table like [listeners.NAME] with address = \"127.0.0.1:6041\""))]
 pub(crate) struct ListenerSpec {
     /// IP address and port. Default: "127.0.0.1:6041". Port 0 takes a free one; an address other than loopback
     /// needs keys.
+    #[schemars(extend("x-expects" = "an address and a port such as \"127.0.0.1:6041\""))]
     pub(crate) address: Option<String>,
     /// What is served there. Default: all three.
     pub(crate) serves: Option<Vec<Service>>,
@@ -177,6 +180,7 @@ pub(crate) enum Service {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 #[schemars(extend("required" = ["key"]))]
+#[schemars(extend("x-expects" = "a table like { key = \"${SOME_VARIABLE}\" }"))]
 pub(crate) struct KeySpec {
     /// The key. Required.
     pub(crate) key: Option<SecretSpec>,
@@ -185,6 +189,7 @@ pub(crate) struct KeySpec {
     /// Globs on those of them that the model list shows it. Default: all.
     pub(crate) listed_models: Option<Vec<String>>,
     /// What this client may have, whatever it asks for; never exceeded. Default: no limits.
+    #[schemars(extend("x-expects" = "a list like [{ requests = 60, per = \"minute\" }]"))]
     pub(crate) limits: Vec<LimitSpec>,
 }
 
@@ -192,6 +197,7 @@ pub(crate) struct KeySpec {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 #[schemars(extend("required" = ["type"]))]
+#[schemars(extend("x-expects" = "a table like [providers.NAME] with type = \"ollama\""))]
 pub(crate) struct ProviderSpec {
     /// The kind of upstream: ollama, ollama-cloud, github, mistral, codestral, fireworks, openai … Required.
     #[serde(rename = "type")]
@@ -201,11 +207,12 @@ pub(crate) struct ProviderSpec {
     /// A sentence for people. Default: none.
     pub(crate) description: Option<String>,
     /// Base URL, with or without a trailing /v1. Default: that of the type.
+    #[schemars(extend("x-expects" = "a URL such as \"http://localhost:8080\""))]
     pub(crate) url: Option<String>,
     /// The key that the upstream wants. Default: none.
     pub(crate) api_key: Option<SecretSpec>,
     /// More headers for every request. Default: none.
-    #[schemars(with = "BTreeMap<String, SecretSpec>", extend("x-header-names" = true))]
+    #[schemars(with = "BTreeMap<String, SecretSpec>", extend("x-header-names" = true, "x-expects" = "a table like { x-name = \"value\" }"))]
     pub(crate) headers: Map<String, Value>,
     /// Only models that match one of these globs. Default: all.
     pub(crate) include_models: Option<Vec<String>>,
@@ -235,6 +242,7 @@ pub(crate) struct ProviderSpec {
     #[schemars(range(min = 1, max = 64))]
     pub(crate) replicas: Option<u64>,
     /// Your limits, never exceeded. Default: the built-in catalogue's guesses; [] is none.
+    #[schemars(extend("x-expects" = "a list like [{ requests = 60, per = \"minute\" }]"))]
     pub(crate) limits: Option<Vec<LimitSpec>>,
     /// A server on this machine or network: no quota, and time to load a model. Default: that of the type.
     pub(crate) local: Option<bool>,
@@ -252,6 +260,7 @@ pub(crate) enum HiddenSpec {
 /// When to give up on an upstream.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+#[schemars(extend("x-expects" = "a table like { first_token = \"60s\", total = \"10m\" }"))]
 pub(crate) struct TimeoutsSpec {
     /// TCP and TLS. Default: 10 s.
     pub(crate) connect: Option<Span>,
@@ -291,6 +300,7 @@ pub(crate) struct DescribedModel {
 /// One limit, such as `{ requests = 60, per = "minute" }`.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+#[schemars(extend("x-expects" = "a table like { requests = 60, per = \"minute\" }"))]
 pub(crate) struct LimitSpec {
     /// How many requests.
     #[schemars(range(min = 1))]
@@ -308,6 +318,7 @@ pub(crate) struct LimitSpec {
     #[schemars(range(min = 1))]
     pub(crate) concurrent: Option<u64>,
     /// The window: "minute", "hour", "day", "week", "month", or a length such as "5h".
+    #[schemars(extend("x-expects" = "\"minute\", \"hour\", \"day\", \"week\", \"month\", or a length such as \"5h\""))]
     pub(crate) per: Option<String>,
     /// Glob on model ids; each matching model has the limit for itself. Default: the whole account.
     pub(crate) models: Option<String>,
@@ -331,6 +342,7 @@ pub(crate) enum Window {
 /// Where counts and the history of use are kept, so that a restart forgets nothing.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+#[schemars(extend("x-expects" = "a table like [state] with path = \"state.db\""))]
 pub(crate) struct StateSpec {
     /// The file: absolute, ~/…, or relative to the configuration file; "none" keeps state in memory only. Default:
     /// demuxai/state.db in the platform's state directory (Linux: ~/.local/state).
@@ -342,6 +354,7 @@ pub(crate) struct StateSpec {
 /// Changes through `/demuxai/…`.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+#[schemars(extend("x-expects" = "a table like [admin] with key = \"${SOME_VARIABLE}\""))]
 pub(crate) struct AdminSpec {
     /// Key for changes. Default: none.
     pub(crate) key: Option<SecretSpec>,
@@ -350,6 +363,7 @@ pub(crate) struct AdminSpec {
 /// What is logged, on stderr.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+#[schemars(extend("x-expects" = "a table like [log] with level = \"info\""))]
 pub(crate) struct LogSpec {
     /// error, warn, info, debug, trace, off, or `target=level` pairs separated by commas. Default: "info".
     pub(crate) level: Option<String>,
@@ -384,6 +398,7 @@ pub(crate) struct SecretReference {
     /// A file that holds the secret and nothing else; relative to the configuration file's directory.
     pub(crate) file: Option<String>,
     /// A program and its arguments (no shell) that prints the secret; 10 s.
+    #[schemars(extend("x-expects" = "a program and its arguments, each by itself, such as [\"pass\", \"show\", \"mistral\"]"))]
     pub(crate) command: Option<Vec<String>>,
 }
 

@@ -15,10 +15,13 @@ mod caching;
 mod corners;
 mod discovery;
 mod examples;
+mod graph;
 mod layers;
 mod modifiers;
 mod problems;
+mod rare;
 mod schema;
+mod sloppy;
 mod values;
 mod warnings;
 

@@ -1,13 +1,16 @@
 //! Compares a tree of values with the schema: unknown keys, wrong types, unknown words, all of them.
 //! What does not fit is reported and taken out, so that the rest can still be judged. Never quotes a value.
 
+mod said;
+
 use std::collections::BTreeSet;
 
 use config::{Value, ValueKind};
 
 use super::place::{KeyPath, Places, Spot, Tree, index_step, show};
-use super::report::{Findings, Problem, did_you_mean, nearest};
+use super::report::{Findings, Problem};
 use super::schema::{Node, Type};
+use said::{unknown_key, wrong_type, wrong_value};
 
 /// What a walk looks at and what it gathers.
 pub(crate) struct Walk<'a> {
@@ -23,65 +26,21 @@ pub(crate) struct Walk<'a> {
     pub(crate) lenient: bool,
 }
 
-/// Words for values that people bring from elsewhere, and ours.
-const WORDS: &[(&str, &str)] = &[
-    ("vision", "images"),
-    ("image", "images"),
-    ("image_url", "images"),
-    ("sound", "audio"),
-    ("speech", "audio"),
-    ("functions", "tools"),
-    ("function_calling", "tools"),
-    ("json", "response_format"),
-    ("json_schema", "response_format"),
-    ("structured_output", "response_format"),
-    ("structured_outputs", "response_format"),
-    ("thinking", "reasoning"),
-    ("embed", "embedding"),
-    ("infill", "fim"),
-    ("fill_in_the_middle", "fim"),
-];
-
-/// Names that people bring from elsewhere, and ours.
-const SYNONYMS: &[(&str, &str)] = &[
-    ("api_base", "url"),
-    ("base_url", "url"),
-    ("baseurl", "url"),
-    ("endpoint", "url"),
-    ("host", "address"),
-    ("port", "address"),
-    ("listen", "address"),
-    ("bind", "address"),
-    ("key", "api_key"),
-    ("apikey", "api_key"),
-    ("token", "api_key"),
-    ("api_key", "key"),
-    ("token", "key"),
-    ("name", "id"),
-    ("model", "id"),
-    ("kind", "type"),
-    ("provider", "type"),
-    ("timeout", "timeouts"),
-    ("timeout_seconds", "timeouts"),
-    ("cache", "cache_seconds"),
-    ("max_concurrent", "max_in_flight"),
-    ("concurrency", "max_in_flight"),
-    ("resolvers", "providers"),
-    ("composites", "groups"),
-];
-
 // === impl Walk ===
 
 impl Walk<'_> {
     /// Checks a table and takes out what does not fit.
     pub(crate) fn table(&mut self, node: Node<'_>, table: &mut Tree, path: &mut KeyPath, around: Spot) {
+        let own = own_options(node, table);
         table.retain(|key, value| {
             let spot = Places::spot(value).unwrap_or(around);
             path.push(key.clone());
             let keep = match node.field(key) {
+                // Of another type: that is what is wrong with it, and is told where options are read.
+                Some(_) if own.as_ref().is_some_and(|own| !own.contains(&key.as_str())) => true,
                 Some(field) => self.value(field, value, path, spot),
                 None => {
-                    self.remove(path, spot, || unknown_key(node, key));
+                    self.remove(path, spot, || unknown_key(node, own.as_deref(), key));
                     false
                 }
             };
@@ -164,6 +123,14 @@ impl Walk<'_> {
     }
 }
 
+/// The options of a table whose `type` says which ones it has.
+fn own_options<'n>(node: Node<'n>, table: &Tree) -> Option<Vec<&'n str>> {
+    match &table.get("type")?.kind {
+        ValueKind::String(word) => node.options_of(word),
+        _ => None,
+    }
+}
+
 fn fits(wanted: Type, found: &ValueKind) -> bool {
     match wanted {
         Type::Table => matches!(found, ValueKind::Table(_)),
@@ -189,101 +156,5 @@ fn scalar(wanted: Type, text: &str) -> Option<ValueKind> {
             _ => None,
         },
         Type::Table | Type::List | Type::Anything => None,
-    }
-}
-
-fn unknown_key(node: Node<'_>, key: &str) -> String {
-    let Some(fields) = node.fields() else { return "unknown key".to_owned() };
-    let known = || fields.keys().map(String::as_str);
-    let lower = key.to_lowercase().replace('-', "_");
-    let ours = SYNONYMS
-        .iter()
-        .find(|(theirs, ours)| *theirs == lower && fields.contains_key(*ours))
-        .map(|(_, ours)| *ours);
-    match ours.or_else(|| nearest(key, known())) {
-        Some("address") if lower != "adress" && ours.is_some() => {
-            "unknown key; write `address = \"127.0.0.1:6041\"` instead".to_owned()
-        }
-        Some(found) => format!("unknown key; did you mean `{found}`?"),
-        None => format!("unknown key (known: {})", known().collect::<Vec<_>>().join(", ")),
-    }
-}
-
-fn wrong_type(node: Node<'_>, forms: &[Node<'_>], found: &ValueKind) -> String {
-    let wanted: Vec<Type> = forms.iter().map(|form| form.kind()).collect();
-    let expected = match node.expects() {
-        Some(words) => words.to_owned(),
-        None => wanted.iter().map(|kind| type_name(*kind)).collect::<Vec<_>>().join(" or "),
-    };
-    let hint = match (wanted.as_slice(), found) {
-        ([Type::Integer | Type::Number], ValueKind::String(text)) if text.trim().parse::<f64>().is_ok() => {
-            "; take it out of the quotes"
-        }
-        ([Type::Boolean], ValueKind::String(text)) if text == "true" || text == "false" => {
-            "; take it out of the quotes"
-        }
-        ([Type::Text], ValueKind::I64(_) | ValueKind::Float(_) | ValueKind::Boolean(_)) => {
-            "; put it in quotes"
-        }
-        ([Type::List], ValueKind::String(_)) => "; put it in brackets: [\"...\"]",
-        _ => "",
-    };
-    format!("expected {expected}, found {}{hint}", found_name(found))
-}
-
-/// What is wrong with a scalar of the right type.
-fn wrong_value(form: Node<'_>, found: &ValueKind) -> Option<String> {
-    match found {
-        // What a variable says is known only after all layers are merged; then the walk comes by again.
-        ValueKind::String(text) if !text.contains("${") => {
-            let words = form.words()?;
-            if words.contains(&text.as_str()) {
-                return None;
-            }
-            let lower = text.to_lowercase().replace('-', "_");
-            let ours = WORDS.iter().find(|(theirs, ours)| *theirs == lower && words.contains(ours));
-            let hint = match ours {
-                Some((_, ours)) => format!("; did you mean `{ours}`?"),
-                None => did_you_mean(text, words.iter().copied()),
-            };
-            Some(format!("unknown word (one of: {}){hint}", words.join(", ")))
-        }
-        ValueKind::I64(number) => {
-            let (least, most) = (form.minimum().unwrap_or(i64::MIN), form.maximum().unwrap_or(i64::MAX));
-            if (least..=most).contains(number) {
-                None
-            } else if most == i64::MAX {
-                Some(format!("must be at least {least}"))
-            } else {
-                Some(format!("must be {least} to {most}"))
-            }
-        }
-        ValueKind::Float(number) if !number.is_finite() => Some("must be a finite number".to_owned()),
-        _ => None,
-    }
-}
-
-fn type_name(kind: Type) -> &'static str {
-    match kind {
-        Type::Table => "a table",
-        Type::List => "a list",
-        Type::Text => "text in quotes",
-        Type::Integer => "an integer",
-        Type::Number => "a number",
-        Type::Boolean => "true or false",
-        Type::Anything => "anything",
-    }
-}
-
-fn found_name(kind: &ValueKind) -> &'static str {
-    match kind {
-        ValueKind::Nil => "nothing",
-        ValueKind::Boolean(true) => "true",
-        ValueKind::Boolean(false) => "false",
-        ValueKind::I64(_) | ValueKind::I128(_) | ValueKind::U64(_) | ValueKind::U128(_) => "an integer",
-        ValueKind::Float(_) => "a number with a fraction",
-        ValueKind::String(_) => "text",
-        ValueKind::Table(_) => "a table",
-        ValueKind::Array(_) => "a list",
     }
 }

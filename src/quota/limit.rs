@@ -113,7 +113,7 @@ impl Glob {
     pub fn parse(text: &str) -> Result<Glob, String> {
         // `{models/,}gemini-*` is meant to match without `models/`, too.
         let glob = globset::GlobBuilder::new(text).empty_alternates(true).build();
-        let glob = glob.map_err(|error| error.to_string())?;
+        let glob = glob.map_err(|error| error.kind().to_string())?;
         Ok(Glob { text: Arc::from(text), matcher: glob.compile_matcher() })
     }
 }

@@ -1,6 +1,7 @@
 //! Every file in `config/` is good: the program checks it, serves it, and every provider in it answers.
 #![cfg(unix)]
 
+use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -95,8 +96,13 @@ pub struct Served {
 
 /// Serves a file of `config/`.
 pub fn served(file: &Path) -> Served {
+    served_with(file, &[])
+}
+
+/// The same with more variables.
+pub fn served_with(file: &Path, variables: &[(&str, &str)]) -> Served {
     let tables = table(file);
-    let mut home = furnished();
+    let mut home = variables.iter().fold(furnished(), |home, (name, value)| home.with(name, value));
     for id in ids_of(&tables, "listeners").iter().chain(&["local".to_owned()]) {
         if tables.get("listeners").is_none_or(|listeners| listeners.get(id).is_some()) {
             home = home.with(&format!("DEMUXAI__LISTENERS__{}__ADDRESS", id.to_uppercase()), "127.0.0.1:0");
@@ -116,6 +122,7 @@ pub fn served(file: &Path) -> Served {
 #[test]
 fn every_file_is_served_and_all_its_providers_answer() {
     let mut explained = 0;
+    let mut driven = BTreeSet::new();
     for file in examples() {
         let tables = table(&file);
         let Served { program, fakes, .. } = &served(&file);
@@ -124,6 +131,7 @@ fn every_file_is_served_and_all_its_providers_answer() {
         answers(program, &file, key.as_deref(), fakes);
         for (id, group) in tables.get("groups").and_then(toml::Value::as_table).into_iter().flatten() {
             modifies(program, &file, key.as_deref(), id, group);
+            driven.insert(group["type"].as_str().expect("a type").to_owned());
         }
         for id in ids_of(&tables, "routers") {
             sends_on(program, &file, key.as_deref(), &id);
@@ -143,6 +151,9 @@ fn every_file_is_served_and_all_its_providers_answer() {
         }
     }
     assert!(explained > 8, "{explained} were foretold for sure");
+    let types = &demuxai::config::published_schema()["$defs"]["GroupSpec"]["properties"]["type"]["enum"];
+    let types = types.as_array().expect("all types").iter().filter_map(Value::as_str).map(str::to_owned);
+    assert_eq!(driven, types.collect(), "a request was driven through each type of group");
 }
 
 /// What is explained of a group or router is what a request then does, unless that is not for sure. Whether it was.

@@ -73,7 +73,9 @@ pub(super) fn each_with_all_faults<T>(
             faults.push(Fault::from("is an empty list, so that it never holds; leave the condition out"));
         }
         Value::Array(values) if values.len() > MOST_VALUES => {
-            faults.push(Fault::from(format!("has more than {MOST_VALUES} values")));
+            faults.push(Fault::from(format!(
+                "has more than {MOST_VALUES} values; where globs are taken, `*` stands for many"
+            )));
         }
         Value::Array(values) => {
             for (index, one) in values.iter().enumerate() {

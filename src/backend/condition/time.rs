@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::reading::{self, Fault};
 use super::{Condition, Facts, Names};
+use crate::config::zone;
 
 const DAYS: [(&str, Weekday); 7] = [
     ("mon", Weekday::Monday),
@@ -45,7 +46,7 @@ fn time(value: &Value) -> Result<Time, Vec<Fault>> {
     };
     let (from, to) = (at("from", 0), at("to", DAY));
     let named = value.get("time_zone");
-    let zone = named.map_or(Ok(TimeZone::UTC), |name| zone(reading::text(name)?));
+    let zone = named.map_or(Ok(TimeZone::UTC), |name| zone(reading::text(name)?).map_err(Fault::from));
     let zone = reading::kept(zone, "time_zone", &mut faults);
     if let (Some(from), Some(to)) = (from, to) {
         if value.get("days").is_none() && from == 0 && to == DAY {
@@ -109,19 +110,6 @@ fn clock(written: &str) -> Result<u16, Fault> {
         (minutes < 60).then(|| hours * 60 + minutes).filter(|total| *total <= DAY)
     });
     minutes.ok_or_else(|| Fault::from("is no time of day; write \"09:00\", from \"00:00\" to \"24:00\""))
-}
-
-/// A time zone by its IANA name. What has not the form of one is not looked up.
-fn zone(name: &str) -> Result<TimeZone, Fault> {
-    let inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '+' | '/');
-    let is_name = name.len() <= 64
-        && name.starts_with(|c: char| c.is_ascii_alphabetic())
-        && name.chars().all(inner)
-        && !name.contains("//");
-    let found = is_name.then(|| TimeZone::get(name).ok()).flatten();
-    found.ok_or_else(|| {
-        Fault::from("no time zone has this name; write \"UTC\" or one such as \"Europe/Berlin\"")
-    })
 }
 
 // === impl Time ===

@@ -14,9 +14,9 @@ use super::super::modifier::{Modified, Wrapped};
 use super::super::virtual_model::VirtualModel;
 use super::limit::{by, wrapped_and_overflow};
 use super::{Build, Kind, Read, Site};
-use crate::config::Reading;
 use crate::config::settings::Limit;
 use crate::config::spec::MemberSpec;
+use crate::config::{Reading, zone};
 use crate::quota::{Glob, Period, Unit};
 
 /// The row.
@@ -38,16 +38,18 @@ struct BudgetSpec {
     /// value of a header). Default: "client" for limit, "group" for budget.
     by: Option<String>,
     /// budget: how much money in which window; several hold together. Required.
+    #[schemars(extend("x-expects" = "a list like [{ usd = 5, per = \"month\" }]"))]
     caps: Vec<CapSpec>,
     /// budget: what tokens cost, by globs on "provider/model"; the longest one that matches counts. Default: the shipped
     /// prices (`config/prices.toml`), and nothing for local servers. A model without a price is refused.
-    #[schemars(with = "BTreeMap<String, PriceSpec>", extend("x-whole" = true))]
+    #[schemars(with = "BTreeMap<String, PriceSpec>", extend("x-whole" = true, "x-expects" = "a table like { \"mistral/*\" = { input = 0.1, output = 0.3 } }"))]
     prices: Map<String, Value>,
 }
 
 /// A cap: so many dollars in a window of the calendar.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+#[schemars(extend("x-expects" = "a table like { usd = 5, per = \"month\" }"))]
 struct CapSpec {
     /// US dollars. Required.
     usd: Option<f64>,
@@ -60,6 +62,7 @@ struct CapSpec {
 /// A price: US dollars per million tokens.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+#[schemars(extend("x-expects" = "a table like { input = 0.1, output = 0.3 }, in dollars per million tokens"))]
 struct PriceSpec {
     /// Of prompts. Required.
     input: Option<f64>,
@@ -99,25 +102,25 @@ fn cap(reading: &mut Reading<'_, '_>, index: usize, written: &CapSpec) -> Option
     let at = |key: &'static str| ["caps", step.as_str(), key];
     let mut valid = true;
     let usd = written.usd.filter(|usd| *usd > 0.0 && *usd <= MOST_DOLLARS);
-    if usd.is_none() {
-        reading.missing(
-            &at("usd"),
-            "is missing or not above 0 and at most 1000000: write dollars, such as 5 or 0.5",
-        );
-        valid = false;
+    match (written.usd, usd) {
+        (_, Some(_)) => {}
+        (None, None) => {
+            reading.missing(&at("usd"), "is missing: how many dollars, such as usd = 5 or usd = 0.5")
+        }
+        (Some(_), None) => reading.problem(&at("usd"), "must be above 0 and at most 1000000"),
     }
+    valid &= usd.is_some();
     let per = written.per.as_deref().filter(|per| ["hour", "day", "week", "month"].contains(per));
     if per.is_none() {
-        reading.missing(&at("per"), "must be \"hour\", \"day\", \"week\" or \"month\"");
+        let missing = if written.per.is_none() { "is missing: it " } else { "" };
+        let text = format!(
+            "{missing}must be \"hour\", \"day\", \"week\" or \"month\", which are those of the calendar"
+        );
+        reading.missing(&at("per"), text);
         valid = false;
     }
-    if let Some(zone) = &written.time_zone
-        && !reading.is_zone(zone)
-    {
-        reading.problem(
-            &at("time_zone"),
-            "no time zone has this name; write \"UTC\" or one such as \"America/Los_Angeles\"",
-        );
+    if let Some(Err(why)) = written.time_zone.as_deref().map(zone) {
+        reading.problem(&at("time_zone"), why);
         valid = false;
     }
     #[expect(
@@ -143,6 +146,7 @@ fn prices(reading: &mut Reading<'_, '_>, written: &Map<String, Value>) -> Prices
             Ok(glob) => glob,
             Err(why) => {
                 reading.problem(&["prices", key], format!("not a glob: {why}"));
+                reading.told(&["prices", key]);
                 continue;
             }
         };
@@ -150,11 +154,13 @@ fn prices(reading: &mut Reading<'_, '_>, written: &Map<String, Value>) -> Prices
         let (Some(input), Some(output)) = (spec.input, spec.output) else {
             let text = "needs `input` and `output`, in dollars per million tokens, such as { input = 0.1, output = 0.3 }";
             reading.missing(&["prices", key], text);
+            reading.told(&["prices", key]);
             continue;
         };
         let cached = spec.cached.unwrap_or(input);
         if [input, output, cached].iter().any(|price| !(0.0..=MOST_DOLLARS).contains(price)) {
             reading.problem(&["prices", key], "has a price that is below 0 or above 1000000");
+            reading.told(&["prices", key]);
             continue;
         }
         prices.push((glob, Price { input, output, cached }));

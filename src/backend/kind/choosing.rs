@@ -79,6 +79,7 @@ struct RaceSpec {
 /// Conversations stay where their prompt cache is.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+#[schemars(extend("x-expects" = "a table like { by = \"conversation\" }"))]
 struct StickySpec {
     /// What tells them apart: "conversation" (how it begins), "user" (the request's field), "session" (a header:
     /// x-demuxai-session, or what agents send). Default: "conversation".

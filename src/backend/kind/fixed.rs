@@ -71,6 +71,8 @@ fn read(reading: &mut Reading<'_, '_>) -> Option<Read> {
             );
             return None;
         }
+        // What was meant to be there was wrong.
+        (None, None) if reading.was_removed(&["status"]) => return None,
         (None, None) => {
             reading.missing(
                 &["answer"],

@@ -28,6 +28,7 @@ struct LimitingSpec {
     /// limit, budget: who answers what is beyond it, as a member is named. Default: nobody, it is refused.
     overflow: Option<MemberSpec>,
     /// limit: how much each may have, in the words of a provider's limits. Required.
+    #[schemars(extend("x-expects" = "a list like [{ requests = 20, per = \"minute\" }]"))]
     limits: Vec<LimitSpec>,
     /// limit, budget: who has it for himself: "client" (each client's key), "group" (all together), or "header:NAME" (each
     /// value of a header). Default: "client" for limit, "group" for budget.

@@ -32,13 +32,13 @@ struct RewriteSpec {
     /// The one backend that is wrapped, as a member is named. Required by types that wrap one.
     to: Option<MemberSpec>,
     /// rewrite: request fields that get this value. Default: none.
-    #[schemars(with = "BTreeMap<String, Value>", extend("x-whole" = true))]
+    #[schemars(with = "BTreeMap<String, Value>", extend("x-whole" = true, "x-expects" = "a table like { temperature = 0.1 }"))]
     set: Map<String, Value>,
     /// rewrite: request fields that get this value where the client sends none. Default: none.
-    #[schemars(with = "BTreeMap<String, Value>", extend("x-whole" = true))]
+    #[schemars(with = "BTreeMap<String, Value>", extend("x-whole" = true, "x-expects" = "a table like { temperature = 0.1 }"))]
     default: Map<String, Value>,
     /// rewrite: request fields that are numbers, and the largest that each may be. Default: none.
-    #[schemars(with = "BTreeMap<String, f64>", extend("x-whole" = true))]
+    #[schemars(with = "BTreeMap<String, f64>", extend("x-whole" = true, "x-expects" = "a table like { max_tokens = 1000 }"))]
     cap: Map<String, Value>,
     /// rewrite: request fields that are taken out. Default: none.
     remove: Vec<String>,
@@ -46,13 +46,14 @@ struct RewriteSpec {
     system: Option<SystemSpec>,
     /// rewrite: models by other names: globs on what is asked for behind this group's id, and what is meant: a model of
     /// `to`, "provider/model", or a group or router. Default: none.
-    #[schemars(with = "BTreeMap<String, String>", extend("x-whole" = true))]
+    #[schemars(with = "BTreeMap<String, String>", extend("x-whole" = true, "x-expects" = "a table like { \"gpt-*\" = \"mistral-large-latest\" }"))]
     rename: Map<String, Value>,
 }
 
 /// What is added to what the system says.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+#[schemars(extend("x-expects" = "a table like { prepend = \"Be brief.\" }"))]
 struct SystemSpec {
     /// Before it. Default: nothing.
     prepend: Option<String>,

@@ -21,11 +21,11 @@ impl Conversion<'_> {
         for (id, value) in composites {
             let place = format!("demuxai.composites.{}", shown(&id));
             let ValueKind::Table(composite) = value.kind else {
-                self.problems.push((place, "expected a table with type, providers …".to_owned()));
+                self.problem(place, "expected a table with type, providers …");
                 continue;
             };
             let group = self.composite(&place, composite);
-            groups.insert(id, self.value(ValueKind::Table(group)));
+            groups.insert(id, self.value_at(&place, ValueKind::Table(group)));
         }
         let groups = self.value(ValueKind::Table(groups));
         self.tree.insert("groups".to_owned(), groups);
@@ -49,7 +49,10 @@ impl Conversion<'_> {
             Some(ValueKind::Array(members)) => members,
             None => Vec::new(),
             Some(_) => {
-                self.problems.push((format!("{place}.providers"), "expected a list".to_owned()));
+                self.problem(
+                    format!("{place}.providers"),
+                    "expected a list, as in `- {id: codestral-latest, provider_id: mistral}`",
+                );
                 Vec::new()
             }
         };
@@ -60,13 +63,14 @@ impl Conversion<'_> {
             })
             .collect();
         composite.retain(|key, _| ["type", "name", "description"].contains(&key.as_str()));
-        composite.insert("members".to_owned(), self.value(ValueKind::Array(members)));
+        let members = self.value_at(&format!("{place}.providers"), ValueKind::Array(members));
+        composite.insert("members".to_owned(), members);
         composite
     }
 
     fn member(&mut self, place: &str, member: Value, temperature: Option<&Value>) -> Option<Value> {
         let ValueKind::Table(mut member) = member.kind else {
-            self.problems.push((place.to_owned(), "expected a table with id and provider_id".to_owned()));
+            self.problem(place.to_owned(), "expected a table with id and provider_id");
             return None;
         };
         self.unknown(place, &member, MEMBER_KEYS);
@@ -77,17 +81,17 @@ impl Conversion<'_> {
         let named = self.text(&mut member, place, "id");
         let (Some(provider), Some(model)) = (provider, remote.or(named)) else {
             let text = "needs `provider_id` and the upstream's model as `id` (or `remote_id`)";
-            self.problems.push((place.to_owned(), text.to_owned()));
+            self.problem(place.to_owned(), text);
             return None;
         };
         let mut table = Tree::from_iter([(
             "to".to_owned(),
-            self.value(ValueKind::String(format!("{provider}/{model}"))),
+            self.value_at(place, ValueKind::String(format!("{provider}/{model}"))),
         )]);
         if let Some(temperature) = own.or_else(|| temperature.cloned()) {
             table.insert("set".to_owned(), self.table([("temperature", temperature)]));
         }
-        Some(self.value(ValueKind::Table(table)))
+        Some(self.value_at(place, ValueKind::Table(table)))
     }
 
     /// A number as it is written; a variable counts with its value.
@@ -99,16 +103,16 @@ impl Conversion<'_> {
                 None => text.trim().parse::<f64>().ok(),
                 Some(Ok(expanded)) => expanded.text.trim().parse::<f64>().ok(),
                 Some(Err(_)) => {
-                    self.problems.push((format!("{place}.{key}"), "a variable in it is not set".to_owned()));
+                    self.problem(format!("{place}.{key}"), "a variable in it is not set");
                     return None;
                 }
             },
             _ => None,
         };
         match parsed.filter(|number| number.is_finite()) {
-            Some(number) => Some(self.value(ValueKind::Float(number))),
+            Some(number) => Some(self.value_at(&format!("{place}.{key}"), ValueKind::Float(number))),
             None => {
-                self.problems.push((format!("{place}.{key}"), "expected a number".to_owned()));
+                self.problem(format!("{place}.{key}"), "expected a number, such as 0.2");
                 None
             }
         }

@@ -217,3 +217,86 @@ fn hostile_yaml_is_bounded() {
         assert!(report.len() < 2000, "{report}");
     }
 }
+
+/// Compares with a file in `tests/snapshots`.
+macro_rules! reads {
+    ($text:expr, $about:expr) => {
+        insta::with_settings!({
+            snapshot_path => concat!(env!("CARGO_MANIFEST_DIR"), "/tests/snapshots"),
+            description => $about,
+            omit_expression => true,
+        }, { insta::assert_snapshot!($text) })
+    };
+}
+
+#[test]
+fn problems_of_the_original_s_values() {
+    let text = r#"demuxai:
+  port: [1]
+  cache_seconds: 1 hour
+  timeout_seconds: ${NOT_SET}
+  api_key: [a]
+  providers:
+    a: ollama
+    b:
+      type: ollama
+      timeout_seconds: soon
+  composites:
+    c: [a]
+    d:
+      type: failover
+      temperature: warm
+      providers: b
+    e:
+      type: failover
+      temperature: ${NOT_SET}
+      providers:
+        - id: m
+        - qwen3
+        - {provider_id: b}
+"#;
+    reads!(Case::empty().file("config.yml", text).report(), text);
+}
+
+#[test]
+fn problems_of_the_original_s_providers_and_composites() {
+    let text = r#"demuxai:
+  listen: nohost
+  port: 70000
+  prot: 5
+  providers:
+    a: {type: mistralai, api_key: "${NOT_SET}"}
+    b: {type: ollama, exclude_models: "x"}
+    c: {typ: ollama}
+    E_f:
+      type: ollama
+      timeout_seconds: -5
+    g: {type: openai}
+    h: {type: mistrall}
+  composites:
+    i:
+      type: failover
+      providers:
+        - {id: m, provider_id: zz}
+    j: {type: random, providers: []}
+    k: {type: round robin, providers: [{id: m, provider_id: b}]}
+    a: {type: failover, providers: [{id: m, provider_id: b}]}
+"#;
+    reads!(Case::empty().file("config.yml", text).report(), text);
+}
+
+#[test]
+fn what_is_no_configuration_of_the_original_is_told_in_words() {
+    let nested =
+        (0..250).fold("demuxai:\n".to_owned(), |text, depth| format!("{text}{}a:\n", " ".repeat(depth + 1)));
+    let case = Case::empty()
+        .file("large.yml", "# x\n".repeat(300_000))
+        .file("deep.yml", nested)
+        .file("aliases.yml", format!("demuxai:\n  a: &a 1\n  b: [{}]\n", ["*a"; 20].join(", ")))
+        .file("lists.yml", "demuxai:\n  providers:\n    - type: ollama\n  composites:\n    - x\n")
+        .file("open.yml", "demuxai:\n  providers:\n    a: {type: ollama\n");
+    reads!(
+        case.report(),
+        "too large, too deep, too many aliases, lists instead of tables, and a brace that is not closed"
+    );
+}

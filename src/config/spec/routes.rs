@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 #[schemars(extend("required" = ["routes"]))]
+#[schemars(extend("x-expects" = "a table like [routers.NAME] with routes = [{ to = \"mistral/mistral-small-latest\" }]"))]
 pub(crate) struct RouterSpec {
     /// A name for people. Default: none.
     pub(crate) name: Option<String>,

@@ -102,6 +102,11 @@ fn every_type_of_group_is_in_an_example() {
         groups.flat_map(|groups| groups.values()).filter_map(|group| group.get("type")?.as_str()).collect();
     for word in crate::backend::kind::words() {
         assert!(shown.contains(&word), "no example shows a group of type {word}");
+        // Where a person looks for it.
+        let file = examples().into_iter().find(|file| file.ends_with(format!("{word}.toml")));
+        let text = file.map(|file| std::fs::read_to_string(file).unwrap());
+        let shows = |text: String| text.contains(&format!("type = \"{word}\""));
+        assert!(text.is_some_and(shows), "config/examples/{word}.toml does not show it");
     }
 }
 

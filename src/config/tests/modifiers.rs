@@ -76,10 +76,16 @@ fn a_budget_over_models_that_are_named_later_says_which_have_no_price() {
              to = \"pool\"\ncaps = [{{ usd = 1, per = \"day\" }}]\n{prices}"
         )
     };
-    let notes = Case::of(&text("")).config().notes;
-    let told = "groups.paid.prices: models of `mistral` that none of these globs matches have no price, and are refused";
-    assert!(notes.iter().any(|note| note == told), "{notes:?}");
+    let told = Case::of(&text("")).config().warnings;
+    let [warning] = told.as_slice() else { panic!("{told:?}") };
+    assert_eq!(
+        (warning.key.as_str(), warning.message.as_str()),
+        (
+            "groups.paid.prices",
+            "models of `mistral` that none of these globs matches have no price, and requests for them are refused; add \
+             them, in dollars per million tokens, such as \"mistral/*\" = { input = 0.1, output = 0.3 }"
+        )
+    );
     let all = "prices = { \"mistral/*\" = { input = 1, output = 2 } }\n";
-    let notes = Case::of(&text(all)).config().notes;
-    assert!(!notes.iter().any(|note| note.contains("prices")), "{notes:?}");
+    assert_eq!(Case::of(&text(all)).config().warnings, []);
 }

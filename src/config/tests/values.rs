@@ -239,7 +239,10 @@ fn state_is_in_the_platform_s_directory_unless_the_configuration_says_otherwise(
 fn a_state_that_cannot_be_meant_is_reported() {
     let report = Case::of("[state]\npath = ''\nurl = 'redis://x'").report();
     assert!(report.contains("state.url: is for a later version"), "{report}");
-    assert!(report.contains("state.path: the path is empty; or \"none\" for no file"), "{report}");
+    assert!(
+        report.contains("state.path: the path is empty; write that of a file, or \"none\" for no file"),
+        "{report}"
+    );
     let case = Case::empty();
     let directory = case.directory.path().display().to_string();
     let report = case.file("a.toml", format!("[state]\npath = '{directory}'")).report();

@@ -23,6 +23,42 @@ use crate::backend::kind::{KINDS, Kind, words};
 /// Most members of a group.
 const MOST_MEMBERS: usize = 100;
 
+/// Words for types that people bring from elsewhere, and ours.
+const OTHER_WORDS: &[(&str, &str)] = &[
+    ("fallback", "failover"),
+    ("fail-over", "failover"),
+    ("priority", "failover"),
+    ("load-balance", "round-robin"),
+    ("loadbalance", "round-robin"),
+    ("balance", "round-robin"),
+    ("weighted", "random"),
+    ("shuffle", "random"),
+    ("simple-shuffle", "random"),
+    ("fastest", "least-latency"),
+    ("latency", "least-latency"),
+    ("latency-based-routing", "least-latency"),
+    ("usage-based-routing", "most-quota"),
+    ("parallel", "race"),
+    ("hedge", "race"),
+    ("hedged", "race"),
+    ("panel", "consensus"),
+    ("judge", "consensus"),
+    ("ensemble", "consensus"),
+    ("vote", "consensus"),
+    ("fusion", "consensus"),
+    ("fixed", "static"),
+    ("mock", "static"),
+    ("log", "tee"),
+    ("record", "tee"),
+    ("ratelimit", "limit"),
+    ("rate-limit", "limit"),
+    ("quota", "limit"),
+    ("cost", "budget"),
+    ("spend", "budget"),
+    ("transform", "rewrite"),
+    ("deduplicate", "dedupe"),
+];
+
 /// Checks all groups and gives those that are valid.
 pub(super) fn all(check: &mut Check<'_>, spec: &Spec) -> Vec<GroupConfig> {
     let entries: Vec<(String, GroupSpec)> = check.entries("groups", &spec.groups);
@@ -60,16 +96,24 @@ fn one(
     if let Some(kind) = kind {
         for key in entry.options.keys() {
             let has = |word: &str| options.get(word).is_some_and(|keys| keys.contains(key));
+            let has_own = |key: &str| options.get(kind.word).is_some_and(|keys| keys.contains(key));
             if has(kind.word) {
                 continue;
             }
             let types: Vec<String> =
                 words().filter(|word| has(word)).map(|word| format!("\"{word}\"")).collect();
-            let text = format!("has a meaning only for type = {}, not {}", types.join(", "), kind.word);
+            let own = options.get(kind.word).into_iter().flatten().map(String::as_str);
+            let hint = match (key.as_str(), has_own("members"), has_own("to")) {
+                ("to", true, _) => "; write members = [\"...\"]".to_owned(),
+                ("members", _, true) => "; write to = \"...\"".to_owned(),
+                _ => did_you_mean(key, own),
+            };
+            let text = format!("has a meaning only for type = {}, not {}{hint}", types.join(", "), kind.word);
             check.problem(&["groups", id, key], text);
         }
     }
-    let kind = kind.or_else(|| KINDS.first())?;
+    // Most types have members; of one that names a single backend nothing is certain.
+    let kind = kind.or_else(|| KINDS.first().filter(|_| !entry.options.contains_key("to")))?;
     let mut reading = Reading { check, id, kind: kind.word, options: &entry.options, known, providers };
     let read = (kind.read)(&mut reading)?;
     Some(GroupConfig {
@@ -94,7 +138,12 @@ fn kind(check: &mut Check<'_>, id: &str, written: Option<&str>) -> Option<&'stat
     let known = KINDS.iter().find(|kind| kind.word == written);
     if known.is_none() {
         let quoted = check.quote(&place, written);
-        let hint = did_you_mean(written, all.iter().copied());
+        let lower = written.trim().to_lowercase().replace(['_', ' '], "-");
+        let theirs = OTHER_WORDS.iter().find(|(theirs, _)| *theirs == lower);
+        let hint = match theirs {
+            Some((_, ours)) => format!("; did you mean `{ours}`?"),
+            None => did_you_mean(written, all.iter().copied()),
+        };
         check.problem(&place, format!("{quoted} is no type of group (known: {}){hint}", all.join(", ")));
     }
     known
@@ -257,9 +306,15 @@ impl Reading<'_, '_> {
         limits::all(self.check, &within(self.id, &[key]), written)
     }
 
-    /// Whether there is such a time zone.
-    pub(crate) fn is_zone(&self, text: &str) -> bool {
-        limits::is_zone(text)
+    /// Keeps in mind that something there is wrong, which was told: nothing is missed there.
+    pub(crate) fn told(&mut self, path: &[&str]) {
+        let path = within(self.id, path).into_iter().map(str::to_owned).collect();
+        self.check.removed.insert(path);
+    }
+
+    /// Whether something was taken out there as wrong.
+    pub(crate) fn was_removed(&self, path: &[&str]) -> bool {
+        self.check.was_removed(&within(self.id, path))
     }
 
     /// Whether a field cannot be changed: without it, it is another request.

@@ -1,12 +1,15 @@
 //! Limits of providers and clients: checked thoroughly here, enforced by the quota ledger.
 
-use jiff::tz::TimeZone;
-
 use super::super::place::{index_step, show};
 use super::super::quantity;
+use super::super::report::did_you_mean;
 use super::super::settings::Limit;
 use super::super::spec::{LimitSpec, Window};
+use super::super::zone;
 use super::{Check, glob};
+
+/// The words for windows.
+const WINDOWS: [&str; 5] = ["minute", "hour", "day", "week", "month"];
 
 /// Checks the limits at a path and gives those that are valid.
 pub(super) fn all(check: &mut Check<'_>, path: &[&str], written: &[LimitSpec]) -> Vec<Limit> {
@@ -98,7 +101,10 @@ fn window(
     match spec.per.as_deref() {
         None => check.missing(per_path, format!("is missing: write {forms}")),
         Some("request") => ceiling(check, spec, fault),
-        Some(per) if !quantity::is_window(per) => fault(check, "per", format!("not a window; write {forms}")),
+        Some(per) if !quantity::is_window(per) => {
+            let hint = did_you_mean(per.trim(), WINDOWS);
+            fault(check, "per", format!("not a window; write {forms}{hint}"));
+        }
         Some(per) => {
             let calendar = spec.window == Some(Window::Calendar);
             if calendar && !["hour", "day", "week", "month"].contains(&per) {
@@ -113,15 +119,11 @@ fn window(
             }
         }
     }
-    if let Some(zone) = &spec.time_zone {
+    if let Some(name) = &spec.time_zone {
         if spec.window != Some(Window::Calendar) {
             fault(check, "time_zone", "needs window = \"calendar\"".to_owned());
-        } else if !is_zone(zone) {
-            fault(
-                check,
-                "time_zone",
-                "no time zone has this name; write \"UTC\" or one such as \"America/Los_Angeles\"".to_owned(),
-            );
+        } else if let Err(why) = zone(name) {
+            fault(check, "time_zone", why);
         }
     }
 }
@@ -145,14 +147,6 @@ fn ceiling(
 /// An entry of the list as the paths of other problems name it: `limits[0]`.
 fn show_step(path: &[&str], index: usize) -> String {
     show(&[path.last().copied().unwrap_or_default(), &index_step(index)])
-}
-
-/// Whether there is such a time zone. What has not the form of an IANA name is not looked up.
-pub(super) fn is_zone(text: &str) -> bool {
-    let inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '+');
-    let part = |part: &str| part.starts_with(|c: char| c.is_ascii_alphabetic()) && part.chars().all(inner);
-    let is_name = text.len() <= 64 && text.split('/').count() <= 3 && text.split('/').all(part);
-    is_name && TimeZone::get(text).is_ok()
 }
 
 fn window_name(window: Window) -> &'static str {

@@ -67,6 +67,7 @@ pub(crate) fn free_id(taken: impl Fn(&str) -> bool) -> &'static str {
 fn one(check: &mut Check<'_>, id: String, entry: &ListenerSpec) -> Listener {
     let at = |key: &'static str| ["listeners", id.as_str(), key];
     let address = match entry.address.as_deref().map(address) {
+        None if check.was_removed(&at("address")) => NOWHERE,
         None => ADDRESS,
         Some(Ok(address)) => address,
         Some(Err(why)) => {

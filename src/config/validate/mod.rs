@@ -32,6 +32,7 @@ pub(crate) use groups::Reading;
 pub(super) use listeners::free_id;
 
 use super::image::{Image, Veiled};
+use super::interpolate::is_name;
 use super::place::{KeyPath, Places, Tree, show, spot_of};
 use super::quantity;
 use super::reference::{self, Fetched, Surroundings};
@@ -246,6 +247,10 @@ impl<'a> Check<'a> {
                 }
             }
         };
+        let is_key = path.last().is_some_and(|step| ["api_key", "key"].contains(step));
+        if let Some(doubt) = doubt(&text, is_key) {
+            self.warn(path, doubt);
+        }
         if text.trim() != text || HeaderValue::from_str(&text).is_err() {
             self.problem(
                 path,
@@ -311,15 +316,31 @@ impl<'a> Check<'a> {
         let Some(written) = written else { return default };
         match quantity::span(written) {
             Ok(length) if length >= least && length <= most => return length,
-            Ok(_) if least.is_zero() => self.problem(path, format!("must be at most {} s", most.as_secs())),
+            Ok(_) if least.is_zero() => {
+                self.problem(path, format!("must be at most {}", quantity::shown_span(most)));
+            }
             Ok(_) => {
-                let bounds =
-                    format!("must be at least {} s and at most {} s", least.as_secs_f64(), most.as_secs());
-                self.problem(path, bounds);
+                let (least, most) = (quantity::shown_span(least), quantity::shown_span(most));
+                self.problem(path, format!("must be at least {least} and at most {most}"));
             }
             Err(why) => self.problem(path, why),
         }
         default
+    }
+}
+
+/// What is odd about a secret: it seems to be what stands for one.
+fn doubt(secret: &str, is_key: bool) -> Option<&'static str> {
+    let inside = |open: &str, close: &str| secret.strip_prefix(open)?.strip_suffix(close);
+    let name = secret.strip_prefix('$').or_else(|| inside("%", "%"));
+    if name.is_some_and(is_name) {
+        Some("is the name of a variable, it seems, and not its value; write \"${NAME}\"")
+    } else if inside("<", ">").is_some() || secret == "..." {
+        Some("stands for a key, it seems, and is none; put the key in its place")
+    } else if is_key && secret.get(..7).is_some_and(|begin| begin.eq_ignore_ascii_case("bearer ")) {
+        Some("begins with `Bearer`, which is put before it anyway; leave that out")
+    } else {
+        None
     }
 }
 
@@ -332,7 +353,7 @@ pub(crate) fn glob(pattern: &str) -> Result<Glob, String> {
         return Err("is empty".to_owned());
     }
     if pattern.len() > 1000 {
-        return Err("too long".to_owned());
+        return Err("it is longer than 1000 bytes".to_owned());
     }
     Glob::new(pattern).map_err(|error| error.kind().to_string())
 }

@@ -20,7 +20,7 @@ struct Graph<'a> {
 }
 
 /// Reports the models that a budget's backend names and that have no price; of providers that are asked for whatever model
-/// was named, a note says so.
+/// was named, a warning says so.
 pub(super) fn unknown(
     check: &mut Check<'_>,
     providers: &[ProviderConfig],
@@ -32,6 +32,10 @@ pub(super) fn unknown(
         let build: &dyn Any = &*group.build;
         let Some(budget) = build.downcast_ref::<Budgeting>() else { continue };
         let Some(wrapped) = group.members.first() else { continue };
+        // A price that is written and wrong was told.
+        if check.was_removed(&["groups", &group.id, "prices"]) {
+            continue;
+        }
         let mut leaves = Vec::new();
         graph.leaves(&wrapped.backend, wrapped.model.as_deref(), MOST_DEPTH, &mut leaves);
         let mut named = Vec::new();
@@ -42,7 +46,7 @@ pub(super) fn unknown(
             match (&leaf.model, known) {
                 (_, true) => {}
                 (Some(model), false) => named.push(format!("\"{}/{model}\"", leaf.provider)),
-                (None, false) => open.push(format!("`{}`", leaf.provider)),
+                (None, false) => open.push(leaf.provider),
             }
         }
         named.sort();
@@ -56,12 +60,13 @@ pub(super) fn unknown(
         }
         open.sort();
         open.dedup();
-        if !open.is_empty() {
+        if let Some(first) = open.first() {
             let text = format!(
-                "models of {} that none of these globs matches have no price, and are refused",
-                open.join(", ")
+                "models of {} that none of these globs matches have no price, and requests for them are refused; add them, \
+                 in dollars per million tokens, such as \"{first}/*\" = {{ input = 0.1, output = 0.3 }}",
+                open.iter().map(|id| format!("`{id}`")).collect::<Vec<_>>().join(", ")
             );
-            check.note(&["groups", &group.id, "prices"], &text);
+            check.warn(&["groups", &group.id, "prices"], text);
         }
     }
 }

@@ -40,6 +40,24 @@ const RESERVED: &[&str] = &[
     "content-encoding",
     "accept-encoding",
 ];
+/// Names of services that people take for types, and the type.
+const OTHER_NAMES: &[(&str, &str)] = &[
+    ("google", "gemini"),
+    ("vertex", "gemini"),
+    ("hf", "huggingface"),
+    ("mistralai", "mistral"),
+    ("mistral-ai", "mistral"),
+    ("la-plateforme", "mistral"),
+    ("chatgpt", "openai"),
+    ("openai-compatible", "openai"),
+    ("openai_compatible", "openai"),
+    ("localai", "openai"),
+    ("llama-server", "llamacpp"),
+    ("workers-ai", "cloudflare"),
+    ("zhipu", "zai"),
+    ("z.ai", "zai"),
+    ("togetherai", "together"),
+];
 const MOST_CA_BYTES: u64 = 4 * 1024 * 1024;
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -148,10 +166,16 @@ fn kind<'a>(check: &mut Check<'a>, id: &str, entry: &ProviderSpec) -> Option<&'a
     let found = find(written);
     if found.is_none() {
         let names = known().collect::<Vec<_>>().join(", ");
-        let hint = did_you_mean(written, known());
+        let hint = match OTHER_NAMES.iter().find(|(theirs, _)| *theirs == written.trim().to_lowercase()) {
+            Some((_, ours)) if find(ours).is_some() => format!("; did you mean `{ours}`?"),
+            _ => did_you_mean(written, known()),
+        };
         let quoted = check.quote(&path, written);
-        let other = "for any other OpenAI-compatible server write type = \"openai\" and a url";
-        check.problem(&path, format!("unknown type {quoted} (known: {names}){hint}; {other}"));
+        let hint = match hint.as_str() {
+            "" => "; for any other OpenAI-compatible server write type = \"openai\" and a url",
+            near => near,
+        };
+        check.problem(&path, format!("unknown type {quoted} (known: {names}){hint}"));
     }
     found
 }
@@ -307,7 +331,8 @@ fn models(check: &mut Check<'_>, id: &str, written: &[ModelSpec]) -> Vec<StaticM
             }
         };
         if model.id.is_empty() || model.id.chars().any(|c| c.is_control() || c.is_whitespace()) {
-            check.problem(
+            // An id that was taken out was told.
+            check.missing(
                 &path,
                 "needs the upstream's id of the model, without spaces, such as { id = \"qwen3:8b\" }",
             );

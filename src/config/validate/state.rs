@@ -41,7 +41,7 @@ pub(super) fn state(check: &mut Check<'_>, spec: &StateSpec) -> StateConfig {
             StateConfig { file: Some(file), homeless: false }
         }
         Err(why) => {
-            check.problem(&at, format!("{why}; or \"none\" for no file"));
+            check.problem(&at, format!("{why}, or \"none\" for no file"));
             StateConfig::default()
         }
     }

@@ -45,9 +45,18 @@ pub(super) fn read(
         return Some((backend.to_owned(), model));
     }
     // What is wrong with one that was taken out was said where it is.
-    if !SECTIONS.iter().any(|section| check.was_removed(&[section, backend])) {
+    if written.is_empty() {
+        check
+            .problem(place, "is empty; write the id of a provider, group or router, with or without a model");
+    } else if !SECTIONS.iter().any(|section| check.was_removed(&[section, backend])) {
         let quoted = check.quote(place, backend);
-        let hint = did_you_mean(backend, known.iter().copied());
+        let hint = match (known.get(backend.trim()), backend.split_once(':')) {
+            (Some(meant), _) => format!("; take the space out: `{meant}`"),
+            (None, Some((first, model))) if known.contains(first) => {
+                format!("; did you mean `{first}/{model}`?")
+            }
+            _ => did_you_mean(backend, known.iter().copied()),
+        };
         let all: Vec<&str> = known.iter().copied().collect();
         let all = if all.is_empty() { "none".to_owned() } else { all.join(", ") };
         check
