@@ -228,3 +228,53 @@ fn nothing_is_silenced_and_no_test_is_ignored() {
         assert!(!ignored, "{} ignores a test", path.display());
     }
 }
+
+/// What in the text is written as a file or folder of this tree: with an ending that files here have, or a slash at the
+/// end. Names with placeholders, paths of requests, and places of the user's own, are none.
+fn named_places(text: &str) -> Vec<&str> {
+    let endings = [".rs", ".md", ".bin", ".py", ".sh", "/"];
+    let quoted = text.split('`').skip(1).step_by(2);
+    quoted
+        .filter(|name| {
+            // A `config.toml` alone is the user's.
+            endings.iter().any(|ending| name.ends_with(ending))
+                || name.contains('/') && name.ends_with(".toml")
+        })
+        .filter(|name| {
+            !name.starts_with('/') && !name.contains(|c: char| c.is_whitespace() || "*~{<:".contains(c))
+        })
+        .collect()
+}
+
+#[test]
+fn what_the_documents_name_is_there() {
+    let places: Vec<String> = ["src", "tests", "config", "deploy", ".ci"]
+        .iter()
+        .flat_map(|folder| everything(&root().join(folder)))
+        .map(|path| path.strip_prefix(root()).expect("below the root").to_string_lossy().into_owned())
+        .collect();
+    let is_there = |name: &str| {
+        let name = name.trim_end_matches('/');
+        places.iter().any(|place| {
+            place.strip_suffix(name).is_some_and(|before| before.is_empty() || before.ends_with('/'))
+        })
+    };
+    for document in ["src/ARCHITECTURE.md", "README.md"] {
+        let text = fs::read_to_string(root().join(document)).expect("document is text");
+        let named = named_places(&text);
+        assert!(!named.is_empty(), "{document} names files");
+        for name in named {
+            assert!(is_there(name), "{document} names `{name}`, which is nowhere");
+        }
+    }
+}
+
+/// All files and folders below a folder.
+fn everything(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).expect("folder").map(|entry| entry.expect("entry").path());
+    entries
+        .flat_map(
+            |path| if path.is_dir() { [vec![path.clone()], everything(&path)].concat() } else { vec![path] },
+        )
+        .collect()
+}
