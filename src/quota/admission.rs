@@ -302,7 +302,7 @@ impl Charge {
 impl Part {
     /// So much of it, as it was counted at that moment.
     pub(super) fn counted(&self, at: i64, n: u64) -> Counted {
-        Counted { at, n, before: self.before }
+        Counted { at, n, before: self.before, all: n == self.n }
     }
 
     /// What of it is the answer's, where the prompt is of so many tokens.

@@ -15,7 +15,7 @@ use super::limit::{Limit, Period, Scope, Source, Unit};
 use super::minute::Minute;
 use super::shared::state_of_part;
 use super::standing::{Block, MOST_MODELS, Out, Rule, State, state_of};
-use super::window::length;
+use super::window::{Counted, length};
 
 /// A clock that goes back by less than this has not been set, only read on another core.
 const STEADY: i64 = 5_000;
@@ -245,7 +245,8 @@ impl Ledger {
         let answer = answer.map_or(0, |tokens| tokens.min(used));
         let (limit, amount, prompt) = (&rule.limit, state.amount, used - answer);
         if reserved > prompt {
-            let counted = part.counted(charge.at.min(now), reserved - prompt);
+            let never = used == 0;
+            let counted = Counted { all: never, ..part.counted(charge.at.min(now), reserved - prompt) };
             state.count.take_back(limit, amount, counted, now);
         }
         let more = prompt.saturating_sub(reserved);

@@ -85,7 +85,8 @@ impl Ledger {
                 continue;
             }
             if let Some(state) = rule.states.get_mut("") {
-                state.count.take_back(&rule.limit, state.amount, Counted { at, n: 1, before: 0 }, at);
+                let place = Counted { at, n: 1, before: 0, all: true };
+                state.count.take_back(&rule.limit, state.amount, place, at);
                 state.dirty = true;
             }
         }

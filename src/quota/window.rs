@@ -14,6 +14,8 @@ pub(super) const DAY: i64 = 24 * 60 * 60 * 1000;
 pub(super) const IN_TRANSIT: i64 = 250;
 /// What the upstream counts and nobody here did is thought to leave its window within such a part of that.
 const SOON: i64 = 20;
+/// What is no more than this above a whole number is that number.
+const ROUNDING: f64 = 1e-6;
 
 /// What was counted.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -46,6 +48,8 @@ pub(super) struct Counted {
     pub(super) n: u64,
     /// What of the count was there before it, at least.
     pub(super) before: u64,
+    /// It is all that was counted of a request, which the upstream never counted, then.
+    pub(super) all: bool,
 }
 
 // === impl Count ===
@@ -145,7 +149,7 @@ impl Count {
     /// is not taken from others. A bucket drains at one pace however full it is, so that what was counted first drains
     /// first.
     pub(super) fn take_back(&mut self, limit: &Limit, amount: u64, counted: Counted, now: i64) {
-        let Counted { at: counted_at, n, before } = counted;
+        let Counted { at: counted_at, n, before, all } = counted;
         match self {
             Count::Rolling { log } => {
                 if counted_at.saturating_add(length(limit.period)) > now {
@@ -165,6 +169,9 @@ impl Count {
                 if limit.window == Window::Session && *used == 0 {
                     // What would have begun it was never counted.
                     *ends = (*ends).min(now);
+                } else if limit.window == Window::Session && all && counted_at <= *starts {
+                    // Another one began it, at some time since.
+                    *ends = span(limit, now).1;
                 }
             }
             Count::Bucket { used, at } => {
@@ -258,10 +265,12 @@ impl Count {
             }
             Count::Span { ends, .. } => Some(end_of(limit, *ends, now)),
             Count::Bucket { used, at } => {
+                // Nothing drained before it was counted.
+                let now = now.max(*at);
                 let over = emptied(*used, *at, limit, amount, now) + precise(n) - precise(amount);
                 let per = precise(amount) / precise(length(limit.period).unsigned_abs().max(1));
                 #[expect(clippy::cast_possible_truncation, reason = "bounded by the window's length")]
-                let wait = (over.max(0.0) / per).ceil() as i64;
+                let wait = (over.max(0.0) / per - ROUNDING).ceil().max(0.0) as i64;
                 Some(now.saturating_add(wait))
             }
             Count::Held { .. } => None,
@@ -460,8 +469,7 @@ pub(super) fn precise(n: u64) -> f64 {
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "never negative, and saturates")]
 fn ceil(n: f64) -> u64 {
-    // What is a rounding error above a whole number is that number.
-    (n - 1e-6).ceil().max(0.0) as u64
+    (n - ROUNDING).ceil().max(0.0) as u64
 }
 
 #[cfg(test)]

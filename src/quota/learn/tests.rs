@@ -385,7 +385,7 @@ fn a_window_that_refills_all_the_time_is_not_waited_for_to_its_end() {
     let said = Statement { refills: true, ..stated(Period::MINUTE, 60, 0) };
     ledger.state(&said, Source::Header, "m", None, Moment(0));
     let until = ledger.check(&need("m"), Moment(0)).unwrap_err().until;
-    assert_eq!(until, Some(Moment(SECOND)));
+    assert_eq!(until, Some(Moment(SECOND + IN_TRANSIT)));
     assert_eq!(spend(&mut ledger, "m", 100, 30 * SECOND), 30);
     // And a refusal for its day says truly when the next one fits.
     let mut day = Ledger::new(vec![guess(1000, "day", "bucket")]);

@@ -9,6 +9,7 @@ use super::super::window::IN_TRANSIT;
 use super::*;
 use crate::quota::said::{Refusal, RefusalClass, Statement};
 
+mod kinds;
 mod own;
 
 const MINUTE: i64 = 60_000;

@@ -11,7 +11,7 @@ fn limit(amount: u64, per: &str, window: &str, zone: Option<&str>) -> Limit {
 
 /// Counted where nothing was before.
 fn alone(at: i64, n: u64) -> Counted {
-    Counted { at, n, before: 0 }
+    Counted { at, n, before: 0, all: true }
 }
 
 fn at(text: &str) -> i64 {
@@ -212,7 +212,7 @@ fn what_is_taken_back_from_a_bucket_does_not_leave_it_fuller_than_without() {
         let at = request * 10_000;
         let before = count.used(&day, 86_400, at);
         count.add(&day, 86_400, 500, at);
-        count.take_back(&day, 86_400, Counted { at, n: 500, before }, at + 5_000);
+        count.take_back(&day, 86_400, Counted { at, n: 500, before, all: true }, at + 5_000);
     }
     // One drains each second.
     assert_eq!(count.used(&day, 86_400, 1_000_000), 9_000);
