@@ -80,7 +80,9 @@ impl Minute {
         for (at, [requests, tokens]) in
             self.served.drain(..).filter(|(at, _)| *at > now.saturating_sub(MONTH))
         {
-            let at = if at < now.saturating_sub(FINE) { end_of(at, HOUR) } else { at };
+            // Whole hours alone, or what came later in one would be before it.
+            let hour = end_of(at, HOUR);
+            let at = if hour < now.saturating_sub(FINE) { hour } else { at };
             match kept.back_mut().filter(|(last, _)| *last == at) {
                 Some((_, [all, sum])) => {
                     (*all, *sum) = (all.saturating_add(requests), sum.saturating_add(tokens));
@@ -144,6 +146,23 @@ fn place(second: i64) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_known_by_the_hour_does_not_swallow_what_is_known_by_the_minute() {
+        let mut minute = Minute::default();
+        for step in 0..300 {
+            let now = 20 * MINUTE + step * 90_000;
+            minute.serves(10, now);
+            let served = minute.served(Unit::Requests, now);
+            assert!(served.is_sorted(), "{served:?}");
+            for (at, n) in served {
+                let most = if at < now - FINE { 40 } else { 1 };
+                assert!(n <= most, "{n} at {at}, {} ms ago", now - at);
+            }
+            let all = minute.served(Unit::Tokens, now).iter().map(|(_, n)| n).sum::<u64>();
+            assert_eq!(all, 10 * (step.unsigned_abs() + 1));
+        }
+    }
 
     #[test]
     fn only_the_last_minute_counts_whatever_gaps_there_are() {
