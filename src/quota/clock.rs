@@ -104,8 +104,10 @@ impl Rule {
     pub(super) fn may_have_turned(&self, state: &State, now: i64) -> bool {
         let begin = now.div_euclid(MINUTE) * MINUTE;
         let open = self.is_watched() && !self.shown && self.limit.window == Window::Rolling;
+        // What was sent before it was known of is not half of nothing.
+        let known = state.sent.since <= begin;
         let since = || state.sent.between(&state.out, begin, i64::MAX).saturating_mul(2) < state.amount;
-        open && !state.source.is_guess() && state.probe.is_none() && since()
+        open && known && !state.source.is_guess() && state.probe.is_none() && since()
     }
 
     /// When that is the next time.

@@ -3,7 +3,7 @@
 
 use super::admission::Charge;
 use super::course::{Shown, longer_than, ways};
-use super::learn::{Change, HOUR, MOST_STATED, any_model, is_long, told};
+use super::learn::{Change, HOUR, MOST_STATED, any_model, told};
 use super::ledger::Ledger;
 use super::limit::{Limit, Period, Scope, Source, Unit, Window};
 use super::refusal::Asked;
@@ -43,7 +43,7 @@ impl Ledger {
         let said = signs.said;
         if let Some(period) = said.period {
             // A short wait for a long window is no promise.
-            if !is_long(period) || said.wait.is_some_and(|wait| wait >= HOUR) {
+            if length(period) < HOUR || said.wait.is_some_and(|wait| wait >= HOUR) {
                 return None;
             }
             let kind = (said.unit.unwrap_or(Unit::Requests), period);
@@ -68,10 +68,10 @@ impl Ledger {
         }
         let unit = said.unit.unwrap_or(Unit::Requests);
         let longer = std::iter::successors(longer_than(Period::MINUTE), |period| longer_than(*period));
-        let unknown =
-            longer.filter(|period| !self.knows(*period, Some(unit), model)).min_by_key(|of| length(*of))?;
-        self.watch((unit, unknown), true, scope, now)?;
-        Some((unit, unknown))
+        let unknown: Vec<_> = longer.filter(|period| !self.knows(*period, Some(unit), model)).collect();
+        // One within which nothing was served is not used up.
+        let mut kinds = unknown.into_iter().map(|period| (unit, period));
+        kinds.find(|kind| self.watch(*kind, true, scope, now).is_some())
     }
 
     /// Whether a limit of this length is known for a model, whoever told.
@@ -88,13 +88,12 @@ impl Ledger {
     }
 
     /// The one that is used up by our own count. In a quiet minute that is so when it is as good as used up, and where
-    /// waiting for minutes did not help, when half of it is, and more than ever before.
+    /// waiting for minutes did not help, when half of it is.
     fn fullest_watched(&self, signs: &Signs<'_>, model: &str, now: i64) -> Option<Kind> {
         let shares = self.applying(model).filter_map(|(rule, key)| {
             let (limit, state) = (&rule.limit, rule.states.get(key)?);
             let used = state.count.used(limit, state.amount, now);
-            let is_half =
-                signs.in_vain && used > state.evidence.best && used.saturating_mul(2) >= state.amount;
+            let is_half = signs.in_vain && used.saturating_mul(2) >= state.amount;
             // An hour is soon over, and its edges tell.
             let is_about =
                 (signs.is_quiet || length(limit.period) <= HOUR) && state.is_as_good_as_full(limit, now);

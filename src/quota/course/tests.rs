@@ -8,6 +8,9 @@ use super::super::{Ledger, Moment};
 use super::*;
 use crate::demo::allowance::{Admission, Allowance, TrueLimit, Unit as TrueUnit, Window as TrueWindow};
 
+mod minutes;
+mod worlds;
+
 /// A Monday, in UTC.
 const BEGIN: i64 = 1_793_577_600_000;
 const WEEK: Period = Period::Millis(604_800_000);
