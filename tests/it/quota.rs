@@ -13,7 +13,7 @@ use demuxai::quota::Moment;
 use demuxai::state::{Asked, State};
 use serde_json::Value;
 
-use crate::support::program::{Phoenix, Program};
+use crate::support::program::{Home, Phoenix, Program};
 use crate::support::proxy::{Proxy, provider};
 use crate::support::{asked, client, eventually};
 
@@ -232,6 +232,54 @@ fn status_and_quota_speak_to_the_running_daemon() {
     assert_eq!(nobody.code, 1);
     assert!(nobody.stderr.contains("--url"), "{}", nobody.stderr);
     assert_eq!(nobody.stderr.matches("is it running").count(), 1, "{}", nobody.stderr);
+}
+
+#[test]
+fn who_watches_the_status_need_not_ask_again_nor_begin_anew_when_the_daemon_restarts() {
+    let fake = good();
+    let table = provider("up", "openai", &fake.url());
+    let mut phoenix = Phoenix::start(&format!("{table}limits = [{{ requests = 9, per = \"hour\" }}]\n"));
+    phoenix.program().until_ready();
+    let address = phoenix.program().address();
+    let home = Home::new();
+    let watch = home.start(&["status", "--watch", "--url", &format!("http://{address}")]);
+    // Each look clears the terminal.
+    let last = || watch.stdout().rsplit("\u{1b}[2J").next().unwrap_or_default().to_owned();
+    let left = |n: &str| {
+        let cell = format!("┆ {n} ");
+        eventually("the watch shows what is left", last, |look| look.contains(&cell));
+    };
+    left("9");
+    assert_eq!(client::post(address, PATH, &chat("up/m")).status, 200);
+    left("8");
+    phoenix.kill();
+    eventually("it is said to be gone", last, |look| look.contains("looking again"));
+}
+
+#[test]
+fn a_reset_by_command_does_not_forget_more_than_it_names() {
+    let refusing = || upstream(|_| Answer::json(429).header("retry-after", "300").body(SLOW_DOWN));
+    let fakes = [refusing(), refusing()];
+    let text = provider("one", "openai", &fakes[0].url()) + &provider("other", "openai", &fakes[1].url());
+    let phoenix = Phoenix::start(&text);
+    let address = phoenix.program().address();
+    let url = format!("http://{address}");
+    for id in ["one", "other"] {
+        eventually("the provider is up", || status(address, id)["health"].clone(), |health| health == "up");
+        assert_eq!(client::post(address, PATH, &chat(&format!("{id}/m"))).status, 429);
+    }
+    let put_off = || ["one", "other"].map(|id| status(address, id)["put_off"].as_array().map(Vec::len));
+    let reset = |more: &[&str]| {
+        let ended = phoenix.ask(&[&["quota", "reset", "--url", &url], more].concat());
+        (ended.code, ended.stdout.trim().to_owned())
+    };
+    let forgotten = |n: usize| (0, format!("forgotten: {n} learned limits and pauses"));
+    assert_eq!((reset(&["one", "another"]), put_off()), (forgotten(0), [Some(1), Some(1)]));
+    assert_eq!((reset(&["nobody"]).0, put_off()), (1, [Some(1), Some(1)]));
+    assert_eq!((reset(&["one", "m"]), put_off()), (forgotten(1), [Some(0), Some(1)]));
+    assert_eq!(client::post(address, PATH, &chat("one/m")).status, 429);
+    assert_eq!(put_off(), [Some(1), Some(1)]);
+    assert_eq!((reset(&[]), put_off()), (forgotten(2), [Some(0), Some(0)]));
 }
 
 /// An upstream that answers so many requests, refuses the next one for so long, and answers again from then on.
