@@ -9,6 +9,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::trail::Trail;
 use super::virtual_model::{Below, VirtualModel};
 use super::{Backend, Call, Guesses, Outlook, Round};
 use crate::error::{ErrorKind, ProxyError};
@@ -39,20 +40,15 @@ pub enum Now {
     Sends,
     /// It has no capacity.
     Later {
-        /// As `x-demuxai-attempts` has it.
-        label: &'static str,
+        /// What it fails with.
+        error: Box<ProxyError>,
         /// When it has, in milliseconds since the epoch, where that is known.
         until: Option<i64>,
         /// It is tried all the same where nobody else can answer.
         last_resort: bool,
     },
-    /// It cannot serve it at all.
-    Cannot {
-        /// As `x-demuxai-attempts` has it.
-        label: &'static str,
-        /// Why.
-        reason: String,
-    },
+    /// It cannot serve it at all: what it fails with.
+    Cannot(Box<ProxyError>),
 }
 
 /// What a virtual model would do with a call.
@@ -78,12 +74,17 @@ pub struct Decision<'a> {
 pub enum Own {
     /// An answer, of this model.
     Answers(Arc<str>),
+    /// One that it makes, in its own name, of what those say whom it consults; unless somebody who is asked answers.
+    Combines {
+        /// The model that it is told to be of. `None`: the one whose answer is taken.
+        model: Option<Arc<str>>,
+        /// Its head goes out with the first word of theirs, before anything is to be told of them.
+        at_once: bool,
+    },
     /// A failure.
     Fails {
-        /// Its kind.
-        label: &'static str,
-        /// Why, in a sentence.
-        why: String,
+        /// As a client would be told.
+        error: Box<ProxyError>,
         /// When it would not fail any more, in milliseconds since the epoch, where that is known.
         until: Option<i64>,
     },
@@ -112,6 +113,10 @@ pub enum Turn {
     Asked(usize),
     /// The same, and what it says is not the answer, but what another one makes it of.
     Consulted(usize),
+    /// The same, and it has no place among those that the answer names.
+    Judges(usize),
+    /// The others are asked without it, since it would fail so.
+    Lacks(&'static str),
     /// It cannot serve this request.
     Skipped,
     /// Another way is taken.
@@ -142,7 +147,7 @@ pub struct Step {
     pub kind: String,
     /// The model that is asked of it; empty: none was named.
     pub model: String,
-    /// `sends`, `later`, `cannot`, `hands_on` or `answers`, which is by itself.
+    /// `sends`, `later`, `cannot`, `hands_on`, `combines` or `answers`, which is by itself.
     pub state: &'static str,
     /// When it can, where it cannot now.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -195,15 +200,15 @@ pub enum End {
     Answers {
         /// Its id.
         by: String,
-        /// The model there.
+        /// The model there; empty: that is not known.
         model: String,
     },
     /// Nobody does.
     Fails {
-        /// The kind of failure.
-        label: &'static str,
-        /// Why.
-        why: String,
+        /// As a client would be told.
+        error: Box<ProxyError>,
+        /// When somebody would, in milliseconds since the epoch, where that is known.
+        until: Option<i64>,
         /// Who would be tried all the same where nobody else can answer, and with which model.
         last_resort: Option<(String, String)>,
     },
@@ -232,14 +237,13 @@ fn answers(backend: &dyn Backend, call: &Call) -> (Step, Course) {
             let (by, model) = by();
             ("sends", None, End::Answers { by, model })
         }
-        Now::Later { label, until, last_resort } => {
-            let text = format!("`{}` has no capacity now", backend.id());
-            let end = End::Fails { label, why: text, last_resort: last_resort.then(by) };
+        Now::Later { error, until, last_resort } => {
+            let end = End::Fails { error, until, last_resort: last_resort.then(by) };
             ("later", until.map(moment), end)
         }
-        Now::Cannot { label, reason } => {
-            why.push(reason.clone());
-            ("cannot", None, End::Fails { label, why: reason, last_resort: None })
+        Now::Cannot(error) => {
+            why.push(error.message.clone());
+            ("cannot", None, End::Fails { error, until: None, last_resort: None })
         }
     };
     let step = Step {
@@ -266,7 +270,7 @@ fn hands_on(found: &dyn VirtualModel, call: &Call, find: Find<'_>, depth: usize)
         sure: decision.sure,
     };
     course.hops.extend(decision.hop.map(|label| (id.clone(), label)));
-    let mut asked: Vec<(usize, &str, Course)> = Vec::new();
+    let (mut asked, mut consulted, mut trail) = (Vec::new(), Vec::new(), Trail::default());
     let mut ways = Vec::new();
     for way in &decision.ways {
         let below = |way: &Way<'_>| walk(way.backend, &way.call, find, depth + 1);
@@ -276,10 +280,20 @@ fn hands_on(found: &dyn VirtualModel, call: &Call, find: Find<'_>, depth: usize)
                 asked.push((order, way.label, below));
                 ("asked", Some(order), Some(step))
             }
-            Turn::Consulted(order) => ("asked", Some(order), Some(below(way).0)),
+            Turn::Consulted(order) => {
+                let (step, below) = below(way);
+                consulted.push((order, below.told_as(way.label)));
+                ("asked", Some(order), Some(step))
+            }
+            Turn::Judges(order) => ("asked", Some(order), Some(below(way).0)),
             Turn::Skipped => {
                 course.hops.push((way.label.to_owned(), "skipped"));
+                trail.skipped(&Arc::from(way.label), way.why.clone().unwrap_or_default());
                 ("skipped", None, Some(below(way).0))
+            }
+            Turn::Lacks(label) => {
+                consulted.push((0, vec![(way.label.to_owned(), label)]));
+                ("passed", None, Some(below(way).0))
             }
             Turn::Passed => ("passed", None, None),
         };
@@ -293,12 +307,20 @@ fn hands_on(found: &dyn VirtualModel, call: &Call, find: Find<'_>, depth: usize)
         });
     }
     asked.sort_by_key(|(order, ..)| *order);
-    follow(&mut course, asked, decision.hands_on, call.round.is_none());
+    consulted.sort_by_key(|(order, _)| *order);
+    if !matches!(decision.own, Some(Own::Combines { at_once: true, .. })) {
+        course.hops.extend(consulted.into_iter().flat_map(|(_, hops)| hops));
+    }
+    if decision.own.is_none() && !decision.hands_on {
+        course.end = End::Fails { error: Box::new(trail.exhausted(&id)), until: None, last_resort: None };
+    }
+    follow(&mut course, &id, asked, trail, decision.hands_on, call.round.is_none());
     let (state, until, fails) = match decision.own {
         None => ("hands_on", None, None),
         Some(Own::Answers(_)) => ("answers", None, None),
-        Some(Own::Fails { why, until: None, .. }) => ("cannot", None, Some(why)),
-        Some(Own::Fails { why, until, .. }) => ("later", until.map(moment), Some(why)),
+        Some(Own::Combines { .. }) => ("combines", None, None),
+        Some(Own::Fails { error, until: None }) => ("cannot", None, Some(error.message)),
+        Some(Own::Fails { error, until }) => ("later", until.map(moment), Some(error.message)),
     };
     let step = Step {
         id,
@@ -315,24 +337,37 @@ fn hands_on(found: &dyn VirtualModel, call: &Call, find: Find<'_>, depth: usize)
 
 /// How it ends at a virtual model if nobody below answers.
 fn ended(id: &str, own: Option<&Own>) -> End {
-    let (label, why) = match own {
-        Some(Own::Answers(model)) => {
-            return End::Answers { by: id.to_owned(), model: model.to_string() };
+    match own {
+        Some(Own::Answers(model)) => End::Answers { by: id.to_owned(), model: model.to_string() },
+        Some(Own::Combines { model, .. }) => {
+            End::Answers { by: id.to_owned(), model: model.as_deref().unwrap_or_default().to_owned() }
         }
-        Some(Own::Fails { label, why, .. }) => (*label, why.clone()),
+        Some(Own::Fails { error, until }) => {
+            End::Fails { error: error.clone(), until: *until, last_resort: None }
+        }
         None => {
             let text = format!("none of those below `{id}` can serve this request");
-            (ErrorKind::Unsupported.label(), text)
+            let error = Box::new(ProxyError::new(ErrorKind::Unsupported, text));
+            End::Fails { error, until: None, last_resort: None }
         }
-    };
-    End::Fails { label, why, last_resort: None }
+    }
 }
 
 /// Asks one after the other until one answers. Where nobody does and nobody above has others to ask, those that are
 /// tried all the same come to it. Who hands on to one alone fails as that one does.
-fn follow(course: &mut Course, asked: Vec<(usize, &str, Course)>, hands_on: bool, is_top: bool) {
+fn follow(
+    course: &mut Course,
+    id: &str,
+    asked: Vec<(usize, &str, Course)>,
+    mut trail: Trail,
+    hands_on: bool,
+    is_top: bool,
+) {
+    let combines = matches!(course.end, End::Answers { .. });
     let mut resort: Option<(String, String)> = None;
+    let mut soonest: Option<i64> = None;
     for (_, label, below) in asked {
+        let told = if hands_on { below.hops.clone() } else { below.told_as(label) };
         course.sure &= below.sure;
         course.routes.extend(below.routes);
         match below.end {
@@ -341,20 +376,21 @@ fn follow(course: &mut Course, asked: Vec<(usize, &str, Course)>, hands_on: bool
                 course.end = below.end;
                 return;
             }
-            End::Fails { label: reason, why, last_resort } => {
-                if below.hops.is_empty() && !hands_on {
-                    course.hops.push((label.to_owned(), reason));
-                }
-                course.hops.extend(below.hops);
+            End::Fails { error, until, last_resort } => {
+                course.hops.extend(told);
                 resort = resort.or(last_resort);
+                soonest = soonest.into_iter().chain(until).min();
                 // Whether that is a failure to go on after is the group's `fail_on`.
-                course.sure &= hands_on || reason != ErrorKind::Static.label();
-                let label = if hands_on { reason } else { ErrorKind::Exhausted.label() };
-                course.end = End::Fails { label, why, last_resort: resort.clone() };
+                course.sure &= hands_on || error.kind != ErrorKind::Static;
+                trail.failed(&Arc::from(label), &error);
+                let error = if hands_on { error } else { Box::new(trail.exhausted(id)) };
+                if !combines {
+                    course.end = End::Fails { error, until: soonest, last_resort: resort.clone() };
+                }
             }
         }
     }
-    if let (Some((by, model)), true, false) = (resort, is_top, hands_on) {
+    if let (Some((by, model)), true, false, false) = (resort, is_top, hands_on, combines) {
         course.end = End::Answers { by, model };
         course.sure = false;
     }
@@ -383,13 +419,20 @@ impl Account {
             Ok(Outlook { model, availability: Availability::Now, .. }) => account(&model, Now::Sends),
             Ok(Outlook { model, availability, .. }) => {
                 let until = if let Availability::At(until) = availability { until } else { None };
-                let label = ErrorKind::QuotaExhausted.label();
-                account(&model, Now::Later { label, until, last_resort: false })
+                let error = Box::new(ProxyError::new(ErrorKind::QuotaExhausted, "has no capacity now"));
+                account(&model, Now::Later { error, until, last_resort: false })
             }
-            Err(reason) => {
-                account(&call.model, Now::Cannot { label: ErrorKind::Unsupported.label(), reason })
-            }
+            Err(reason) => account(&call.model, Now::cannot(ErrorKind::Unsupported, reason)),
         }
+    }
+}
+
+// === impl Now ===
+
+impl Now {
+    /// It can never serve the call, for this reason.
+    pub fn cannot(kind: ErrorKind, reason: String) -> Now {
+        Now::Cannot(Box::new(ProxyError::new(kind, reason)))
     }
 }
 
@@ -397,13 +440,13 @@ impl Account {
 
 impl Own {
     /// The failure that a client would be told.
-    pub fn fails(error: &ProxyError, until: Option<i64>) -> Own {
-        Own::Fails { label: error.kind.label(), why: error.message.clone(), until }
+    pub fn fails(error: ProxyError, until: Option<i64>) -> Own {
+        Own::Fails { error: Box::new(error), until }
     }
 
     /// It can never serve the call, for this reason.
     pub fn cannot(why: String) -> Own {
-        Own::Fails { label: ErrorKind::Unsupported.label(), why, until: None }
+        Own::fails(ProxyError::new(ErrorKind::Unsupported, why), None)
     }
 }
 
@@ -479,6 +522,15 @@ impl Call {
 // === impl Course ===
 
 impl Course {
+    /// What is told of one that was asked under this name: that it answered, or how it failed.
+    fn told_as(&self, label: &str) -> Vec<(String, &'static str)> {
+        match &self.end {
+            End::Answers { .. } => vec![(label.to_owned(), "answered")],
+            End::Fails { error, .. } if self.hops.is_empty() => vec![(label.to_owned(), error.kind.label())],
+            End::Fails { .. } => self.hops.clone(),
+        }
+    }
+
     /// As `x-demuxai-attempts` would have it. `None`: nobody answers.
     pub fn attempts(&self) -> Option<String> {
         let End::Answers { by, .. } = &self.end else { return None };

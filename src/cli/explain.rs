@@ -16,6 +16,7 @@ use super::{ConfigArgs, Exit, answer, complain, load};
 use crate::app::Plan;
 use crate::config::settings::Config;
 use crate::router::explain::{Question, Surroundings, explain};
+use crate::server::respond::refused;
 
 /// Options of `explain`.
 #[derive(Debug, Args, Default)]
@@ -117,7 +118,8 @@ fn by_files(config: Config, question: &Question, why: &str) -> Result<(Value, St
     let (table, tallies, state) = plan.at_rest().map_err(|error| (Exit::of(&error), error.to_string()))?;
     let tallies = tallies.of_keys(&keys).map_err(|problem| (Exit::Configuration, problem))?;
     let (tallies, listeners) = (&tallies, &listeners);
-    let around = Surroundings { table: &table, keys: &keys, tallies, listener: &listener, listeners };
+    let around =
+        Surroundings { table: &table, keys: &keys, tallies, listener: &listener, listeners, refused };
     let explanation = explain(question, &around).map_err(|error| (Exit::Configuration, error.message))?;
     let value = serde_json::to_value(&explanation).map_err(|error| (Exit::Failure, error.to_string()))?;
     let state = if state { "the files and the state of the last run" } else { "the files alone" };

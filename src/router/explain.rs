@@ -15,7 +15,7 @@ use super::table::Table;
 use crate::backend::Call;
 use crate::backend::arrival::{Arrival, session};
 use crate::backend::condition::is_secret;
-use crate::backend::explain::{End, Step, explain as walk};
+use crate::backend::explain::{self as walked, End, Step, explain as walk};
 use crate::backend::size::Size;
 use crate::backend::tally::{OfKeys, key_refused, left_of};
 use crate::config::settings::ClientKey;
@@ -58,6 +58,21 @@ pub struct Surroundings<'a> {
     pub listener: &'a str,
     /// All of them.
     pub listeners: &'a [Arc<str>],
+    /// How a client is told of a failure.
+    pub refused: fn(&ProxyError) -> Refused,
+}
+
+/// A failure as a client gets it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// The HTTP status.
+    pub status: u16,
+    /// `error.code`.
+    pub code: String,
+    /// `Retry-After`, in seconds.
+    pub retry_after: Option<u64>,
+    /// `x-demuxai-attempts`; empty: without.
+    pub attempts: String,
 }
 
 /// The answer.
@@ -78,7 +93,7 @@ pub struct Explanation {
 }
 
 /// What becomes of the request.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 pub struct Prediction {
     /// Who answers, as `x-demuxai-provider` would have it; none: it fails.
     pub provider: Option<String>,
@@ -88,8 +103,17 @@ pub struct Prediction {
     pub attempts: Option<String>,
     /// As `x-demuxai-route` would have it.
     pub route: Option<String>,
-    /// The kind of failure, where it fails.
-    pub error: Option<&'static str>,
+    /// Where it fails, the `error.code` that the client gets.
+    pub error: Option<String>,
+    /// The HTTP status that the client gets.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    /// The `Retry-After` that the client gets, in seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_after: Option<u64>,
+    /// When it would not fail any more, where that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until: Option<String>,
     /// Why it fails.
     pub why: Option<String>,
     /// Nothing but the upstreams' own answers can make this untrue.
@@ -112,12 +136,12 @@ pub fn explain(question: &Question, around: &Surroundings<'_>) -> Result<Explana
         at: at.round(jiff::Unit::Second).unwrap_or(at).to_string(),
         notes: Vec::new(),
         step: None,
-        prediction: Prediction::failed(None),
+        prediction: Prediction::default(),
     };
     let target = match around.table.resolve_known(&request.model) {
         Ok(target) => target,
         Err(error) => {
-            explanation.prediction = Prediction::failed(Some(&error));
+            explanation.prediction = Prediction::failed(&error, around);
             return Ok(explanation);
         }
     };
@@ -127,14 +151,14 @@ pub fn explain(question: &Question, around: &Surroundings<'_>) -> Result<Explana
     }
     if let Some(text) = forbidden(client, target.alias.as_deref(), target.backend.id(), &target.model) {
         let error = ProxyError::new(ErrorKind::Forbidden, text);
-        explanation.prediction = Prediction::failed(Some(&error));
+        explanation.prediction = Prediction::failed(&error, around);
         return Ok(explanation);
     }
     match client {
         Some(key) => {
             let model = full_id(target.backend.id(), &target.model);
             if let Err(error) = within(key, around, &model, &request, asked_at, &mut explanation.notes) {
-                explanation.prediction = Prediction::failed(Some(&error));
+                explanation.prediction = Prediction::failed(&error, around);
                 return Ok(explanation);
             }
         }
@@ -168,17 +192,13 @@ pub fn explain(question: &Question, around: &Surroundings<'_>) -> Result<Explana
     let (step, course) = walk(&*target.backend, &call, &find);
     let (route, attempts, sure) = (course.routes(), course.attempts(), course.sure);
     explanation.prediction = match course.end {
-        End::Answers { by, model } => Prediction {
-            provider: Some(by),
-            model: Some(model),
-            attempts,
-            route,
-            error: None,
-            why: None,
-            sure,
-        },
-        End::Fails { label, why, .. } => {
-            Prediction { route, error: Some(label), why: Some(why), sure, ..Prediction::failed(None) }
+        End::Answers { by, model } => {
+            let model = Some(model).filter(|model| !model.is_empty());
+            Prediction { provider: Some(by), model, attempts, route, sure, ..Prediction::default() }
+        }
+        End::Fails { error, until, .. } => {
+            let until = until.map(walked::moment);
+            Prediction { route, until, sure, ..Prediction::failed(&error, around) }
         }
     };
     explanation.step = Some(step);
@@ -335,15 +355,16 @@ fn headers(question: &Question) -> Result<Vec<(HeaderName, HeaderValue)>, ProxyE
 // === impl Prediction ===
 
 impl Prediction {
-    fn failed(error: Option<&ProxyError>) -> Self {
+    fn failed(error: &ProxyError, around: &Surroundings<'_>) -> Self {
+        let Refused { status, code, retry_after, attempts } = (around.refused)(error);
         Prediction {
-            provider: None,
-            model: None,
-            attempts: None,
-            route: None,
-            error: error.map(|error| error.kind.label()),
-            why: error.map(|error| error.message.clone()),
+            attempts: Some(attempts).filter(|attempts| !attempts.is_empty()),
+            error: Some(code),
+            status: Some(status),
+            retry_after,
+            why: Some(error.message.clone()),
             sure: true,
+            ..Prediction::default()
         }
     }
 }

@@ -6,6 +6,7 @@ use tracing::debug;
 
 use super::edge::Edge;
 use super::handler::read_body;
+use super::respond::refused;
 use crate::error::{ErrorKind, ProxyError};
 use crate::router::explain::{Question, Surroundings, explain};
 
@@ -34,6 +35,7 @@ pub async fn answer(
         tallies: &edge.now.tallies,
         listener: &edge.place.id,
         listeners: &edge.place.listeners,
+        refused,
     };
     let explanation = explain(&question, &around)?;
     debug!(

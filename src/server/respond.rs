@@ -1,11 +1,14 @@
 //! Errors as HTTP responses: the only place that picks a status. The dialect gives the body's shape.
 
+use std::time::Duration;
+
 use actix_web::http::StatusCode;
 use actix_web::http::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use actix_web::{HttpResponse, HttpResponseBuilder};
 
 use crate::dialect::openai_error;
 use crate::error::{ErrorKind, Fault, ProxyError};
+use crate::router::explain::Refused;
 
 /// Clients retry by themselves on 429 and 5xx; beyond this they should not.
 const LONGEST_CLIENT_RETRY_SECONDS: u64 = 60;
@@ -90,6 +93,22 @@ fn upstream_headers(response: &mut HttpResponseBuilder, error: &ProxyError) {
     }
 }
 
+/// The error as its client gets it, for those who foretell it.
+pub fn refused(error: &ProxyError) -> Refused {
+    let code = error.code.clone().unwrap_or_else(|| error.kind.label().to_owned());
+    Refused {
+        status: status(error).as_u16(),
+        code,
+        retry_after: error.retry_after.map(in_seconds),
+        attempts: attempts(error),
+    }
+}
+
+/// In whole seconds, rounded up.
+fn in_seconds(time: Duration) -> u64 {
+    time.as_secs() + u64::from(time.subsec_nanos() > 0)
+}
+
 /// The hops as a header tells them, as many whole ones as it holds.
 fn attempts(error: &ProxyError) -> String {
     if error.attempts.is_empty() {
@@ -108,7 +127,7 @@ fn attempts(error: &ProxyError) -> String {
 
 fn retry_headers(response: &mut HttpResponseBuilder, error: &ProxyError) {
     if let Some(after) = error.retry_after {
-        let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
+        let seconds = in_seconds(after);
         response.insert_header((RETRY_AFTER, seconds.to_string()));
         if seconds > LONGEST_CLIENT_RETRY_SECONDS {
             response.insert_header(("x-should-retry", "false"));

@@ -403,5 +403,8 @@ fn without_a_daemon_what_the_last_run_counted_is_read_and_not_touched() {
     );
     assert!(told.stdout.contains("=> fails: quota_exhausted"), "{}", told.stdout);
     assert!(told.stdout.contains("has used up its 1 requests per day"), "{}", told.stdout);
+    assert!(told.stdout.contains("\n   the client gets 429, Retry-After "), "{}", told.stdout);
+    assert!(told.stdout.contains(" s; not before 20"), "{}", told.stdout);
+    assert!(told.stdout.contains("x-demuxai-attempts: a quota_exhausted"), "{}", told.stdout);
     assert_eq!(std::fs::read(&state).unwrap(), before, "it is only read");
 }

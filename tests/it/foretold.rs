@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::support::client::{self, Answer as Got};
 use super::support::program::Home;
 use super::support::proxy::{Proxy, provider};
+use super::support::several::gated;
 use super::support::{asked, eventually};
 
 const CHAT: &str = "/v1/chat/completions";
@@ -18,6 +19,15 @@ fn good(name: &'static str) -> Fake {
                 r#"{"object":"list","data":[{"id":"m","object":"model"},{"id":"other","object":"model"}]}"#,
             );
         }
+        if String::from_utf8_lossy(&received.body).contains("\"stream\":true") {
+            return Answer::events()
+                .chunked()
+                .event(format!(
+                    r#"{{"id":"c","object":"chat.completion.chunk","model":"m","choices":[{{"index":0,"delta":{{"content":"{name}"}},"finish_reason":"stop"}}]}}"#
+                ))
+                .event("[DONE]")
+                .last_chunk();
+        }
         Answer::json(200).body(format!(
             r#"{{"id":"c","object":"chat.completion","model":"m","choices":[{{"index":0,"message":{{"role":"assistant","content":"{name}"}},"finish_reason":"stop"}}],"usage":{{"prompt_tokens":3,"completion_tokens":5,"total_tokens":8}}}}"#
         ))
@@ -26,10 +36,10 @@ fn good(name: &'static str) -> Fake {
 }
 
 fn daemon(fakes: &[&Fake], more: &str) -> Proxy {
-    let tables = ["a", "b"].iter().zip(fakes).map(|(id, fake)| provider(id, "openai", &fake.url()));
+    let tables = ["a", "b", "c"].iter().zip(fakes).map(|(id, fake)| provider(id, "openai", &fake.url()));
     let proxy =
         Proxy::start(&format!("{}{more}\n[state]\npath = \"none\"\n", tables.collect::<Vec<_>>().concat()));
-    for (id, _) in ["a", "b"].iter().zip(fakes) {
+    for (id, _) in ["a", "b", "c"].iter().zip(fakes) {
         eventually("the provider is up", || proxy.status_of(id), |status| status["health"] == "up");
     }
     proxy
@@ -150,12 +160,13 @@ prices = { "*" = { input = 1000, output = 1000 } }
         by.push(got.header("x-demuxai-provider").unwrap_or_default().to_owned());
     }
     assert_eq!((by.first().map(String::as_str), by.last().map(String::as_str)), (Some("a"), Some("b")));
-    for (model, reason) in
-        [("paid/other", "no price is known for `a/other`"), ("strict", "too large for group `strict`")]
-    {
-        let said = explained(&proxy, &json!({"model": model}));
-        let told = (&said["prediction"]["error"], &said["prediction"]["sure"], &said["step"]["state"]);
-        assert_eq!(told, (&json!("unsupported"), &json!(true), &json!("cannot")), "{said}");
+    for (model, code, reason) in [
+        ("paid/other", "price_unknown", "no price is known for `a/other`"),
+        ("strict", "budget_exceeded", "too large for group `strict`"),
+    ] {
+        let (said, got) = foretold(&proxy, model, "", &[]);
+        let told = (&said["prediction"]["error"], &said["prediction"]["status"], &said["step"]["state"]);
+        assert_eq!(told, (&json!(code), &json!(got.status), &json!("cannot")), "{said}");
         assert!(why(&said["step"]).contains(reason), "{said}");
     }
 }
@@ -276,4 +287,157 @@ fn the_limits_of_a_client_s_key_are_told_and_foretold() {
     assert_eq!(explained(&proxy, &json!({"model": "a/m", "client": "you"}))["prediction"]["provider"], "a");
     let nobody = explained(&proxy, &json!({"model": "a/m"}));
     assert!(nobody["notes"].to_string().contains("no client is named"), "{nobody}");
+}
+
+/// The hops of a header, in some order.
+fn hops(attempts: &str) -> Vec<&str> {
+    let mut hops: Vec<&str> = attempts.split(", ").collect();
+    hops.sort_unstable();
+    hops
+}
+
+#[test]
+fn a_panel_answers_in_its_own_name_or_its_judge_does_and_that_is_foretold() {
+    // All say the same, which has a majority and chooses the first answer.
+    let fakes = ["1", "1"].map(good);
+    let [a, b] = &fakes;
+    let c = gated("1");
+    let combiners = [
+        ("judge", "combine = \"judge\"\njudge = \"c/m\""),
+        ("helped", "combine = \"judge\"\njudge = \"c/m\"\nfallback = \"longest\""),
+        ("best", "combine = \"best\"\njudge = \"c/m\""),
+        ("first", "combine = \"first\""),
+        ("longest", "combine = \"longest\""),
+        ("majority", "combine = \"majority\""),
+    ];
+    let shows = ["reasoning", "harmony", "nothing"];
+    let mut groups = String::new();
+    for (name, options) in combiners {
+        for show in shows {
+            groups.push_str(&format!(
+                "[groups.{name}-{show}]\ntype = \"consensus\"\nmembers = [\"a/m\", \"b/m\"]\nquorum = 2\nshow = \"{show}\"\n{options}\n"
+            ));
+        }
+    }
+    groups.push_str(
+        "[groups.one]\ntype = \"consensus\"\nmembers = [\"a/m\", \"b/m\"]\ncombine = \"longest\"\n",
+    );
+    let proxy = daemon(&[a, b, &c], &groups);
+    let ask = |panel: &str, fields: &str| {
+        let body = format!(r#"{{"model":"{panel}","messages":[{{"role":"user","content":"hi"}}]{fields}}}"#);
+        let said = explained(&proxy, &json!({"body": body}));
+        // A head that goes out with the members' words does so before the judge says any.
+        let at_once = !panel.ends_with("nothing") && fields.contains("stream");
+        if at_once {
+            c.close_gate("go");
+        } else {
+            c.open_gate("go");
+        }
+        let reading = proxy.open(CHAT, &body);
+        c.open_gate("go");
+        let got = reading.finish();
+        assert_eq!(got.status, 200, "{panel}: {}", got.text());
+        assert_eq!(
+            said["prediction"]["provider"].as_str(),
+            got.header("x-demuxai-provider"),
+            "{panel}: {said}"
+        );
+        if let Some(model) = said["prediction"]["model"].as_str() {
+            assert_eq!(Some(model), got.header("x-demuxai-model"), "{panel}: {said}");
+        }
+        (said, got)
+    };
+    for (name, _) in combiners {
+        for show in shows {
+            for fields in ["", r#","stream":true"#] {
+                let panel = format!("{name}-{show}");
+                let (said, got) = ask(&panel, fields);
+                let foretold = said["prediction"]["attempts"].as_str().expect("attempts");
+                let told = got.header("x-demuxai-attempts").expect("attempts");
+                // Who is early enough to be told, if not all are waited for, nobody knows.
+                if !(name == "first" || (show != "nothing" && !fields.is_empty())) {
+                    assert_eq!(hops(foretold), hops(told), "{panel}{fields}: {said}");
+                }
+                assert_eq!(said["prediction"]["sure"], false, "{said}");
+            }
+        }
+    }
+    let (said, _) = ask("judge-nothing", r#","stream":true"#);
+    assert_eq!((&said["prediction"]["provider"], &said["step"]["state"]), (&json!("c"), &json!("hands_on")));
+    let (said, _) = ask("longest-nothing", "");
+    assert_eq!((&said["prediction"]["model"], &said["step"]["state"]), (&Value::Null, &json!("combines")));
+    let (said, got) = ask("best-nothing", r#","tools":[{"type":"function","function":{"name":"f"}}]"#);
+    assert_eq!((&said["prediction"]["provider"], &said["prediction"]["sure"]), (&json!("c"), &json!(true)));
+    assert_eq!(said["prediction"]["attempts"].as_str(), got.header("x-demuxai-attempts"));
+}
+
+#[test]
+fn what_a_client_gets_for_want_of_capacity_is_foretold_with_the_moment_when_there_is_some() {
+    let fakes = ["1", "1"].map(good);
+    let [a, b] = &fakes;
+    let limited = |id: &str, fake: &Fake| {
+        format!("{}limits = [{{ requests = 1, per = \"day\" }}]\n", provider(id, "openai", &fake.url()))
+    };
+    let proxy = Proxy::start(&format!(
+        "{}{}{}",
+        limited("a", a),
+        provider("b", "openai", &b.url()),
+        r#"
+[groups.pool]
+type = "failover"
+members = ["a/m"]
+[groups.loose]
+type = "consensus"
+members = ["a/m", "b/m"]
+combine = "longest"
+quorum = 1
+[groups.strict]
+type = "consensus"
+members = ["a/m", "b/m"]
+combine = "longest"
+on_quota = "refuse"
+[groups.judged]
+type = "consensus"
+members = ["b/m"]
+judge = "a/m"
+[groups.copied]
+type = "rewrite"
+to = "a/m"
+default = { temperature = 0 }
+[state]
+path = "none"
+"#
+    ));
+    for id in ["a", "b"] {
+        eventually("the provider is up", || proxy.status_of(id), |status| status["health"] == "up");
+    }
+    let body = |model: &str| format!(r#"{{"model":"{model}","messages":[]}}"#);
+    assert_eq!(proxy.post(CHAT, &body("a/m")).status, 200);
+    for model in ["a/m", "copied", "pool", "strict", "judged"] {
+        let said = explained(&proxy, &json!({"body": body(model)}));
+        let got = proxy.post(CHAT, &body(model));
+        let prediction = &said["prediction"];
+        assert_eq!((got.status, &prediction["status"]), (429, &json!(429)), "{model}: {said}");
+        assert_eq!(prediction["error"], got.json()["error"]["code"], "{model}: {said}");
+        let wait: u64 = got.header("retry-after").expect("Retry-After").parse().expect("seconds");
+        let foretold = prediction["retry_after"].as_u64().expect("seconds");
+        assert!(foretold.abs_diff(wait) <= 60, "{model}: {foretold} and {wait}");
+        let until: jiff::Timestamp =
+            prediction["until"].as_str().expect("a moment").parse().expect("a moment");
+        let left = until.as_second() - jiff::Timestamp::now().as_second();
+        assert!(left.abs_diff(wait as i64) <= 60, "{model}: {said}");
+        if ["a/m", "copied"].contains(&model) {
+            assert_eq!(prediction["attempts"].as_str(), got.header("x-demuxai-attempts"), "{model}: {said}");
+            let why = prediction["why"].as_str().expect("why");
+            assert!(why.contains("`a` has used up its 1 requests per day; free in "), "{said}");
+        }
+    }
+    let said = explained(&proxy, &json!({"body": body("loose")}));
+    let got = proxy.post(CHAT, &body("loose"));
+    let told =
+        [&said["prediction"]["provider"], &said["prediction"]["model"], &said["prediction"]["attempts"]];
+    let headers =
+        ["x-demuxai-provider", "x-demuxai-model", "x-demuxai-attempts"].map(|name| got.header(name));
+    assert_eq!(told.map(Value::as_str), headers, "{said}");
+    assert_eq!(headers, [Some("loose"), Some("b/m"), Some("a/m quota_exhausted, b/m answered, loose ok")]);
 }

@@ -289,6 +289,12 @@ impl Panel {
         }
     }
 
+    /// How long it is until then.
+    fn time_until(&self, until: Option<i64>) -> Option<Duration> {
+        let left = until?.saturating_sub((self.clock)().as_millisecond());
+        Some(Duration::from_millis(u64::try_from(left).unwrap_or(0)))
+    }
+
     /// What only the judge can answer.
     fn by_the_judge(&self, call: Call, why: &'static str) -> BoxFuture<'static, Result<Reply, ProxyError>> {
         let Some(judge) = &self.judge else {
@@ -431,7 +437,6 @@ impl Session {
 
     /// How long it is until then.
     fn time_until(&self, until: Option<i64>) -> Option<Duration> {
-        let left = until?.saturating_sub((self.panel.clock)().as_millisecond());
-        Some(Duration::from_millis(u64::try_from(left).unwrap_or(0)))
+        self.panel.time_until(until)
     }
 }

@@ -58,14 +58,15 @@ impl Budget {
     ///
     /// # Errors
     /// Which model has no price: what cannot be counted is not sent.
-    fn dearest(&self, call: &Call) -> Result<Price, String> {
+    fn dearest(&self, call: &Call) -> Result<Price, ProxyError> {
         let below = [self.wrapped.inner.below(&call.model)];
         dearest_of(&below, &call.model, &call.request, &self.prices).map_err(|unknown| {
             let shown: String = unknown.chars().take(200).collect();
-            format!(
+            let text = format!(
                 "no price is known for `{shown}`, so that group `{}` cannot count what it costs; add it to `prices` there",
                 self.wrapped.about.id
-            )
+            );
+            ProxyError::new(ErrorKind::Unsupported, text).with_param("model").with_code("price_unknown")
         })
     }
 
@@ -110,10 +111,9 @@ impl Modifier for Budget {
     fn forward(self: Arc<Self>, call: Call) -> BoxFuture<'static, Result<Reply, ProxyError>> {
         let price = match self.dearest(&call) {
             Ok(price) => price,
-            Err(why) => {
+            Err(error) => {
                 self.wrapped.acted(&call, "unpriced");
-                let error = ProxyError::new(ErrorKind::Unsupported, why);
-                return ready(Err(error.with_param("model").with_code("price_unknown"))).boxed();
+                return ready(Err(error)).boxed();
             }
         };
         let model = Arc::from(call.request.model.as_str());
@@ -135,7 +135,7 @@ impl Modifier for Budget {
     }
 
     fn outlook(&self, call: &Call) -> Result<Outlook, String> {
-        let price = self.dearest(call)?;
+        let price = self.dearest(call).map_err(|error| error.message)?;
         let inner = self.wrapped.inner.outlook(call);
         let checked = self.check(call, price).map_err(|denial| {
             let limit = self.words(&denial).unwrap_or_else(|| denial.limit.clone());
@@ -167,9 +167,9 @@ impl Modifier for Budget {
     fn decide(&self, call: &Call) -> Decision<'_> {
         let price = match self.dearest(call) {
             Ok(price) => price,
-            Err(why) => {
+            Err(error) => {
                 let members = [&self.wrapped.inner].into_iter().chain(&self.overflow);
-                return explain::kept(members, call, Vec::new(), Own::cannot(why));
+                return explain::kept(members, call, Vec::new(), Own::fails(error, None));
             }
         };
         let (bucket, model, size) = (self.by.bucket(call), &call.request.model, Size::of(&call.request));

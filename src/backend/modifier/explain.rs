@@ -62,7 +62,7 @@ pub(super) fn limited<'a>(
         return handed_on(&wrapped.inner, members(), call, why);
     };
     let Some(overflow) = overflow else {
-        return kept(members(), call, why, Own::fails(&error, until.map(|until| until.0)));
+        return kept(members(), call, why, Own::fails(error, until.map(|until| until.0)));
     };
     let until = until.map_or_else(String::new, |until| format!(", until {}", moment(until.0)));
     why.push(format!("{}{until}: its overflow answers", error.message));

@@ -185,10 +185,9 @@ impl VirtualModel for Fixed {
             (None, Answer::Text(_)) => {
                 ("answers with its own text", Own::Answers(Arc::clone(&self.about.id)))
             }
-            (None, Answer::Error { status, message, retry_after }) => (
-                "answers with its own error",
-                Own::fails(&self.refusal(*status, message, *retry_after), None),
-            ),
+            (None, Answer::Error { status, message, retry_after }) => {
+                ("answers with its own error", Own::fails(self.refusal(*status, message, *retry_after), None))
+            }
         };
         Decision::handing_on(vec![why.to_owned()], Vec::new(), Some(own))
     }

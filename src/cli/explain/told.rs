@@ -37,6 +37,15 @@ fn outcome(prediction: &Value) -> String {
         }
         None => format!("=> fails: {}{unsure}: {}", text(prediction, "error"), text(prediction, "why")),
     };
+    if let Some(status) = prediction.get("status").and_then(Value::as_u64) {
+        let number = |key: &str| prediction.get(key).and_then(Value::as_u64);
+        let wait = number("retry_after").map_or_else(String::new, |wait| format!(", Retry-After {wait} s"));
+        let until = match text(prediction, "until") {
+            "" => String::new(),
+            until => format!("; not before {until}"),
+        };
+        told.push_str(&format!("\n   the client gets {status}{wait}{until}"));
+    }
     for (key, header) in [("route", "x-demuxai-route"), ("attempts", "x-demuxai-attempts")] {
         if !text(prediction, key).is_empty() {
             told.push_str(&format!("\n   {header}: {}", text(prediction, key)));
@@ -59,6 +68,7 @@ fn name(step: &Value) -> String {
         "later" => format!(": not before {}", text(step, "until")),
         "cannot" => ": cannot".to_owned(),
         "answers" => ": answers by itself".to_owned(),
+        "combines" => ": makes one answer of theirs".to_owned(),
         _ => String::new(),
     };
     format!("{section} `{id}`{kind}{model}{state}")

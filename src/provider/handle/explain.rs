@@ -34,10 +34,10 @@ impl Provider {
             account.now = now;
             return account;
         }
-        let up = self.health(&mut account);
+        let down = self.health(&mut account);
         let model = Arc::clone(&account.model);
         let insight = self.vitals.capacity.insight(&model, Size::of(&call.request), call.moment());
-        account.now = settled(&insight, direct, up, &mut account);
+        account.now = settled(&insight, direct, down, &mut account);
         account
     }
 
@@ -77,22 +77,18 @@ impl Provider {
                 account.model = model;
                 Ok(())
             }
-            Err(Unoffered { reason, .. }) if !direct => {
-                Err(Now::Cannot { label: ErrorKind::Unsupported.label(), reason })
-            }
+            Err(Unoffered { reason, .. }) if !direct => Err(Now::cannot(ErrorKind::Unsupported, reason)),
             Err(Unoffered { reason, absent }) => match models.look_up(asked, Instant::now(), FRESH) {
                 Lookup::Listed(_) | Lookup::Unlisted => Ok(()),
                 Lookup::Stale => {
                     account.sure = false;
                     let text = format!("{reason}; before it is denied, the list is fetched anew");
-                    Err(Now::Cannot { label: ErrorKind::ModelNotFound.label(), reason: text })
+                    Err(Now::cannot(ErrorKind::ModelNotFound, text))
                 }
                 Lookup::Absent | Lookup::Excluded if absent => {
-                    Err(Now::Cannot { label: ErrorKind::ModelNotFound.label(), reason })
+                    Err(Now::cannot(ErrorKind::ModelNotFound, reason))
                 }
-                Lookup::Absent | Lookup::Excluded => {
-                    Err(Now::Cannot { label: ErrorKind::InvalidRequest.label(), reason })
-                }
+                Lookup::Absent | Lookup::Excluded => Err(Now::cannot(ErrorKind::InvalidRequest, reason)),
             },
         }
     }
@@ -102,19 +98,18 @@ impl Provider {
         let id = self.id();
         if !direct {
             let reason = self.outlook(call).err()?;
-            return Some(Now::Cannot { label: ErrorKind::Unsupported.label(), reason });
+            return Some(Now::cannot(ErrorKind::Unsupported, reason));
         }
-        let error = self.objection(call);
         let without_route = || {
             let what = missing_route(&call.request, self.about.adapter, &self.about.facts)?;
-            Some((ErrorKind::Unsupported.label(), format!("`{id}` {what}")))
+            Some(ProxyError::new(ErrorKind::Unsupported, format!("`{id}` {what}")).at(id))
         };
-        let found = error.map(|error| (error.kind.label(), error.message)).or_else(without_route);
-        found.map(|(label, reason)| Now::Cannot { label, reason })
+        self.objection(call).or_else(without_route).map(|error| Now::Cannot(Box::new(error)))
     }
 
-    /// What is known of the upstream. Whether a group would ask it before those that are down.
-    fn health(&self, account: &mut Account) -> bool {
+    /// What is known of the upstream; and what a group would fail with there that has others to ask before those that
+    /// are down.
+    fn health(&self, account: &mut Account) -> Option<ProxyError> {
         let health = self.vitals.health();
         let remark = self.vitals.remark().map_or_else(String::new, |remark| format!(": {remark}"));
         match health {
@@ -126,12 +121,14 @@ impl Provider {
                 account.sure = false;
             }
         }
-        self.usable_or_unknown()
+        let id = self.id();
+        let down = || ProxyError::new(ErrorKind::Connect, format!("`{id}` is {}", health.label())).at(id);
+        (!self.usable_or_unknown()).then(down)
     }
 }
 
 /// What an account's standing comes to.
-fn settled(insight: &Insight, direct: bool, up: bool, account: &mut Account) -> Now {
+fn settled(insight: &Insight, direct: bool, down: Option<ProxyError>, account: &mut Account) -> Now {
     let (prompt, answer) = insight.estimate;
     account.why.push(format!("estimated at {prompt} tokens for the prompt and {answer} for the answer"));
     if insight.in_flight > 0 || insight.waiting > 0 {
@@ -144,7 +141,7 @@ fn settled(insight: &Insight, direct: bool, up: bool, account: &mut Account) -> 
         // A place may be free before the wait is over; then it answers after all.
         account.sure &= error.kind != ErrorKind::Overloaded;
         let last_resort = insight.last_resort && !direct;
-        return Now::Later { label: error.kind.label(), until: insight.until, last_resort };
+        return Now::Later { error: Box::new(error.clone()), until: insight.until, last_resort };
     }
     match &insight.tightest {
         Some((limit, Some(at))) => account.why.push(format!("{limit}, whole again at {}", moment(at.0))),
@@ -154,8 +151,8 @@ fn settled(insight: &Insight, direct: bool, up: bool, account: &mut Account) -> 
     if let Some(error) = insight.denial.as_ref().filter(|_| direct) {
         account.why.push(format!("{}, but there is nobody else: it is tried all the same", error.message));
     }
-    if !up && !direct {
-        return Now::Later { label: ErrorKind::Connect.label(), until: None, last_resort: true };
+    match down.filter(|_| !direct) {
+        Some(error) => Now::Later { error: Box::new(error), until: None, last_resort: true },
+        None => Now::Sends,
     }
-    Now::Sends
 }

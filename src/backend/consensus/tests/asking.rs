@@ -439,7 +439,7 @@ fn an_explanation_says_who_would_be_asked_and_why_nobody() {
     let way = |label: &str, turn| (label.to_owned(), turn);
     let some = PanelBackend::new(Panel { quorum: 1, ..panel(&[&empty, &a, &unfit], &judge) });
     let expected = vec![
-        way("empty", Turn::Passed),
+        way("empty", Turn::Lacks("quota_exhausted")),
         way("a", Turn::Consulted(1)),
         way("unfit", Turn::Skipped),
         way("judge", Turn::Asked(2)),
@@ -449,7 +449,13 @@ fn an_explanation_says_who_would_be_asked_and_why_nobody() {
     assert_eq!((alone[1].1, alone[3].1), (Turn::Passed, Turn::Asked(1)));
     let none = PanelBackend::new(panel(&[&empty, &a], &judge));
     let (ways, fails) = turns(&none, "");
-    assert!(ways.iter().all(|(_, turn)| *turn == Turn::Passed), "{ways:?}");
-    let why = "no quorum of its members has capacity; it waits for `empty`".to_owned();
-    assert_eq!(fails, Some(Own::cannot(why)));
+    let expected = vec![
+        way("empty", Turn::Lacks("quota_exhausted")),
+        way("a", Turn::Passed),
+        way("judge", Turn::Passed),
+    ];
+    assert_eq!(ways, expected);
+    let Some(Own::Fails { error, until: None }) = fails else { panic!("{fails:?}") };
+    assert_eq!((error.kind, error.code.as_deref()), (ErrorKind::Exhausted, Some("refused")));
+    assert_eq!(error.message, "no quorum of its members has capacity; it waits for `empty`");
 }
