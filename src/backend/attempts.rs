@@ -81,7 +81,10 @@ pub(super) async fn go_on(
 }
 
 impl<'g> Walk<'g> {
-    fn new(group: &'g Group, call: Call) -> Self {
+    fn new(group: &'g Group, mut call: Call) -> Self {
+        if group.racing.is_some() {
+            call.opened = call.opened.in_part();
+        }
         Walk {
             group,
             calls: group.members.iter().map(|member| member.call(&call, None)).collect(),

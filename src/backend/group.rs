@@ -3,6 +3,7 @@
 
 mod explain;
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -11,16 +12,17 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
 use super::attempts;
-use super::explain::Decision;
+use super::explain::{Decision, round_below};
 use super::modifier::price::{Price, Prices};
 use super::sticky::Sticky;
 use super::strategy::{Availability, MemberView, Strategy, StrategyState};
 use super::trail::Trail;
-use super::virtual_model::{About, Below, Memory, VirtualModel, each_price, most_input_tokens};
+use super::virtual_model::{About, Below, Memory, VirtualModel, each_price, leaves_of, most_input_tokens};
+use super::waiter::Waiter;
 use super::{Backend, Call, Outlook, Reply};
 use crate::config::settings::FailOn;
 use crate::dialect::{Request, Task};
-use crate::error::ProxyError;
+use crate::error::{ErrorKind, ProxyError};
 use crate::metrics::{Metrics, ModelMeters};
 use crate::model_id::same_model;
 
@@ -163,6 +165,34 @@ impl Backend for GroupBackend {
     fn meters(&self, _model: &str) -> Arc<ModelMeters> {
         // Nobody answered yet; who does is known with the reply.
         self.group.metrics.meters("none", "none")
+    }
+
+    fn leaves(&self) -> BTreeSet<String> {
+        leaves_of(&self.below(""))
+    }
+
+    /// At the first member that has room for it.
+    fn reserve(&self, call: &Call, place: &Arc<Waiter>) -> Option<Result<(), ProxyError>> {
+        let group = &self.group;
+        let round = Some(round_below(call));
+        let calls: Vec<Call> = group.members.iter().map(|member| member.call(call, round.clone())).collect();
+        let (mut trail, mut is_known) = (Trail::default(), true);
+        for ((member, own), outlook) in
+            group.members.iter().zip(&calls).zip(group.outlooks(&call.model, &calls))
+        {
+            if outlook.is_err() {
+                continue;
+            }
+            match member.backend.reserve(own, place) {
+                Some(Ok(())) => return Some(Ok(())),
+                Some(Err(error)) if error.denial.is_some() && error.kind != ErrorKind::BreakerOpen => {
+                    trail.failed(&member.label, &error);
+                }
+                // It may answer all the same.
+                None | Some(Err(_)) => is_known = false,
+            }
+        }
+        (is_known && trail.is_denied()).then(|| Err(trail.exhausted(&group.about.id)))
     }
 
     fn waits(&self) -> Option<Duration> {

@@ -3,7 +3,9 @@
 
 use std::sync::{Arc, Weak};
 
+use super::size::Size;
 use crate::dialect::Usage;
+use crate::error::ProxyError;
 use crate::quota::{Refusal, Statement};
 
 /// Identifies one replica's incarnation: one arbiter with one actor and one client.
@@ -13,6 +15,14 @@ pub type Generation = u64;
 pub trait Hold: Send + Sync {
     /// This replica carries the request out.
     fn assign(&self, _generation: Generation) {}
+
+    /// The request is of another size than was thought.
+    ///
+    /// # Errors
+    /// What is in the way of one of that size; then nothing is admitted any more.
+    fn resized(&self, _size: Size) -> Result<(), ProxyError> {
+        Ok(())
+    }
 
     /// The request is about to be sent: from now on it counts at the upstream. Called once for each time it is sent.
     fn sent(&self) {}
@@ -66,6 +76,14 @@ impl Lease {
     /// The request is about to be sent, or to be sent once more.
     pub fn sent(&self) {
         self.hold.sent();
+    }
+
+    /// The request is of another size than was thought.
+    ///
+    /// # Errors
+    /// What is in the way of one of that size; then nothing is admitted any more.
+    pub fn resized(&self, size: Size) -> Result<(), ProxyError> {
+        self.hold.resized(size)
     }
 
     /// This replica carries the request out.

@@ -16,6 +16,7 @@ pub mod kind;
 pub mod lane;
 pub mod lease;
 pub mod modifier;
+pub mod opened;
 pub mod plan;
 mod race;
 mod resume;
@@ -30,6 +31,7 @@ pub mod trail;
 pub mod virtual_model;
 pub mod waiter;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -49,6 +51,7 @@ use gate::Gate;
 use kind::Leaf;
 use lease::Lease;
 use modifier::price::{Price, Prices};
+use opened::Opened;
 use strategy::Availability;
 pub use stream::{Frames, ReplyStream};
 use waiter::Waiter;
@@ -85,6 +88,10 @@ pub struct Call {
     pub gate: Option<Gate>,
     /// Where is written down what is bought for it. `None`: nobody counts that.
     pub costs: Option<Arc<Costs>>,
+    /// What was opened for it and outlives its client where others share the call.
+    pub opened: Opened,
+    /// What was reserved for it before. `None`: nothing.
+    pub place: Option<Arc<Waiter>>,
 }
 
 /// A server that loads a model is asked again after this.
@@ -164,6 +171,8 @@ impl Call {
             round: None,
             gate: None,
             costs: None,
+            opened: Opened::default(),
+            place: None,
         }
     }
 }
@@ -246,6 +255,17 @@ pub trait Backend: Send + Sync {
     /// Where it is, if it is a provider.
     fn whereabouts(&self) -> Whereabouts {
         Whereabouts::default()
+    }
+
+    /// Reserves what a call like this takes, for one that is made later with `place`; where it is full, `place` waits in
+    /// its queue. `None`: that cannot be said of it, or not now.
+    fn reserve(&self, _call: &Call, _place: &Arc<Waiter>) -> Option<Result<(), ProxyError>> {
+        None
+    }
+
+    /// The providers that its calls can come to, by their ids.
+    fn leaves(&self) -> BTreeSet<String> {
+        BTreeSet::from([self.id().to_owned()])
     }
 
     /// It answered 500 to a request that somebody else then served, so that the request was not at fault.

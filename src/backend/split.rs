@@ -5,6 +5,7 @@
 
 mod explain;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use super::condition::{Conditions, Content, Facts, Standing};
 use super::explain::Decision;
 use super::modifier::price::{Price, Prices};
 use super::strategy::Availability;
-use super::virtual_model::{About, Below, VirtualModel, dearest_of, most_input_tokens};
+use super::virtual_model::{About, Below, VirtualModel, dearest_of, leaves_of, most_input_tokens};
 use super::{Backend, Call, Outlook, Reply};
 use crate::dialect::Request;
 use crate::error::{ErrorKind, ProxyError};
@@ -88,6 +89,10 @@ impl Backend for SplitBackend {
             .backend
             .outlook(&call.passed_on(Some(&model), &route.set))
             .map_err(|reason| format!("`{}`: {reason}", route.label))
+    }
+
+    fn leaves(&self) -> BTreeSet<String> {
+        leaves_of(&self.below(""))
     }
 
     fn ails(&self, call: &Call) -> Option<ProxyError> {

@@ -2,6 +2,7 @@
 //! list and explanations need to know of one, whatever its type.
 
 use std::any::Any;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use futures_util::FutureExt;
@@ -98,6 +99,11 @@ pub struct Below<'a> {
 pub fn most_input_tokens(below: &[Below<'_>], asked: &str, request: &Request) -> Option<u64> {
     let takers = below.iter().filter(|one| one.takes);
     takers.filter_map(|one| one.backend.input_tokens(one.model.unwrap_or(asked), request)).max()
+}
+
+/// The providers that calls to these can come to, by their ids.
+pub fn leaves_of(below: &[Below<'_>]) -> BTreeSet<String> {
+    below.iter().flat_map(|below| below.backend.leaves()).collect()
 }
 
 /// What a token of a request for this model costs at most, by the dearest of these that may answer it.

@@ -98,14 +98,24 @@ impl ProviderActor {
         check_route(&call.request, self.about.adapter, &self.about.facts, target)?;
         let client = Rc::clone(self.client.as_ref().map_err(Clone::clone)?);
         let round = call.round.as_ref();
-        let lease = self.vitals.capacity.admit(&Ask {
+        let size = Size::of(&call.request);
+        let reserved = call.place.as_ref().and_then(|place| place.take(&self.about.id, &call.model));
+        let ask = Ask {
             model: &call.model,
-            size: Size::of(&call.request),
+            size,
             client: call.client.as_ref(),
             guesses: round.map_or(Guesses::Hold, |round| round.guesses),
             waiter: round.and_then(|round| round.waiter.as_ref()),
             generation: Some(self.generation),
-        })?;
+        };
+        let lease = match reserved {
+            Some(lease) => {
+                lease.assign(self.generation);
+                lease.resized(size)?;
+                lease
+            }
+            None => self.vitals.capacity.admit(&ask)?,
+        };
         let slip = Slip::of(&call, &self.about.id, &meters);
         Ok(Job {
             call,

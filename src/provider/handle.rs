@@ -4,6 +4,7 @@
 mod explain;
 mod life;
 mod replica;
+mod reserve;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Weak};
@@ -384,6 +385,10 @@ impl Backend for Provider {
             this.resolve(&model).await.or_else(|absent| this.offered(&model).map_err(|_| absent))
         }
         .boxed()
+    }
+
+    fn reserve(&self, call: &Call, place: &Arc<Waiter>) -> Option<Result<(), ProxyError>> {
+        self.reserved(call, place)
     }
 
     fn blamed(&self) {

@@ -16,6 +16,7 @@ use crate::backend::Call;
 use crate::backend::arrival::{Arrival, session};
 use crate::backend::condition::is_secret;
 use crate::backend::explain::{self as walked, End, Step, explain as walk};
+use crate::backend::opened::Opened;
 use crate::backend::size::Size;
 use crate::backend::tally::{OfKeys, key_refused, left_of};
 use crate::config::settings::ClientKey;
@@ -185,6 +186,8 @@ pub fn explain(question: &Question, around: &Surroundings<'_>) -> Result<Explana
         edits: Arc::default(),
         gate: None,
         costs: None,
+        opened: Opened::default(),
+        place: None,
         so_far: None,
         round: None,
     };

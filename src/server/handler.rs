@@ -10,7 +10,7 @@ use actix_web::http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, C
 use actix_web::http::{ConnectionType, StatusCode, Version, header};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
 use bytes::{Bytes, BytesMut};
-use futures_util::{FutureExt, StreamExt};
+use futures_util::StreamExt;
 use http::header::{HeaderName, HeaderValue as PlainValue};
 
 use super::closing::Closing;
@@ -22,8 +22,9 @@ use super::relay::{StreamBody, WholeBody};
 use super::respond::{error_response, status};
 use crate::backend::arrival::{Arrival, session};
 use crate::backend::condition::is_secret;
+use crate::backend::opened::{Opened, close_by};
 use crate::backend::size::Size;
-use crate::backend::tally::{Open, Ticket, key_refused};
+use crate::backend::tally::{Ticket, key_refused};
 use crate::backend::{Call, Marks, Reply, ReplyBody, Served};
 use crate::config::settings::ClientKey;
 use crate::dialect::{self, Endpoint};
@@ -136,12 +137,14 @@ async fn answer(
         round: None,
         gate: None,
         costs: None,
+        opened: Opened::default(),
+        place: None,
     };
     let ticket = admit(edge, client, &full_id, &call.request)?;
-    let mut pending = target.backend.forward(call);
-    if let Some(ticket) = ticket {
-        pending = async move { ticket.closed_by(pending.await) }.boxed();
-    }
+    let mut pending = match ticket {
+        Some(ticket) => close_by(ticket, call, |call| target.backend.forward(call)),
+        None => target.backend.forward(call),
+    };
     if !stream {
         return pending.await.map(|reply| Answer::Reply(Box::new(reply)));
     }

@@ -1,11 +1,12 @@
 //! What budgets count, and what they say when they refuse. The whole daemon in front of scripted upstreams.
 
-use demuxai::demo::Answer;
+use demuxai::demo::{Answer, Script};
 use serde_json::json;
 
+use super::support::client;
 use super::support::proxy::Proxy;
 use super::support::several::{
-    SMALL, SMALL_TALK, budget, chat, daemon, failing, gated, good, group, upstream,
+    PATH, SMALL, SMALL_TALK, budget, chat, daemon, failing, gated, good, group, says, upstream,
 };
 use super::support::{asked, content, eventually};
 
@@ -254,4 +255,64 @@ fn what_members_took_is_paid_where_the_judge_fails() {
     let failed = chat(&proxy, "paid", SMALL);
     assert_eq!(failed.status, 503, "{}", failed.text());
     assert_eq!(spent(&proxy, "paid"), 1_600.0);
+}
+
+#[test]
+fn a_call_that_goes_on_for_others_costs_what_its_upstream_says_though_who_began_it_has_left() {
+    let a = upstream(|received| {
+        if String::from_utf8_lossy(&received.body).contains("\"stream\":true") {
+            let begin = r#"{"id":"c","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,"delta":{"content":"begin"},"finish_reason":null}]}"#;
+            let end = r#"{"id":"c","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,"delta":{},"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":5,"total_tokens":8}}"#;
+            Answer::events().chunked().event(begin).gate("go").event(end).event("[DONE]").last_chunk()
+        } else {
+            Script::new().gate("go").then(says("a", received))
+        }
+    });
+    let proxy = daemon(
+        &[&a],
+        r#"
+[groups.once]
+type = "dedupe"
+to = "a/m"
+[groups.few]
+type = "limit"
+to = "once"
+by = "group"
+limits = [{ tokens = 10000, per = "day" }]
+[groups.paid]
+type = "budget"
+to = "few"
+caps = [{ usd = 1, per = "day" }]
+prices = { "a/m" = { input = 100, output = 100 } }
+"#,
+    );
+    let metric = |series: &str| proxy.find_metric(series).unwrap_or(0.0);
+    let shared = "demuxai_modified_requests_total{backend=\"once\",outcome=\"follower\",type=\"dedupe\"}";
+    let left = "demuxai_requests_total{backend=\"paid\",endpoint=\"chat\",listener=\"test\",model=\"m\",outcome=\"cancelled\",provider=\"a\"}";
+    let mut calls = 0.0;
+    // Before there is any answer, and in the middle of it.
+    for more in ["", r#","stream":true"#] {
+        let body = format!(
+            r#"{{"model":"paid","messages":[{{"role":"user","content":"hi"}}],"max_tokens":200{more}}}"#
+        );
+        let before = asked(&a);
+        let leader = client::ask(proxy.address, PATH, &body);
+        eventually("it is asked", || asked(&a), |count| *count == before + 1);
+        std::thread::scope(|scope| {
+            let following = scope.spawn(|| proxy.post(PATH, &body));
+            eventually("another one follows", || metric(shared), |count| *count == calls + 1.0);
+            drop(leader);
+            eventually("who began it has left", || metric(left), |count| *count == calls + 1.0);
+            a.open_gate("go");
+            let got = following.join().expect("an answer");
+            assert!(got.status == 200 && got.complete, "{}", got.text());
+        });
+        a.close_gate("go");
+        calls += 1.0;
+        // Eight tokens: bought once, and told to both.
+        eventually("it is paid", || spent(&proxy, "paid"), |spent| *spent == 800.0 * calls);
+        let counted = || proxy.used("limit", "few", "all").as_f64().unwrap_or(0.0);
+        eventually("it is counted", counted, |tokens| *tokens == 16.0 * calls);
+    }
+    assert_eq!(asked(&a), 2);
 }

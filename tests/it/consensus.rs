@@ -465,3 +465,95 @@ on_quota = "refuse"
         assert!(!failed.error().contains("capacity"), "{}", failed.error());
     }
 }
+
+/// The status of each of so many requests to the panel that are made at once, once all of them have ended.
+fn statuses(proxy: &Proxy, panel: &str, count: usize) -> Vec<u16> {
+    let body = format!(r#"{{"model":"{panel}","messages":[{{"role":"user","content":"hi"}}]}}"#);
+    std::thread::scope(|scope| {
+        let asking: Vec<_> = (0..count).map(|_| scope.spawn(|| proxy.post(PATH, &body).status)).collect();
+        let mut statuses: Vec<u16> = asking.into_iter().map(|one| one.join().expect("an answer")).collect();
+        statuses.sort_unstable();
+        statuses
+    })
+}
+
+/// One that says this when its gate is opened.
+fn gated(text: &'static str) -> Fake {
+    upstream(move |received| Script::new().gate("go").then(answer(text, received)))
+}
+
+#[test]
+fn who_gets_no_place_at_a_scarce_judge_spends_nothing_of_the_members() {
+    for (combine, on_quota) in [("judge", "shrink"), ("best", "refuse")] {
+        // Nobody has answered before all have asked.
+        let (a, b, judge) = (gated("one"), gated("two"), says("1"));
+        let proxy = daemon_with(
+            &[(&a, ""), (&b, ""), (&judge, "limits = [{ requests = 1, per = \"day\" }]")],
+            &format!(
+                "[groups.panel]\ntype = \"consensus\"\nmembers = [\"a/m\", \"b/m\"]\njudge = \"c/m\"\ncombine = \"{combine}\"\non_quota = \"{on_quota}\"\n"
+            ),
+        );
+        std::thread::scope(|scope| {
+            let asking = scope.spawn(|| statuses(&proxy, "panel", 4));
+            let refused =
+                "demuxai_consensus_requests_total{combine=\"COMBINE\",group=\"panel\",outcome=\"refused\"}";
+            let refused = refused.replace("COMBINE", combine);
+            eventually(
+                "all but one are refused",
+                || proxy.find_metric(&refused),
+                |count| *count == Some(3.0),
+            );
+            a.open_gate("go");
+            b.open_gate("go");
+            assert_eq!(asking.join().expect("statuses"), [200, 429, 429, 429]);
+        });
+        assert_eq!([asked(&a), asked(&b), asked(&judge)], [1, 1, 1], "{combine}");
+        let body = r#"{"model":"panel","messages":[]}"#;
+        let error = proxy.post(PATH, body);
+        assert_eq!((error.status, &error.json()["error"]["code"]), (429, &Value::from("refused")));
+        assert!(error.error().contains("its judge has no capacity"), "{}", error.error());
+        assert!(error.header("retry-after").is_some());
+    }
+}
+
+#[test]
+fn requests_wait_for_the_one_place_of_a_judge_before_their_members_are_asked() {
+    let (a, b, judge) = (says("one"), says("two"), gated("final"));
+    let proxy = daemon_with(
+        &[(&a, ""), (&b, ""), (&judge, "max_in_flight = 1")],
+        "[groups.panel]\ntype = \"consensus\"\nmembers = [\"a/m\", \"b/m\"]\njudge = \"pool\"\n[groups.pool]\ntype = \"failover\"\nmembers = [\"c/m\"]\n",
+    );
+    std::thread::scope(|scope| {
+        let asking = scope.spawn(|| statuses(&proxy, "panel", 3));
+        eventually("the judge is asked", || asked(&judge), |count| *count == 1);
+        let waiting = || proxy.status_of("c")["waiting"].clone();
+        eventually("the others wait for it", waiting, |count| *count == 2);
+        assert_eq!([asked(&a), asked(&b)], [1, 1]);
+        judge.open_gate("go");
+        assert_eq!(asking.join().expect("statuses"), [200, 200, 200]);
+    });
+    assert_eq!([asked(&a), asked(&b), asked(&judge)], [3, 3, 3]);
+    eventually("nothing is held", || proxy.status_of("c")["in_flight"].clone(), |count| *count == 0);
+}
+
+#[test]
+fn a_judge_that_is_a_member_as_well_needs_no_second_place() {
+    let (a, b) = (says("one"), says("two"));
+    let proxy = daemon_with(
+        &[(&a, "max_in_flight = 1"), (&b, "")],
+        "[groups.panel]\ntype = \"consensus\"\nmembers = [\"a/m\", \"b/m\"]\njudge = \"a/m\"\nquorum = 2\n",
+    );
+    assert_eq!(statuses(&proxy, "panel", 3), [200, 200, 200]);
+    assert_eq!([asked(&a), asked(&b)], [6, 3]);
+}
+
+#[test]
+fn a_member_s_account_that_has_nothing_left_for_the_judge_is_not_asked() {
+    let (a, b) = (says("one"), says("two"));
+    let proxy = daemon_with(
+        &[(&a, "limits = [{ requests = 1, per = \"day\" }]"), (&b, "")],
+        "[groups.panel]\ntype = \"consensus\"\nmembers = [\"a/m\", \"b/m\"]\njudge = \"a/m\"\nquorum = 2\n",
+    );
+    assert_eq!(statuses(&proxy, "panel", 1), [429]);
+    assert_eq!([asked(&a), asked(&b)], [0, 0]);
+}

@@ -1,7 +1,7 @@
 //! The way of one request through a panel.
 //!
-//! 1. How the members and the judge stand is looked at as a whole (`plan.rs`); where it could come to nothing, nobody is
-//!    asked. Only a panel that nobody above could replace goes on where `shrink` finds no quorum: what is in the way may be
+//! 1. How the members and the judge stand is looked at as a whole (`plan.rs`), and the judge's place is reserved
+//!    (`assured.rs`); where it could come to nothing, nobody is asked. Only a panel that nobody above could replace goes on where `shrink` finds no quorum: what is in the way may be
 //!    a guess, and admission, which costs nothing, knows better.
 //! 2. Those with capacity are asked side by side. Each is held back after its admission until enough are admitted
 //!    (`gate.rs`): several on one account could else be sent one after the other into a limit that holds only some of them.
@@ -23,6 +23,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::super::gate::Gatekeeper;
 use super::super::group::Member;
 use super::super::{Call, Reply};
+use super::assured::{self, Assured, assured};
 use super::combine::Combine;
 use super::gathering::{Asking, Draft, Heard};
 use super::judging::judged;
@@ -58,11 +59,16 @@ pub(super) enum Verdict {
 /// Why nobody could be asked, or nothing came of it.
 pub(super) async fn consult(session: Arc<Session>) -> Result<Verdict, ProxyError> {
     let keeper = Gatekeeper::default();
-    let due = Instant::now() + session.panel.deadline;
-    ask_members(&session, &keeper)?;
-    admit(&session, &keeper, due).await?;
-    gather(&session, due).await;
     let panel = &session.panel;
+    let before = match panel.needed_judge().filter(|_| !panel.shares && could_ask(&session)) {
+        Some(judge) => assured(&session, judge, Instant::now() + panel.deadline).await,
+        None => Ok(Assured::Not),
+    };
+    let began = Instant::now();
+    let due = began + panel.deadline;
+    ask_members(&session, &keeper, before.as_ref())?;
+    let assured = admit(&session, &keeper, due, before.unwrap_or(Assured::Not)).await?;
+    gather(&session, due).await;
     let answered = session.lock().answers.len();
     if answered < panel.quorum {
         let head = format!(
@@ -74,7 +80,7 @@ pub(super) async fn consult(session: Arc<Session>) -> Result<Verdict, ProxyError
         return Err(session.failed("below_quorum", &head));
     }
     if panel.combine.asks_judge() {
-        return judged(&session).await;
+        return judged(&session, &assured, began).await;
     }
     match session.chosen(panel.combine) {
         Some((label, draft)) => Ok(Verdict::Chosen { label, draft }),
@@ -88,8 +94,24 @@ pub(super) async fn consult(session: Arc<Session>) -> Result<Verdict, ProxyError
     }
 }
 
-/// Asks whoever it makes sense to ask; nothing is sent yet.
-fn ask_members(session: &Session, keeper: &Gatekeeper) -> Result<(), ProxyError> {
+/// Whether the members, as they stand, are worth a judge.
+fn could_ask(session: &Session) -> bool {
+    let (panel, call) = (&session.panel, &session.call);
+    let outlooks = panel.outlooks(call, &panel.calls(call));
+    let members: Vec<Standing> = outlooks.iter().map(standing).collect();
+    match plan(&members, None, panel.quorum, panel.on_quota) {
+        Ok(_) => true,
+        Err(Refusal::Member(..)) => panel.on_quota == OnQuota::Shrink && call.round.is_none(),
+        Err(_) => false,
+    }
+}
+
+/// Asks whoever it makes sense to ask; nothing is sent yet. `before`: how far the judge's place is reserved.
+fn ask_members(
+    session: &Session,
+    keeper: &Gatekeeper,
+    before: Result<&Assured, &ProxyError>,
+) -> Result<(), ProxyError> {
     let (panel, call) = (&session.panel, &session.call);
     let calls = panel.calls(call);
     let outlooks = panel.outlooks(call, &calls);
@@ -101,7 +123,11 @@ fn ask_members(session: &Session, keeper: &Gatekeeper) -> Result<(), ProxyError>
         }
     }
     drop(inner);
-    let judge = judge_stands(session)?;
+    let judge = match before {
+        Ok(Assured::Place(_) | Assured::Hope { .. }) => Some(Standing::Ready),
+        Ok(Assured::Not) => judge_stands(session)?,
+        Err(error) => Some(Standing::Lacks(session.moment_in(error.retry_after))),
+    };
     let ready = match plan(&members, judge, panel.quorum, panel.on_quota) {
         Ok(ready) => ready,
         Err(Refusal::Unfit) => {
@@ -154,6 +180,10 @@ fn judge_stands(session: &Session) -> Result<Option<Standing>, ProxyError> {
     let outlook = judge.backend.outlook(&panel.judge_call(call, Arc::clone(&call.request)));
     match (panel.judge_standing(&outlook), outlook) {
         _ if panel.fallback.is_some() => Ok(None),
+        // It lacks a place alone, which may be one of the members'.
+        (Standing::Lacks(_), _) if panel.shares && call.round.is_none() && is_full(session, judge) => {
+            Ok(Some(Standing::Ready))
+        }
         (Standing::Unfit, Err(reason)) => {
             session.lock().trail.skipped(&judge.label, reason);
             let head = format!("the judge of `{}` cannot serve this request", panel.about.id);
@@ -161,6 +191,12 @@ fn judge_stands(session: &Session) -> Result<Option<Standing>, ProxyError> {
         }
         (standing, _) => Ok(Some(standing)),
     }
+}
+
+fn is_full(session: &Session, judge: &Member) -> bool {
+    let own = session.panel.judge_call(&session.call, Arc::clone(&session.call.request));
+    let denial = judge.backend.ails(&own).and_then(|error| error.denial);
+    denial.is_some_and(|denial| denial.full.is_some())
 }
 
 /// The error of a panel that is not asked because of its capacity, with the moment at which it would be.
@@ -217,10 +253,21 @@ fn lacks(session: &Session, member: &Member, own: &Call, until: Option<i64>) -> 
 }
 
 /// Waits until enough of those that are asked are admitted, and lets them go, or gives all of them up.
-async fn admit(session: &Session, keeper: &Gatekeeper, due: Instant) -> Result<(), ProxyError> {
+async fn admit(
+    session: &Session,
+    keeper: &Gatekeeper,
+    due: Instant,
+    before: Assured,
+) -> Result<Assured, ProxyError> {
     if muster(session, keeper, due).await == Start::GiveUp {
-        return Err(given_up(session));
+        return Err(given_up(session, None));
     }
+    let assured = match session.panel.needed_judge().filter(|_| session.panel.shares) {
+        Some(judge) => {
+            assured::shared(session, judge).map_err(|error| given_up(session, Some((judge, error))))?
+        }
+        None => before,
+    };
     // A panel in a panel is admitted as one.
     if let Some(gate) = session.call.gate.clone()
         && !gate.pass().await
@@ -228,7 +275,7 @@ async fn admit(session: &Session, keeper: &Gatekeeper, due: Instant) -> Result<(
         return Err(ProxyError::new(ErrorKind::Internal, "whoever asked is gone"));
     }
     keeper.open();
-    Ok(())
+    Ok(assured)
 }
 
 /// Whether they are to be sent, once that is known.
@@ -259,8 +306,9 @@ async fn muster(session: &Session, keeper: &Gatekeeper, due: Instant) -> Start {
     }
 }
 
-/// Gives up all that are asked before anything was sent; the error says what is in the way.
-fn given_up(session: &Session) -> ProxyError {
+/// Gives up all that are asked before anything was sent, for want of a quorum or for this judge's sake; the error says what
+/// is in the way.
+fn given_up(session: &Session, judge: Option<(&Member, ProxyError)>) -> ProxyError {
     let panel = &session.panel;
     let mut inner = session.lock();
     let denied = inner.gathering.failed().iter().any(|(_, error)| error.denial.is_some());
@@ -281,6 +329,15 @@ fn given_up(session: &Session) -> ProxyError {
         } else {
             inner.trail.skipped(&member.label, "could answer, and was not asked".to_owned());
         }
+    }
+    if let Some((judge, error)) = judge {
+        inner.trail.failed(&judge.label, &error);
+        drop(inner);
+        let (id, label) = (&panel.about.id, &judge.label);
+        let head = format!("`{id}` was not asked: its judge has no capacity; it waits for `{label}`");
+        let mut failed = session.failed("refused", &head);
+        failed.retry_after = error.retry_after;
+        return failed;
     }
     drop(inner);
     let (outcome, what) = match (refused, denied) {

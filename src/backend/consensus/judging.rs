@@ -4,12 +4,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::super::emptiness::refuse_empty;
 use super::super::group::Member;
 use super::super::strategy::Availability;
 use super::super::{Call, Reply, ReplyBody};
+use super::assured::Assured;
 use super::combine::{Combine, choice};
 use super::consult::{Verdict, ask};
 use super::frame::{CHOOSE, WRITE, text, unused};
@@ -20,19 +21,23 @@ use crate::error::{ErrorKind, Fault, ProxyError};
 /// What lies between the two looks at whether the judge has capacity in time, at most.
 const LEEWAY: Duration = Duration::from_secs(1);
 
-/// Asks the judge.
+/// Asks the judge. `assured`: what is reserved for it; `began`: when the members were asked.
 ///
 /// # Errors
 /// Why it failed, where nothing takes its place.
-pub(super) async fn judged(session: &Arc<Session>) -> Result<Verdict, ProxyError> {
+pub(super) async fn judged(
+    session: &Arc<Session>,
+    assured: &Assured,
+    began: Instant,
+) -> Result<Verdict, ProxyError> {
     let panel = &session.panel;
     // The check of the configuration sees to it that there is one.
     let no_judge = || ProxyError::new(ErrorKind::Internal, format!("`{}` has no judge", panel.about.id));
     let judge = panel.judge.as_ref().ok_or_else(no_judge)?;
     let number = session.lock().tally.asked(&judge.label, "judge");
     let answered = match panel.combine {
-        Combine::Best => chooses(session, judge, number).await,
-        _ => writes(session, judge, number).await,
+        Combine::Best => chooses(session, judge, number, (assured, began)).await,
+        _ => writes(session, judge, number, (assured, began)).await,
     };
     let error = match answered {
         Ok(verdict) => return Ok(verdict),
@@ -68,10 +73,14 @@ fn question(session: &Session, to: Request, instruction: &str) -> Request {
     to.with_last_word(&text(instruction, &answers, &mark))
 }
 
-async fn writes(session: &Session, judge: &Member, number: usize) -> Result<Verdict, ProxyError> {
+async fn writes(
+    session: &Session,
+    judge: &Member,
+    number: usize,
+    capacity: (&Assured, Instant),
+) -> Result<Verdict, ProxyError> {
     let request = question(session, (*session.call.request).clone(), WRITE);
-    let call = session.panel.judge_call(&session.call, Arc::new(request));
-    in_time(session, judge, &call).await;
+    let call = in_time(session, judge, request, capacity).await;
     let reply = refuse_empty(ask(judge, call).await?).await?;
     if let ReplyBody::Whole { usage, .. } = &reply.body {
         answered(session, number, *usage);
@@ -79,10 +88,14 @@ async fn writes(session: &Session, judge: &Member, number: usize) -> Result<Verd
     Ok(Verdict::Judged { reply: Box::new(reply), number })
 }
 
-async fn chooses(session: &Session, judge: &Member, number: usize) -> Result<Verdict, ProxyError> {
+async fn chooses(
+    session: &Session,
+    judge: &Member,
+    number: usize,
+    capacity: (&Assured, Instant),
+) -> Result<Verdict, ProxyError> {
     let request = question(session, session.call.request.bare(), CHOOSE);
-    let call = session.panel.judge_call(&session.call, Arc::new(request));
-    in_time(session, judge, &call).await;
+    let call = in_time(session, judge, request, capacity).await;
     let Reply { body: ReplyBody::Whole { bytes, usage }, .. } = ask(judge, call).await? else {
         return Err(ProxyError::new(
             ErrorKind::Internal,
@@ -106,16 +119,25 @@ async fn chooses(session: &Session, judge: &Member, number: usize) -> Result<Ver
     })
 }
 
-/// Waits for the judge's capacity, if it has it in the time for which the panel was asked all the same.
-async fn in_time(session: &Session, judge: &Member, call: &Call) {
-    let Ok(Availability::At(until)) = judge.backend.outlook(call).map(|outlook| outlook.availability) else {
-        return;
-    };
-    let most = session.panel.deadline.saturating_add(LEEWAY);
-    let left = most.saturating_sub(session.began.elapsed());
-    if let Some(wait) = session.time_until(until).filter(|wait| *wait <= left) {
-        sleep(wait).await;
+/// The judge's call, with what is reserved for it. Else its capacity is waited for, if it has it in the time for which the
+/// panel was asked all the same.
+async fn in_time(
+    session: &Session,
+    judge: &Member,
+    request: Request,
+    (assured, began): (&Assured, Instant),
+) -> Call {
+    let call = session.panel.judge_call(&session.call, Arc::new(request));
+    if let Assured::Place(place) = assured {
+        return Call { place: Some(Arc::clone(place)), ..call };
     }
+    if let Ok(Availability::At(until)) = judge.backend.outlook(&call).map(|outlook| outlook.availability) {
+        let left = session.panel.deadline.saturating_add(LEEWAY).saturating_sub(began.elapsed());
+        if let Some(wait) = session.time_until(until).filter(|wait| *wait <= left) {
+            sleep(wait).await;
+        }
+    }
+    call
 }
 
 fn answered(session: &Session, number: usize, usage: Usage) {

@@ -5,6 +5,7 @@
 //! Pure are the plan of who is asked, the order in which members are shown, the frames that the judge gets their answers in,
 //! the rules, and the bill.
 
+mod assured;
 pub(crate) mod combine;
 mod consult;
 mod explain;
@@ -19,6 +20,7 @@ mod tally;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,7 +34,9 @@ use super::group::Member;
 use super::lease::Lease;
 use super::modifier::price::{Price, Prices};
 use super::strategy::Availability;
-use super::virtual_model::{About, Below, VirtualModel, dearest_of, each_price, most_input_tokens};
+use super::virtual_model::{
+    About, Below, VirtualModel, dearest_of, each_price, leaves_of, most_input_tokens,
+};
 use super::{Backend, Call, Frame, Frames, Marks, Outlook, Reply, ReplyBody, ReplyStream, Served};
 use crate::dialect::{Composer, Request, Task};
 use crate::error::{ErrorKind, ProxyError};
@@ -90,13 +94,19 @@ pub struct Panel {
     pub clock: fn() -> Timestamp,
     /// Where is recorded.
     pub metrics: Arc<Metrics>,
+    /// Held by the request that counts on capacity which the judge will have.
+    pub hope: Arc<tokio::sync::Mutex<()>>,
+    /// The judge may be asked of a provider that members are asked of, too. Found out when it is made a backend.
+    pub shares: bool,
 }
 
 // === impl PanelBackend ===
 
 impl PanelBackend {
     /// The panel as a backend.
-    pub fn new(panel: Panel) -> Self {
+    pub fn new(mut panel: Panel) -> Self {
+        let judges = panel.judge.as_ref().map(|judge| judge.backend.leaves()).unwrap_or_default();
+        panel.shares = panel.members.iter().any(|member| !member.backend.leaves().is_disjoint(&judges));
         PanelBackend { panel: Arc::new(panel) }
     }
 }
@@ -139,6 +149,10 @@ impl Backend for PanelBackend {
 
     fn input_tokens(&self, model: &str, request: &Request) -> Option<u64> {
         most_input_tokens(&self.below(model), model, request)
+    }
+
+    fn leaves(&self) -> BTreeSet<String> {
+        leaves_of(&self.below(""))
     }
 
     fn waits(&self) -> Option<Duration> {
@@ -202,6 +216,11 @@ impl Panel {
         Some(ProxyError::new(ErrorKind::Unsupported, text).with_param("model"))
     }
 
+    /// The judge, where nothing comes of a request without one.
+    fn needed_judge(&self) -> Option<&Member> {
+        self.judge.as_ref().filter(|_| self.combine.asks_judge() && self.fallback.is_none())
+    }
+
     /// Whether a client sees what the members say.
     fn shows(&self) -> bool {
         self.show != Show::Nothing
@@ -214,7 +233,7 @@ impl Panel {
             true => Arc::clone(&call.request),
             false => Arc::new(call.request.streamed()),
         };
-        let asked = Call { request, ..call.clone() };
+        let asked = Call { request, opened: call.opened.in_part(), ..call.clone() };
         self.members.iter().map(|member| member.call(&asked, call.round.clone())).collect()
     }
 
@@ -225,6 +244,7 @@ impl Panel {
             model: Arc::from(""),
             received: std::time::Instant::now(),
             gate: None,
+            opened: call.opened.in_part(),
             ..call.clone()
         };
         self.judge.as_ref().map_or_else(|| own.clone(), |judge| judge.call(&own, None))
@@ -438,5 +458,11 @@ impl Session {
     /// How long it is until then.
     fn time_until(&self, until: Option<i64>) -> Option<Duration> {
         self.panel.time_until(until)
+    }
+
+    /// The moment in so long a time.
+    fn moment_in(&self, wait: Option<Duration>) -> Option<i64> {
+        let wait = i64::try_from(wait?.as_millis()).unwrap_or(i64::MAX);
+        Some((self.panel.clock)().as_millisecond().saturating_add(wait))
     }
 }

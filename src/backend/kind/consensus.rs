@@ -233,6 +233,8 @@ impl Build for Consensus {
             prompt: self.prompt.clone(),
             clock: Timestamp::now,
             metrics: site.means.metrics,
+            hope: Arc::default(),
+            shares: false,
         })))
     }
 

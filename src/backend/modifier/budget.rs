@@ -11,6 +11,7 @@ use super::super::costs::{Became, Cost, Costs};
 use super::super::explain::{Decision, Own};
 use super::super::group::Member;
 use super::super::kind::Leaf;
+use super::super::opened::close_by;
 use super::super::tally::{Open, Tally, Ticket, Words};
 use super::super::virtual_model::{Below, dearest_of};
 use super::super::{Call, Outlook, Reply};
@@ -123,9 +124,9 @@ impl Modifier for Budget {
                 self.wrapped.acted(&call, "passed");
                 let costs = Costs::below(call.costs.as_ref());
                 let own = Call { costs: Some(Arc::clone(&costs)), ..call };
-                let asked = self.wrapped.inner.ask(&own);
-                let paying = Paying { budget: self, ticket: Some(ticket), reserved: price, costs };
-                async move { paying.closed_by(asked.await) }.boxed()
+                let budget = Arc::clone(&self);
+                let paying = Paying { budget, ticket: Some(ticket), reserved: price, costs };
+                close_by(paying, own, |call| self.wrapped.inner.ask(&call))
             }
             Err(denial) => {
                 let refusal = self.refuse(&call, &denial);

@@ -9,7 +9,8 @@ use http::header::HeaderName;
 
 use super::super::explain::Decision;
 use super::super::group::Member;
-use super::super::tally::{Open, Tally, Ticket, Words};
+use super::super::opened::close_by;
+use super::super::tally::{Tally, Ticket, Words};
 use super::super::virtual_model::Below;
 use super::super::{Call, Outlook, Reply};
 use super::{Modifier, Wrapped, explain};
@@ -124,8 +125,7 @@ impl Modifier for Limited {
         match self.admit(&call) {
             Ok(ticket) => {
                 self.wrapped.acted(&call, "passed");
-                let asked = self.wrapped.inner.ask(&call);
-                async move { ticket.closed_by(asked.await) }.boxed()
+                close_by(ticket, call, |call| self.wrapped.inner.ask(&call))
             }
             Err(denial) => {
                 let refusal = self.refuse(&call, &denial);

@@ -17,6 +17,7 @@ pub mod tee;
 
 pub use identity::Among;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,7 +27,8 @@ use futures_util::future::{BoxFuture, ready};
 use super::explain::Decision;
 use super::group::Member;
 use super::kind::Site;
-use super::virtual_model::{About, Below, Memory, VirtualModel, dearest_of, most_input_tokens};
+use super::virtual_model::{About, Below, Memory, VirtualModel, dearest_of, leaves_of, most_input_tokens};
+use super::waiter::Waiter;
 use super::{Backend, Call, Outlook, Reply};
 use crate::dialect::Request;
 use crate::error::{ErrorKind, ProxyError};
@@ -171,6 +173,15 @@ impl<M: Modifier> Backend for Modified<M> {
 
     fn forward(&self, call: Call) -> BoxFuture<'static, Result<Reply, ProxyError>> {
         Arc::clone(&self.0).forward(call)
+    }
+
+    fn leaves(&self) -> BTreeSet<String> {
+        leaves_of(&self.below(""))
+    }
+
+    fn reserve(&self, call: &Call, place: &Arc<Waiter>) -> Option<Result<(), ProxyError>> {
+        let inner = &self.0.wrapped().inner;
+        inner.backend.reserve(&inner.call(call, call.round.clone()), place)
     }
 
     fn waits(&self) -> Option<Duration> {

@@ -3,10 +3,12 @@
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::denied::{Patience, denied};
 use super::{Ask, Capacity, Size, moment};
 use crate::backend::lease::{Generation, Hold};
 use crate::dialect::Usage;
-use crate::quota::{Actual, Charge, Refusal, Source, Statement};
+use crate::error::ProxyError;
+use crate::quota::{Actual, Charge, Mode, Refusal, Source, Statement};
 use crate::state::Spent;
 
 /// One admitted request.
@@ -14,7 +16,6 @@ pub(super) struct Seat {
     capacity: Arc<Capacity>,
     number: u64,
     model: Arc<str>,
-    size: Size,
     /// It is the lone request that finds out whether a sick upstream is well again.
     probes_health: bool,
     /// How often it was sent.
@@ -23,9 +24,9 @@ pub(super) struct Seat {
     held: Mutex<Held>,
 }
 
-#[derive(Default)]
 struct Held {
     charge: Option<Charge>,
+    size: Size,
     usage: Usage,
     /// The commit point was reached.
     answered: bool,
@@ -50,11 +51,17 @@ impl Seat {
             capacity,
             number,
             model: Arc::clone(ask.model),
-            size: ask.size,
             probes_health,
             sent: AtomicU32::new(0),
             released: AtomicBool::new(false),
-            held: Mutex::new(Held { charge: Some(charge), ..Held::default() }),
+            held: Mutex::new(Held {
+                charge: Some(charge),
+                size: ask.size,
+                usage: Usage::default(),
+                answered: false,
+                refused: false,
+                amounts: Vec::new(),
+            }),
         }
     }
 
@@ -67,6 +74,27 @@ impl Hold for Seat {
     fn assign(&self, generation: Generation) {
         if let Some(open) = self.capacity.lock().open.get_mut(&self.number) {
             open.generation = Some(generation);
+        }
+    }
+
+    fn resized(&self, size: Size) -> Result<(), ProxyError> {
+        let now = moment();
+        let mut held = self.held();
+        held.size = size;
+        let Some(charge) = held.charge.take() else { return Ok(()) };
+        let mut inner = self.capacity.lock();
+        inner.ledger.refund(charge, now);
+        let need = inner.need(&self.model, size);
+        // Others spent for this one already, and nobody else may have capacity.
+        let admitted = inner.ledger.admit(&need, Mode::Alone, now);
+        drop(inner);
+        self.capacity.state.changed();
+        match admitted {
+            Ok(charge) => {
+                held.charge = Some(charge);
+                Ok(())
+            }
+            Err(denial) => Err(denied(&self.capacity.id, &denial, now, Patience::None)),
         }
     }
 
@@ -134,7 +162,7 @@ impl Hold for Seat {
         let mut held = self.held();
         held.refused = !held.answered;
         let mut inner = self.capacity.lock();
-        let size = Some(inner.need(&self.model, self.size).input_tokens);
+        let size = Some(inner.need(&self.model, held.size).input_tokens);
         let change = inner.ledger.refuse(refusal, &self.model, size, held.charge.as_ref(), now);
         drop(inner);
         self.capacity.tell(change, &self.model);
@@ -149,9 +177,9 @@ impl Hold for Seat {
         if self.released.swap(true, Ordering::Relaxed) {
             return;
         }
-        let (charge, usage, refused, answered) = {
+        let (charge, size, usage, refused, answered) = {
             let mut held = self.held();
-            (held.charge.take(), held.usage, held.refused, held.answered)
+            (held.charge.take(), held.size, held.usage, held.refused, held.answered)
         };
         let now = moment();
         let somebody_waits = {
@@ -175,7 +203,7 @@ impl Hold for Seat {
                         };
                         inner.spend(&self.model, spent, now);
                     }
-                    let Size { bytes, media, max_tokens, answers, .. } = self.size;
+                    let Size { bytes, media, max_tokens, answers, .. } = size;
                     // Of a prompt with more than text in it nobody knows what the text took.
                     let input = usage.input.filter(|_| media == 0);
                     let answer = usage.output.map(|output| output.div_ceil(answers.max(1)));

@@ -15,6 +15,7 @@ use super::super::super::lease::Hold;
 use super::super::super::strategy::Availability;
 use super::super::*;
 use crate::backend::StreamEnd;
+use crate::backend::waiter::Waiter;
 use crate::dialect::{CHAT_COMPLETIONS, Usage, read};
 use crate::metrics::EndReason;
 
@@ -45,6 +46,8 @@ pub(super) struct Fake {
     steps: Vec<Step>,
     admission: Admission,
     outlook: Result<Availability, &'static str>,
+    /// It has nothing left to reserve until so much later.
+    frees_in: Option<Duration>,
     /// The calls that were sent: not those that were only admitted.
     sent: Arc<Mutex<Vec<Call>>>,
     open: Arc<AtomicUsize>,
@@ -65,6 +68,7 @@ impl Fake {
             steps: steps.into_iter().collect(),
             admission: Admission::Granted(0),
             outlook: Ok(Availability::Now),
+            frees_in: None,
             sent: Arc::default(),
             open: Arc::default(),
             usage: Usage { input: Some(10), output: Some(2), ..Usage::default() },
@@ -87,6 +91,10 @@ impl Fake {
 
     pub(super) fn stands(self, outlook: Result<Availability, &'static str>) -> Fake {
         Fake { outlook, ..self }
+    }
+
+    pub(super) fn frees_in(self, wait: Duration) -> Fake {
+        Fake { frees_in: Some(wait), ..self }
     }
 
     pub(super) fn admitted_after(self, wait: u64) -> Fake {
@@ -221,6 +229,14 @@ impl Backend for Fake {
             next_reset: None,
             in_flight: 1,
         })
+    }
+
+    fn reserve(&self, _call: &Call, _place: &Arc<Waiter>) -> Option<Result<(), ProxyError>> {
+        let wait = self.frees_in?;
+        let mut denied = ProxyError::new(ErrorKind::QuotaExhausted, "20 requests per minute are used up");
+        denied.denial = Some(crate::error::Denial::default());
+        denied.retry_after = Some(wait);
+        Some(Err(denied))
     }
 
     fn meters(&self, model: &str) -> Arc<ModelMeters> {

@@ -1,5 +1,6 @@
 //! What comes of the members' answers: what the client sees, the judge's part, and the rules that take its place.
 
+use futures_util::future::join;
 use serde_json::json;
 
 use super::*;
@@ -264,6 +265,28 @@ async fn the_best_answer_is_the_one_that_the_judge_names() {
     let vague = Arc::new(Fake::says("judge", "All are fine."));
     let error = whole(Panel { combine: Combine::Best, ..panel(&[&a, &b], &vague) }, "").await.err().unwrap();
     assert!(error.message.contains("named none of the answers"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_moment_at_which_a_judge_has_capacity_is_the_hope_of_one_request_at_a_time() {
+    let [a, b, _] = two();
+    let judge = Fake::late("judge", 30_000, "J").frees_in(Duration::from_secs(20));
+    let judge = Arc::new(judge);
+    let hoping = PanelBackend::new(panel(&[&a, &b], &judge));
+    let mut both = join(hoping.forward(call("")), hoping.forward(call(""))).boxed();
+    assert!(tokio::time::timeout(Duration::from_secs(10), &mut both).await.is_err());
+    assert_eq!((a.times_sent(), b.times_sent()), (1, 1));
+    let (one, other) = both.await;
+    assert!(one.is_ok() && other.is_ok());
+    assert_eq!((a.times_sent(), judge.times_sent()), (2, 2));
+    // Later than its members may take.
+    let judge = Arc::new(Fake::says("judge", "J").frees_in(Duration::from_secs(90)));
+    let refused = PanelBackend::new(panel(&[&a, &b], &judge)).forward(call("")).await.err().unwrap();
+    assert_eq!(
+        (refused.code.as_deref(), refused.retry_after),
+        (Some("refused"), Some(Duration::from_secs(90)))
+    );
+    assert_eq!(a.times_sent(), 2);
 }
 
 #[tokio::test(start_paused = true)]

@@ -55,6 +55,8 @@ fn judged_by(members: &[&Arc<Fake>], judge: Arc<dyn Backend>) -> Panel {
         prompt: None,
         clock: noon,
         metrics: Arc::new(Metrics::new().unwrap()),
+        hope: Arc::default(),
+        shares: false,
     }
 }
 

@@ -6,7 +6,8 @@
 //! nobody in any more; of it is kept what somebody has not read yet, and who lags behind by more than the bound is told
 //! that it is left behind. One that reads alone holds up the upstream, as without all this.
 //!
-//! Locks are taken in this order: the flights, what a flight shares, its wakers.
+//! Locks are taken in this order: the flights, what a flight shares, its wakers; what is settled for those that have left
+//! takes those of who counts.
 
 use std::collections::{HashMap, VecDeque};
 use std::future::poll_fn;
@@ -21,6 +22,7 @@ use http::header::{HeaderName, HeaderValue};
 
 use super::super::Wrapped;
 use crate::backend::lease::Lease;
+use crate::backend::opened::Kept;
 use crate::backend::{Call, Frame, Frames, Reply, ReplyBody, ReplyStream, Served, StreamEnd};
 use crate::dialect::Usage;
 use crate::error::{ErrorKind, ProxyError};
@@ -54,6 +56,8 @@ struct Shared {
     /// Which piece each of them reads next. Who is not here any more was left behind.
     readers: HashMap<u64, usize>,
     next_reader: u64,
+    /// What was opened for those that have left.
+    bequeathed: Vec<Kept>,
 }
 
 enum State {
@@ -88,6 +92,8 @@ type Begin = (Head, Option<(Bytes, Usage)>);
 pub(super) struct Seat {
     flight: Arc<Flight>,
     reader: u64,
+    /// What was opened for it.
+    kept: Kept,
 }
 
 /// One request's stream.
@@ -135,6 +141,7 @@ impl Flight {
         most: usize,
         meters: SharedMeters,
         place: Place,
+        kept: Kept,
     ) -> (Arc<Flight>, Seat) {
         let shared = Shared {
             state: State::Asking(asking),
@@ -144,15 +151,16 @@ impl Flight {
             open: true,
             readers: HashMap::from([(0, 0)]),
             next_reader: 1,
+            bequeathed: Vec::new(),
         };
         let shared = Mutex::new(shared);
         let flight = Arc::new(Flight { shared, wakers: Arc::default(), most, meters, place });
-        let seat = Seat { flight: Arc::clone(&flight), reader: 0 };
+        let seat = Seat { flight: Arc::clone(&flight), reader: 0, kept };
         (flight, seat)
     }
 
     /// A place in it, if all of its answer is still to be had.
-    pub(super) fn join(self: &Arc<Self>) -> Option<Seat> {
+    pub(super) fn join(self: &Arc<Self>, kept: Kept) -> Option<Seat> {
         let mut shared = self.shared();
         if !shared.open {
             return None;
@@ -160,7 +168,7 @@ impl Flight {
         let reader = shared.next_reader;
         shared.next_reader += 1;
         shared.readers.insert(reader, 0);
-        Some(Seat { flight: Arc::clone(self), reader })
+        Some(Seat { flight: Arc::clone(self), reader, kept })
     }
 
     /// Whether another one may join.
@@ -316,6 +324,10 @@ impl Seat {
                         Ok(Poll::Ready(Frame::End(end))) => {
                             let mut head = head;
                             head.served.meters = stream.answering().unwrap_or(head.served.meters);
+                            // Of one that broke off nobody knows.
+                            if end.error.is_none() || !end.usage.is_empty() {
+                                shared.settle(Ok(end.usage));
+                            }
                             shared.state = State::Over(head, *end);
                             shared.open = false;
                         }
@@ -346,6 +358,9 @@ impl Drop for Seat {
         let mut shared = self.flight.shared();
         shared.readers.remove(&self.reader);
         self.flight.tidy(&mut shared);
+        if matches!(shared.state, State::Asking(_) | State::Streaming(..)) {
+            shared.bequeathed.push(std::mem::take(&mut self.kept));
+        }
         drop(shared);
         self.flight.wakers.lock().remove(&self.reader);
     }
@@ -359,10 +374,16 @@ impl Shared {
         std::mem::replace(&mut self.state, State::Looked)
     }
 
+    /// Closes what was opened for those that have left.
+    fn settle(&mut self, came: Result<Usage, &ProxyError>) {
+        self.bequeathed.drain(..).for_each(|kept| kept.over(came));
+    }
+
     fn answered(&mut self, answered: Result<Reply, ProxyError>) {
         let reply = match answered {
             Ok(reply) => reply,
             Err(error) => {
+                self.settle(Err(&error));
                 self.open = false;
                 self.state = State::Failed(error);
                 return;
@@ -372,6 +393,7 @@ impl Shared {
         let mut head = Head { status, headers, served, waited, may_be_continued: false };
         self.state = match body {
             ReplyBody::Whole { bytes, usage } => {
+                self.settle(Ok(usage));
                 self.open = false;
                 State::Whole(head, bytes, usage)
             }

@@ -3,7 +3,8 @@
 //! `identity.rs`. The call is over when nobody is left that it is for.
 //!
 //! An error before the commit point is everybody's. What the upstream counts, it counts once, and so do its ledger and
-//! its metrics; each request has its own line and its own place in the counts of requests.
+//! its metrics; each request has its own line and its own place in the counts of requests. What was reserved for one whose
+//! client leaves is settled by what the call comes to for the others.
 
 mod flight;
 #[cfg(test)]
@@ -89,16 +90,17 @@ impl Dedupe {
         let known;
         let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
         known = flights.get(&key).and_then(Weak::upgrade);
-        if let Some(seat) = known.as_ref().and_then(Flight::join) {
+        if let Some(seat) = known.as_ref().and_then(|flight| flight.join(call.opened.keep())) {
             return (seat, Share::Follower);
         }
-        let (this, call) = (Arc::clone(self), call.clone());
+        let (this, kept, call) = (Arc::clone(self), call.opened.keep(), call.clone());
         let asking = async move { this.wrapped.inner.ask(&call).await }.boxed();
         let (flight, seat) = Flight::begin(
             asking,
             self.options.max_buffer,
             self.meters.clone(),
             (key, Arc::downgrade(&self.flights)),
+            kept,
         );
         flights.insert(key, Arc::downgrade(&flight));
         (seat, Share::Leader)
