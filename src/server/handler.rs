@@ -20,6 +20,7 @@ use super::models;
 use super::record::Record;
 use super::relay::{StreamBody, WholeBody};
 use super::respond::{error_response, status};
+use super::veil::{Shown, Veil};
 use crate::backend::arrival::{Arrival, session};
 use crate::backend::condition::is_secret;
 use crate::backend::opened::{Opened, close_by};
@@ -68,8 +69,9 @@ pub async fn infer(
         Err(error) => {
             record.answering(status(&error).as_u16());
             record.failed(&error);
-            let mut response = error_response(&error);
-            if let Some(routes) = record.routes().and_then(|routes| HeaderValue::from_str(&routes).ok()) {
+            let mut response = error_response(&record.told(&error));
+            if let Some(routes) = record.routes_told().and_then(|routes| HeaderValue::from_str(&routes).ok())
+            {
                 response.headers_mut().insert(HeaderName::from_static(ROUTE), routes);
             }
             response
@@ -113,6 +115,7 @@ async fn answer(
     let target = table.resolve(&request.model).await;
     // Only a list that has to be fetched takes time here, and that is the upstream's.
     record.resolving = asked.elapsed();
+    record.veil = Veil::of(edge, client, &request.model);
     let target = target.map_err(|error| models::veiled(edge, client, &request.model, error))?;
     gate::check_model(client, target.alias.as_deref(), target.backend.id(), &target.model)?;
     let full_id: Arc<str> = Arc::from(gate::full_id(target.backend.id(), &target.model));
@@ -257,8 +260,12 @@ fn respond(reply: Reply, mut record: Record, edge: &Edge<'_>) -> HttpResponse {
     for (name, value) in headers {
         response.append_header((name, value));
     }
-    name_server(&mut response, &served);
-    if let Some(routes) = record.routes() {
+    name_server(&mut response, &served, record.veil.as_deref());
+    let body = match &record.veil {
+        Some(veil) => veil.body(&served, body),
+        None => body,
+    };
+    if let Some(routes) = record.routes_told() {
         insert(&mut response, ROUTE, &routes);
     }
     record.answering(status);
@@ -310,15 +317,16 @@ fn stream_headers(response: &mut HttpResponseBuilder) {
 }
 
 /// Says who served it: ids and labels only.
-fn name_server(response: &mut HttpResponseBuilder, served: &Served) {
+fn name_server(response: &mut HttpResponseBuilder, served: &Served, veil: Option<&Veil>) {
+    let Shown { provider, model, hops } = veil.map_or_else(|| Shown::all(served), |veil| veil.shown(served));
     let mut attempts = String::new();
-    for hop in &served.attempts {
-        let _ = write!(attempts, "{} {}, ", hop.backend, hop.label);
+    for (backend, label) in hops {
+        let _ = write!(attempts, "{backend} {label}, ");
     }
-    let _ = write!(attempts, "{} ok", served.provider);
+    let _ = write!(attempts, "{provider} ok");
     for (name, value) in [
-        ("x-demuxai-provider", &*served.provider),
-        ("x-demuxai-model", &*served.model),
+        ("x-demuxai-provider", provider),
+        ("x-demuxai-model", model),
         ("x-demuxai-attempts", attempts.as_str()),
     ] {
         insert(response, name, value);

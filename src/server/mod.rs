@@ -19,6 +19,7 @@ pub mod respond;
 pub mod routes;
 pub mod status;
 pub mod token;
+pub mod veil;
 
 use std::sync::Arc;
 

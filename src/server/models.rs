@@ -11,9 +11,10 @@ use serde_json::{Value, json};
 use super::edge::Edge;
 use super::gate;
 use super::respond::error_response;
+use super::veil::Veil;
 use crate::backend::Backend;
 use crate::backend::virtual_model::VirtualModel;
-use crate::config::settings::{AliasConfig, ClientKey};
+use crate::config::settings::{AliasConfig, ClientKey, Listener};
 use crate::error::{ErrorKind, ProxyError};
 use crate::provider::Model;
 use crate::provider::handle::Provider;
@@ -34,7 +35,7 @@ pub fn list(request: &HttpRequest, edge: &Edge<'_>, client: Option<&ClientKey>) 
     let mut notices = Vec::new();
     for provider in table.providers() {
         let models = provider.vitals().models.load();
-        let shown = shown_of(provider, models.models(), edge, client);
+        let shown = shown_of(provider, models.models(), &edge.listener, client);
         entries.extend(shown.iter().map(|model| provider_entry(provider.id(), model, kind)));
         let health = provider.vitals().health();
         let remark = provider.vitals().remark();
@@ -48,11 +49,17 @@ pub fn list(request: &HttpRequest, edge: &Edge<'_>, client: Option<&ClientKey>) 
             notices.push(json!({"provider": provider.id(), "state": health.label(), "message": remark}));
         }
     }
-    let virtuals = table.virtuals().filter(|found| is_shown(found, edge, client));
-    entries.extend(virtuals.map(|found| virtual_entry(found, &table.offer(found), kind)));
-    for alias in table.aliases().filter(|alias| is_shown_alias(alias, edge, client)) {
+    let virtuals = table.virtuals().filter(|found| is_shown(found, &edge.listener, client));
+    entries.extend(virtuals.map(|found| {
+        let veil = Veil::of(edge, client, found.id());
+        virtual_entry(found, &table.offer(found), kind, veil.as_deref())
+    }));
+    for alias in table.aliases().filter(|alias| is_shown_alias(alias, &edge.listener, client)) {
         match table.offer_alias(alias) {
-            Some(offered) => entries.push(alias_entry(alias, &offered, kind)),
+            Some(offered) => {
+                let veil = Veil::of(edge, client, &alias.id);
+                entries.push(alias_entry(alias, &offered, kind, veil.as_deref()));
+            }
             None => {
                 let message = format!("not listed: there is no `{}`, which it stands for", alias.to);
                 notices.push(json!({"alias": alias.id, "message": message}));
@@ -72,26 +79,45 @@ pub fn list(request: &HttpRequest, edge: &Edge<'_>, client: Option<&ClientKey>) 
 fn shown_of<'m>(
     provider: &Provider,
     models: &'m [Model],
-    edge: &Edge<'_>,
+    listener: &Listener,
     client: Option<&ClientKey>,
 ) -> Vec<Cow<'m, Model>> {
     let config = &provider.about().config;
-    let visible = |model: &&Model| {
-        let hidden = config.hidden.as_ref().is_some_and(|globs| globs.is_match(&model.id));
-        let id = gate::full_id(provider.id(), &model.id);
-        !provider.retired() && !hidden && may_use(client, &id) && is_listed(edge, client, &id)
-    };
-    let shown: Vec<&Model> = models.iter().filter(visible).collect();
+    let shown: Vec<&Model> =
+        models.iter().filter(|model| shows(provider, &model.id, listener, client)).collect();
     if config.list_aliases { shown.into_iter().map(Cow::Borrowed).collect() } else { each_once(&shown) }
 }
 
-fn is_shown(found: &Arc<dyn VirtualModel>, edge: &Edge<'_>, client: Option<&ClientKey>) -> bool {
-    let id = found.id();
-    !found.about().hidden && may_use(client, id) && is_listed(edge, client, id)
+/// Whether the list would show this model of a provider to this client here.
+pub(super) fn shows(
+    provider: &Provider,
+    model: &str,
+    listener: &Listener,
+    client: Option<&ClientKey>,
+) -> bool {
+    let config = &provider.about().config;
+    let hidden = config.hidden.as_ref().is_some_and(|globs| globs.is_match(model));
+    let id = gate::full_id(provider.id(), model);
+    !provider.retired() && !hidden && may_use(client, &id) && is_listed(listener, client, &id)
 }
 
-fn is_shown_alias(alias: &AliasConfig, edge: &Edge<'_>, client: Option<&ClientKey>) -> bool {
-    !alias.hidden && may_use_alias(client, alias) && is_listed(edge, client, &alias.id)
+/// Whether it shows any of its models.
+pub(super) fn shows_any(provider: &Provider, listener: &Listener, client: Option<&ClientKey>) -> bool {
+    let models = provider.vitals().models.load();
+    models.models().iter().any(|model| shows(provider, &model.id, listener, client))
+}
+
+pub(super) fn is_shown(
+    found: &Arc<dyn VirtualModel>,
+    listener: &Listener,
+    client: Option<&ClientKey>,
+) -> bool {
+    let id = found.id();
+    !found.about().hidden && may_use(client, id) && is_listed(listener, client, id)
+}
+
+fn is_shown_alias(alias: &AliasConfig, listener: &Listener, client: Option<&ClientKey>) -> bool {
+    !alias.hidden && may_use_alias(client, alias) && is_listed(listener, client, &alias.id)
 }
 
 /// An error about a model that was asked for: whoever is to see a part of the models only is told of no others.
@@ -103,13 +129,16 @@ pub fn veiled(edge: &Edge<'_>, client: Option<&ClientKey>, asked: &str, error: P
     let mut ids: Vec<String> = Vec::new();
     for provider in table.providers() {
         let models = provider.vitals().models.load();
-        let shown = shown_of(provider, models.models(), edge, client);
+        let shown = shown_of(provider, models.models(), &edge.listener, client);
         ids.extend(shown.iter().map(|model| gate::full_id(provider.id(), &model.id)));
     }
     ids.extend(
-        table.virtuals().filter(|found| is_shown(found, edge, client)).map(|found| found.id().to_owned()),
+        table
+            .virtuals()
+            .filter(|found| is_shown(found, &edge.listener, client))
+            .map(|found| found.id().to_owned()),
     );
-    let aliases = table.aliases().filter(|alias| is_shown_alias(alias, edge, client));
+    let aliases = table.aliases().filter(|alias| is_shown_alias(alias, &edge.listener, client));
     ids.extend(aliases.map(|alias| alias.id.clone()));
     gate::veil(error, &nearest(ids.iter().map(String::as_str), asked, NEAR))
 }
@@ -120,14 +149,22 @@ pub fn one(request: &HttpRequest, edge: &Edge<'_>, client: Option<&ClientKey>, i
     if let Some(alias) = table.alias(id).filter(|alias| may_use_alias(client, alias))
         && let Some(offered) = table.offer_alias(alias)
     {
-        return json_response(&alias_entry(alias, &offered, entry_type(request)));
+        let veil = Veil::of(edge, client, id);
+        return json_response(&alias_entry(alias, &offered, entry_type(request), veil.as_deref()));
     }
     if let Some(found) = table.find_virtual(id).filter(|found| may_use(client, found.id())) {
-        return json_response(&virtual_entry(found, &table.offer(found), entry_type(request)));
+        let veil = Veil::of(edge, client, found.id());
+        return json_response(&virtual_entry(
+            found,
+            &table.offer(found),
+            entry_type(request),
+            veil.as_deref(),
+        ));
     }
     if let Some((found, model)) = table.find_in_virtual(id).filter(|_| may_use(client, id)) {
         let offered = table.offer_in(found, model, id);
-        return json_response(&virtual_entry_as(id, found, &offered, entry_type(request)));
+        let veil = Veil::of(edge, client, id);
+        return json_response(&virtual_entry_as(id, found, &offered, entry_type(request), veil.as_deref()));
     }
     let found = table.find_listed(id);
     match found {
@@ -142,25 +179,40 @@ pub fn one(request: &HttpRequest, edge: &Edge<'_>, client: Option<&ClientKey>, i
     }
 }
 
-/// An entry like any other, with one field more: who answers.
-fn virtual_entry(found: &Arc<dyn VirtualModel>, offered: &Model, kind: EntryType) -> Value {
-    virtual_entry_as(found.id(), found, offered, kind)
+/// An entry like any other, with one field more: who answers, as far as this client may read it.
+fn virtual_entry(
+    found: &Arc<dyn VirtualModel>,
+    offered: &Model,
+    kind: EntryType,
+    veil: Option<&Veil>,
+) -> Value {
+    virtual_entry_as(found.id(), found, offered, kind, veil)
 }
 
 /// The same under the id by which it was asked for: `group/model`.
-fn virtual_entry_as(id: &str, found: &Arc<dyn VirtualModel>, offered: &Model, kind: EntryType) -> Value {
+fn virtual_entry_as(
+    id: &str,
+    found: &Arc<dyn VirtualModel>,
+    offered: &Model,
+    kind: EntryType,
+    veil: Option<&Veil>,
+) -> Value {
     let mut entry = entry(id, OWNER, offered, kind);
     if let Some(object) = entry.as_object_mut() {
-        let labels = found.below("").into_iter().map(|below| Value::from(below.label)).collect();
+        let labels = found.below("").into_iter().map(|below| below.label);
+        let shown = labels.filter(|label| veil.is_none_or(|veil| veil.shows(label)));
+        let labels = shown.map(Value::from).collect();
         object.insert(found.about().section.members().to_owned(), labels);
     }
     entry
 }
 
-/// An entry like any other, with one field more: what it stands for.
-fn alias_entry(alias: &AliasConfig, offered: &Model, kind: EntryType) -> Value {
+/// An entry like any other, with one field more: what it stands for, if this client may read that.
+fn alias_entry(alias: &AliasConfig, offered: &Model, kind: EntryType, veil: Option<&Veil>) -> Value {
     let mut entry = entry(&alias.id, OWNER, offered, kind);
-    if let Some(object) = entry.as_object_mut() {
+    if let Some(object) = entry.as_object_mut()
+        && veil.is_none_or(|veil| veil.shows(&alias.to))
+    {
         object.insert("alias_of".to_owned(), Value::from(alias.to.as_str()));
     }
     entry
@@ -177,8 +229,8 @@ fn may_use_alias(client: Option<&ClientKey>, alias: &AliasConfig) -> bool {
 }
 
 /// Whether the list shows this id to this client at this listener.
-fn is_listed(edge: &Edge<'_>, client: Option<&ClientKey>, id: &str) -> bool {
-    let here = edge.listener.listed.as_ref();
+fn is_listed(listener: &Listener, client: Option<&ClientKey>, id: &str) -> bool {
+    let here = listener.listed.as_ref();
     let theirs = client.and_then(|key| key.listed.as_ref());
     here.into_iter().chain(theirs).all(|globs| globs.is_match(id))
 }

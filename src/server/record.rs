@@ -1,8 +1,10 @@
 //! The record of one request, filled as it goes its way and told once when it is over or dropped.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::veil::Veil;
 use crate::backend::Marks;
 use crate::backend::arrival::Arrival;
 use crate::dialect::{Task, Usage};
@@ -43,6 +45,8 @@ pub struct Record {
     pub usage: Usage,
     /// What modifiers on the way had to say.
     pub marks: Marks,
+    /// What its client is not to be told. `None`: it is told all.
+    pub veil: Option<Box<Veil>>,
     status: u16,
     outcome: &'static str,
     error: Option<String>,
@@ -70,6 +74,7 @@ impl Record {
             time_to_first_token: None,
             usage: Usage::default(),
             marks: Marks::default(),
+            veil: None,
             status: 0,
             outcome: "cancelled",
             error: None,
@@ -79,6 +84,18 @@ impl Record {
     /// The routes that it took, if a router was asked.
     pub fn routes(&self) -> Option<String> {
         self.arrival.as_ref().and_then(|arrival| arrival.routes())
+    }
+
+    /// The same as the client is told.
+    pub fn routes_told(&self) -> Option<String> {
+        let routes = self.routes()?;
+        let told = self.veil.as_ref().map_or(routes.clone(), |veil| veil.routes(&routes));
+        (!told.is_empty()).then_some(told)
+    }
+
+    /// The error as the client is told.
+    pub fn told<'e>(&self, error: &'e ProxyError) -> Cow<'e, ProxyError> {
+        self.veil.as_ref().map_or(Cow::Borrowed(error), |veil| veil.error(error))
     }
 
     /// Notes that the answer begins with this status. Until it is finished, its end would be a cancellation.

@@ -146,7 +146,7 @@ impl StreamBody {
         self.record.failed(error);
         self.note_who_answers();
         self.state = State::Cutting;
-        error_event(error)
+        error_event(&self.record.told(error))
     }
 
     /// Ends what outlasted the daemon's own end; `None` when nothing is to be ended any more.
@@ -163,6 +163,10 @@ impl StreamBody {
         let Reply { body, served, waited, lease, .. } = reply;
         self.record.overhead =
             Some(self.record.received.elapsed().saturating_sub(waited + self.record.resolving));
+        let body = match &self.record.veil {
+            Some(veil) => veil.body(&served, body),
+            None => body,
+        };
         self.record.meters = Some(served.meters);
         self.record.marks = served.marks;
         match body {

@@ -16,7 +16,13 @@ fn upstream() -> Fake {
         {"id": "large-latest", "object": "model", "aliases": ["large-2411"], "max_context_length": 131_072},
         {"id": "embed", "object": "model"}
     ]);
-    listing(entries, |_| ok_chat())
+    listing(entries, |received| {
+        if !String::from_utf8_lossy(&received.body).contains("\"stream\":true") {
+            return ok_chat();
+        }
+        let chunk = r#"{"id":"c","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,"delta":{"content":"hi"},"finish_reason":"stop"}]}"#;
+        demuxai::demo::Answer::events().chunked().event(chunk).event("[DONE]").last_chunk()
+    })
 }
 
 /// The daemon in front of one upstream `up`, with more lines for it and after it.
@@ -262,4 +268,80 @@ fn a_key_that_may_use_a_part_hears_nothing_of_providers_beyond_it() {
     eventually("all hear that it is not there", || list("of-all"), |text| text.contains("\"absent\""));
     assert!(!list("of-the-phone").contains("absent"), "{}", list("of-the-phone"));
     assert_eq!(listed_for(&proxy, "of-the-phone"), ["up/embed"]);
+}
+
+#[test]
+fn who_answers_behind_a_group_is_told_to_those_alone_who_may_read_of_it() {
+    let fakes = [(); 2].map(|()| upstream());
+    let [secret, open] = &fakes;
+    let entries = json!([{"id": "large-latest", "object": "model"}]);
+    let broken = listing(entries, |_| demuxai::demo::Answer::json(500).body("{}"));
+    let proxy = Proxy::start(&format!(
+        "{}limits = [{{ requests = 2, per = \"day\" }}]\n{}{}{}",
+        provider("secret", "openai", &secret.url()),
+        provider("open", "openai", &open.url()),
+        provider("secret-too", "openai", &broken.url()),
+        r#"
+[groups.both]
+type = "failover"
+members = ["secret-too/large-latest", "open/large-latest"]
+[groups.hushed]
+type = "failover"
+members = ["secret/large-latest"]
+[routers.ways]
+routes = [{ to = "hushed" }]
+[routers.door]
+routes = [{ to = "ways" }]
+[keys.phone]
+key = "of-the-phone"
+models = ["both", "hushed", "door", "open/*"]
+[keys.ide]
+key = "of-the-ide"
+listed_models = ["both", "hushed", "door", "open/*"]
+[keys.all]
+key = "of-all"
+[state]
+path = "none"
+"#
+    ));
+    for id in ["secret", "open", "secret-too"] {
+        proxy.until_up(id);
+    }
+    let headers =
+        |answer: &Answer| answer.headers.iter().map(|(_, value)| format!("{value}\n")).collect::<String>();
+    let stream = |key: &str, model: &str| {
+        let body = chat(model).replacen('{', r#"{"stream":true,"#, 1);
+        proxy.post_as(key, PATH, &body)
+    };
+    let all = chat_with(&proxy, "of-all", "both");
+    assert_eq!(all.header("x-demuxai-attempts"), Some("secret-too/large-latest upstream_status, open ok"));
+    // As long as it answers, and once it has nothing left.
+    for (key, answer) in [
+        ("of-the-phone", chat_with(&proxy, "of-the-phone", "door")),
+        ("of-the-ide", stream("of-the-ide", "hushed")),
+        ("of-the-phone", chat_with(&proxy, "of-the-phone", "both")),
+        ("of-the-ide", stream("of-the-ide", "both")),
+        ("of-the-phone", chat_with(&proxy, "of-the-phone", "hushed")),
+        ("of-the-ide", chat_with(&proxy, "of-the-ide", "door")),
+        ("of-the-ide", stream("of-the-ide", "hushed")),
+    ] {
+        let told = format!("{}{}", headers(&answer), answer.text());
+        assert!(!told.contains("secret") && !told.contains("ways"), "{key}: {told}");
+        if answer.header("x-demuxai-provider") != Some("open") {
+            assert!(!told.contains("large-latest"), "{key}: {told}");
+        }
+    }
+    let refused = chat_with(&proxy, "of-the-phone", "hushed");
+    assert_eq!((refused.status, refused.header("retry-after").is_some()), (429, true));
+    assert_eq!(refused.error(), "`hushed` has no capacity now (exhausted)");
+    let all = chat_with(&proxy, "of-all", "hushed");
+    assert!(all.error().contains("`secret`") && headers(&all).contains("secret"), "{}", all.text());
+    let other = chat_with(&proxy, "of-the-phone", "both");
+    assert_eq!(
+        (other.header("x-demuxai-provider"), other.header("x-demuxai-attempts")),
+        (Some("open"), Some("open ok"))
+    );
+    let look = |key: &str| proxy.get_as(key, "/v1/models/both").json();
+    assert_eq!(look("of-the-ide")["members"], json!(["open/large-latest"]));
+    assert_eq!(look("of-all")["members"], json!(["secret-too/large-latest", "open/large-latest"]));
 }
