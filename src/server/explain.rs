@@ -4,8 +4,8 @@ use actix_web::http::header::{CONTENT_TYPE, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, web};
 use tracing::debug;
 
+use super::body::read_body;
 use super::edge::Edge;
-use super::handler::read_body;
 use super::respond::refused;
 use crate::error::{ErrorKind, ProxyError};
 use crate::router::explain::{Question, Surroundings, explain};

@@ -4,8 +4,10 @@
 //! What is no HTTP never gets here: the connection answers it with a bare status and closes. Everything else is answered
 //! here, with an `x-request-id`, and every refusal in OpenAI's error shape.
 
+pub mod body;
 pub mod closing;
 pub mod connection;
+pub mod cors;
 pub mod edge;
 pub mod explain;
 pub mod gate;
@@ -15,6 +17,7 @@ pub mod models;
 pub mod record;
 pub mod relay;
 pub mod reload;
+pub mod reply;
 pub mod respond;
 pub mod routes;
 pub mod status;
@@ -23,11 +26,7 @@ pub mod veil;
 
 use std::sync::Arc;
 
-use actix_web::http::header::{
-    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS, HOST, HeaderValue,
-    ORIGIN, VARY,
-};
+use actix_web::http::header::{HOST, HeaderValue, ORIGIN};
 use actix_web::http::{ConnectionType, Method};
 use actix_web::{HttpMessage, HttpRequest, HttpResponse, web};
 use futures_util::StreamExt;
@@ -37,6 +36,7 @@ use tracing_actix_web::RequestId;
 
 use crate::dialect::ENDPOINTS;
 use crate::error::{ErrorKind, ProxyError};
+use cors::{allow_origin, preflight};
 use edge::{Door, Edge};
 use gate::Origin;
 use respond::{allow, error_response};
@@ -227,36 +227,4 @@ async fn change(
         },
         Err(error) => refuse(edge, id, &error),
     }
-}
-
-const PRIVATE_NETWORK_ASKED: &str = "access-control-request-private-network";
-
-fn preflight(request: &HttpRequest, origin: Origin) -> HttpResponse {
-    let mut response = HttpResponse::NoContent().finish();
-    allow_origin(&mut response, request, origin);
-    if origin == Origin::Allowed {
-        let headers = response.headers_mut();
-        headers.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST, OPTIONS"));
-        headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
-        // `*` does not cover Authorization, so what is asked for is echoed.
-        if let Some(wanted) = request.headers().get(ACCESS_CONTROL_REQUEST_HEADERS) {
-            headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, wanted.clone());
-        }
-        // Chromium asks on behalf of public pages (Private Network Access, WICG draft, 2024).
-        if request.headers().contains_key(PRIVATE_NETWORK_ASKED) {
-            headers.insert(
-                HeaderName::from_static("access-control-allow-private-network"),
-                HeaderValue::from_static("true"),
-            );
-        }
-    }
-    response
-}
-
-fn allow_origin(response: &mut HttpResponse, request: &HttpRequest, origin: Origin) {
-    let (Origin::Allowed, Some(value)) = (origin, request.headers().get(ORIGIN)) else { return };
-    let headers = response.headers_mut();
-    headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, value.clone());
-    headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("*"));
-    headers.append(VARY, HeaderValue::from_static("Origin"));
 }

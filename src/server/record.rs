@@ -38,13 +38,13 @@ pub struct Record {
     /// How long it took to find out whom the model id means.
     pub resolving: Duration,
     /// demuxai's own share of the time.
-    pub overhead: Option<Duration>,
+    overhead: Option<Duration>,
     /// For streams.
     pub time_to_first_token: Option<Duration>,
     /// Tokens as reported.
     pub usage: Usage,
     /// What modifiers on the way had to say.
-    pub marks: Marks,
+    marks: Marks,
     /// What its client is not to be told. `None`: it is told all.
     pub veil: Option<Box<Veil>>,
     status: u16,
@@ -96,6 +96,14 @@ impl Record {
     /// The error as the client is told.
     pub fn told<'e>(&self, error: &'e ProxyError) -> Cow<'e, ProxyError> {
         self.veil.as_ref().map_or(Cow::Borrowed(error), |veil| veil.error(error))
+    }
+
+    /// Notes who answers, what modifiers on the way had to say, and demuxai's own share of the time until then: without
+    /// what was waited for the upstream.
+    pub fn answered(&mut self, meters: Arc<ModelMeters>, marks: Marks, waited: Duration) {
+        self.overhead = Some(self.received.elapsed().saturating_sub(waited + self.resolving));
+        self.meters = Some(meters);
+        self.marks = marks;
     }
 
     /// Notes that the answer begins with this status. Until it is finished, its end would be a cancellation.

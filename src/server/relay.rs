@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use actix_web::body::{BodySize, MessageBody};
 use bytes::Bytes;
-use futures_util::future::LocalBoxFuture;
+use futures_util::future::BoxFuture;
 use tokio::time::Sleep;
 
 use super::closing::{Closing, Over};
@@ -22,6 +22,9 @@ use crate::metrics::EndReason;
 
 /// A comment and ONE newline: more breaks clients (clients.md §0.6).
 const KEEP_ALIVE: &[u8] = b": keep-alive\n";
+
+/// A reply that is still on its way.
+pub type PendingReply = BoxFuture<'static, Result<Reply, ProxyError>>;
 
 /// A whole answer; the record ends when its bytes are taken or dropped.
 pub struct WholeBody {
@@ -44,7 +47,7 @@ pub struct StreamBody {
 
 enum State {
     /// The status line is out, but no backend has reached its commit point yet.
-    Waiting(LocalBoxFuture<'static, Result<Reply, ProxyError>>),
+    Waiting(PendingReply),
     Streaming {
         stream: Box<ReplyStream>,
         _lease: Lease,
@@ -94,12 +97,7 @@ impl StreamBody {
     }
 
     /// A stream that is started only to keep the client alive while the backend still works on it.
-    pub fn waiting(
-        reply: LocalBoxFuture<'static, Result<Reply, ProxyError>>,
-        record: Record,
-        keep_alive: Duration,
-        over: Over,
-    ) -> Self {
+    pub fn waiting(reply: PendingReply, record: Record, keep_alive: Duration, over: Over) -> Self {
         let mut body = Self::new(State::Waiting(reply), record, keep_alive, over);
         // The quiet time is over already: the first comment is due now.
         body.timer = Box::pin(tokio::time::sleep(Duration::ZERO));
@@ -161,14 +159,11 @@ impl StreamBody {
 
     fn adopt(&mut self, reply: Reply) {
         let Reply { body, served, waited, lease, .. } = reply;
-        self.record.overhead =
-            Some(self.record.received.elapsed().saturating_sub(waited + self.record.resolving));
         let body = match &self.record.veil {
             Some(veil) => veil.body(&served, body),
             None => body,
         };
-        self.record.meters = Some(served.meters);
-        self.record.marks = served.marks;
+        self.record.answered(served.meters, served.marks, waited);
         match body {
             ReplyBody::Stream(stream) => {
                 self.record.time_to_first_token = Some(stream.time_to_first_token);

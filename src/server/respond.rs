@@ -6,14 +6,13 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use actix_web::{HttpResponse, HttpResponseBuilder};
 
+use super::reply::MAX_HEADER;
 use crate::dialect::openai_error;
 use crate::error::{ErrorKind, Fault, ProxyError};
 use crate::router::explain::Refused;
 
 /// Clients retry by themselves on 429 and 5xx; beyond this they should not.
 const LONGEST_CLIENT_RETRY_SECONDS: u64 = 60;
-/// The longest `x-demuxai-attempts` header.
-const MAX_HEADER: usize = 2048;
 
 /// The status of an error.
 pub fn status(error: &ProxyError) -> StatusCode {
