@@ -6,7 +6,7 @@ use crate::config::secret::Secret;
 use crate::config::settings::{ClientKey, Listener};
 use crate::error::{ErrorKind, ProxyError};
 
-/// Origins of editors and local web pages that may call without being named (clients.md §7).
+/// Origins of editors and local web pages that may call without being named (as of 2026-11).
 const EDITOR_SCHEMES: &[&str] = &["vscode-webview", "app", "vscode-file", "tauri", "capacitor"];
 
 /// What the Origin header means for a request.

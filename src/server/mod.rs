@@ -150,8 +150,7 @@ fn served(route: &Route, edge: &Edge<'_>) -> bool {
     }
 }
 
-/// Claude Code begins with `HEAD /`, JetBrains' Ollama provider with `GET /` and reads this very text
-/// (clients.md §0.11).
+/// Claude Code begins with `HEAD /`, JetBrains' Ollama provider with `GET /` and reads this very text.
 fn root() -> HttpResponse {
     HttpResponse::Ok().content_type("text/plain; charset=utf-8").body("Ollama is running")
 }
@@ -180,7 +179,7 @@ fn local(request: &HttpRequest) -> bool {
     request.peer_addr().is_some_and(|peer| peer.ip().to_canonical().is_loopback())
 }
 
-/// Reading the status is open on loopback, but not to pages in a browser (design §11).
+/// Reading the status is open on loopback, but not to pages in a browser.
 fn status(request: &HttpRequest, edge: &Edge<'_>, id: &str) -> HttpResponse {
     if !local(request) || request.headers().contains_key(ORIGIN) {
         let text = "the status is open to local programs only";
@@ -201,7 +200,7 @@ async fn explained(request: &HttpRequest, payload: web::Payload, edge: &Edge<'_>
     }
 }
 
-/// Changing wants the key of `[admin]`, and is nothing for pages in a browser (design §11).
+/// Changing wants the key of `[admin]`, and is nothing for pages in a browser.
 async fn change(
     route: &Route,
     request: &HttpRequest,

@@ -235,7 +235,7 @@ fn is_listed(listener: &Listener, client: Option<&ClientKey>, id: &str) -> bool 
     here.into_iter().chain(theirs).all(|globs| globs.is_match(id))
 }
 
-/// Mistral's SDK wants `type: "base"`, Anthropic's wants `"model"` (clients.md §1).
+/// Mistral's SDK wants `type: "base"`, Anthropic's wants `"model"`.
 fn entry_type(request: &HttpRequest) -> EntryType {
     if request.headers().contains_key("anthropic-version") { EntryType::Model } else { EntryType::Base }
 }

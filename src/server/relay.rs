@@ -20,7 +20,7 @@ use crate::dialect::error_event;
 use crate::error::{ErrorKind, ProxyError};
 use crate::metrics::EndReason;
 
-/// A comment and ONE newline: more breaks clients (clients.md §0.6).
+/// A comment and ONE newline: to openai-go before 3.43 a blank line behind it is an empty event, at which it gives up.
 const KEEP_ALIVE: &[u8] = b": keep-alive\n";
 
 /// A reply that is still on its way.

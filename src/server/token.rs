@@ -1,4 +1,4 @@
-//! The token that lets the command line change a running daemon where no `[admin] key` is configured (design §11): a
+//! The token that lets the command line change a running daemon where no `[admin] key` is configured: a
 //! random word in a file beside the state that only its owner can read. The daemon makes it, `demuxai quota reset` reads it.
 
 use std::fs::{self, OpenOptions};
