@@ -7,21 +7,24 @@ mod by;
 mod counted;
 mod left;
 mod refused;
+mod rows;
 #[cfg(test)]
 mod tests;
+mod ticket;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::SystemTime;
 
 use crate::backend::size::Size;
 use crate::config::settings;
-use crate::dialect::Usage;
-use crate::quota::{Actual, Charge, Denial, Estimator, Ledger, Limit, LimitView, Mode, Moment, Need, Source};
-use crate::state::{Row, Saved, Source as RowSource, Spent, State, UsageId};
+use crate::quota::{Denial, Estimator, Ledger, Limit, LimitView, Mode, Moment, Need, Source};
+use crate::state::{Saved, Source as RowSource, State};
 pub use counted::Open;
 pub use left::left_of;
 pub use refused::{Words, key_refused};
+use rows::{parts, row_key};
+pub use ticket::Ticket;
 
 /// No more buckets are counted apart: a header can have any value.
 const MOST_BUCKETS: usize = 1_000;
@@ -34,9 +37,6 @@ const SOON: i64 = 1_000;
 const OTHERS: &str = "(others)";
 /// The longest name of a bucket.
 const LONGEST_NAME: usize = 64;
-/// Around a bucket's name, before the ledger's own key in a row's key.
-const OF: &str = "of:";
-const MARK: &str = "|";
 
 /// All tallies, by who they belong to. They outlive a change of the configuration.
 pub struct Tallies {
@@ -67,15 +67,6 @@ struct Inner {
     swept: i64,
     /// What their names are.
     counted: by::Counted,
-}
-
-/// What one request has reserved. Settles once, whatever becomes of it: dropped, with what was reserved.
-pub struct Ticket {
-    tally: Arc<Tally>,
-    bucket: Arc<str>,
-    model: Arc<str>,
-    size: Size,
-    charge: Option<Charge>,
 }
 
 /// How one bucket stands.
@@ -377,22 +368,6 @@ fn sooner(denial: Denial, ledger: &Ledger, now: Moment) -> Denial {
     }
 }
 
-fn rows(inner: &mut Inner, of: fn(&mut Ledger) -> Vec<(String, String)>) -> Vec<(String, String)> {
-    let buckets = inner.buckets.iter_mut();
-    buckets
-        .flat_map(|(name, ledger)| of(ledger).into_iter().map(move |(key, json)| (row_key(name, &key), json)))
-        .collect()
-}
-
-fn row_key(name: &str, key: &str) -> String {
-    format!("{OF}{name}{MARK}{key}")
-}
-
-/// A row's bucket and the ledger's own key.
-fn parts(key: &str) -> Option<(&str, &str)> {
-    key.strip_prefix(OF)?.split_once(MARK)
-}
-
 fn all_parsed(owner: &str, written: &[settings::Limit]) -> Result<Vec<Limit>, String> {
     let limits = written.iter().map(parsed).collect::<Result<Vec<_>, _>>();
     limits.map_err(|problem| format!("limits of `{owner}`: {problem}"))
@@ -429,53 +404,6 @@ fn moment() -> Moment {
     Moment(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
 
-impl RowSource for Tally {
-    fn changed_rows(&self) -> Vec<Row> {
-        let mut inner = self.lock();
-        let mut changed = rows(&mut inner, Ledger::dirty);
-        changed.extend(inner.estimator.dirty());
-        let by = inner.counted.changed_row();
-        changed.into_iter().map(|(key, json)| Row { key, json }).chain(by).collect()
-    }
-
-    fn spent(&self) -> Vec<(UsageId, Spent)> {
-        Vec::new()
-    }
-
-    fn merge(&self, before: &[(&str, &str)], found: &[(&str, &str)]) {
-        let now = self.now();
-        let mut inner = self.lock();
-        let of = |rows: &[(&str, &str)], bucket: &str| -> Vec<(String, String)> {
-            let own = rows.iter().filter_map(|(key, json)| {
-                let (name, key) = parts(key)?;
-                (name == bucket).then(|| (key.to_owned(), (*json).to_owned()))
-            });
-            own.collect()
-        };
-        let names: BTreeSet<&str> =
-            found.iter().filter_map(|(key, _)| parts(key).map(|(name, _)| name)).collect();
-        for name in names.into_iter().take(MOST_BUCKETS) {
-            let (before, found) = (of(before, name), of(found, name));
-            let Inner { buckets, limits, .. } = &mut *inner;
-            let ledger = buckets.entry(Arc::from(name)).or_insert_with(|| Ledger::new(limits.clone()));
-            ledger.merge(&pairs(&before), &pairs(&found), now);
-        }
-    }
-}
-
-fn pairs(rows: &[(String, String)]) -> Vec<(&str, &str)> {
-    rows.iter().map(|(key, json)| (key.as_str(), json.as_str())).collect()
-}
-
-impl Drop for Tally {
-    fn drop(&mut self) {
-        let rows = RowSource::changed_rows(self);
-        if !rows.is_empty() {
-            self.state.save(&self.owner, rows);
-        }
-    }
-}
-
 // === impl Inner ===
 
 impl Inner {
@@ -490,58 +418,5 @@ impl Inner {
         let answer = output.filter(|output| *output > 0).map(|output| output.div_ceil(size.answers.max(1)));
         let prompt = input.filter(|input| *input > 0 && size.media == 0);
         self.estimator.learn(model, size.bytes, prompt, answer);
-    }
-}
-
-// === impl Ticket ===
-
-impl Ticket {
-    /// The request is over: what it took, in the unit of the limits.
-    fn settle(&mut self, actual: Actual, input: Option<u64>, output: Option<u64>) {
-        let Some(charge) = self.charge.take() else { return };
-        let now = self.tally.now();
-        let mut inner = self.tally.lock();
-        inner.learn(&self.model, self.size, input, output);
-        if let Some(ledger) = inner.buckets.get_mut(&self.bucket) {
-            ledger.settle(charge, actual, now);
-        }
-        drop(inner);
-        self.tally.state.changed();
-    }
-
-    /// What a call of this size is thought to take: tokens of its prompt, and the most of its answer.
-    pub fn expected(&self, size: Size) -> (u64, u64) {
-        let inner = self.tally.lock();
-        let need = size.need(&inner.estimator, &self.model);
-        (need.input_tokens, need.output_tokens.max(need.most_output.unwrap_or(0)))
-    }
-
-    /// Settles with what several calls took together, in the unit of the limits, and learns from each.
-    pub fn settle_all(mut self, input: u64, output: u64, calls: &[(Size, Usage)]) {
-        {
-            let mut inner = self.tally.lock();
-            for (size, usage) in calls {
-                inner.learn(&self.model, *size, usage.input, usage.output);
-            }
-        }
-        let actual = Actual { input_tokens: Some(input), output_tokens: Some(output), refused: false };
-        self.settle(actual, None, None);
-    }
-
-    /// The request was never sent: it took nothing.
-    pub fn refund(mut self) {
-        let Some(charge) = self.charge.take() else { return };
-        let now = self.tally.now();
-        if let Some(ledger) = self.tally.lock().buckets.get_mut(&self.bucket) {
-            ledger.refund(charge, now);
-        }
-        self.tally.state.changed();
-    }
-}
-
-impl Drop for Ticket {
-    fn drop(&mut self) {
-        // Nobody said what it took: what was reserved is what counts.
-        self.settle(Actual::default(), None, None);
     }
 }

@@ -1,6 +1,7 @@
 //! By whom is counted: names of clients are none of values of a header, and values of one header none of another's.
 
-use super::{Inner, Tally, row_key};
+use super::rows::row_key;
+use super::{Inner, Tally};
 use crate::quota::{Ledger, LimitView};
 use crate::state::Row;
 

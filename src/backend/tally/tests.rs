@@ -5,7 +5,7 @@ use std::cell::Cell;
 use proptest::prelude::*;
 
 use super::*;
-use crate::quota::Cause;
+use crate::quota::{Actual, Cause};
 
 thread_local! {
     static NOW: Cell<i64> = const { Cell::new(1_800_000_000_000) };
