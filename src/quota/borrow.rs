@@ -83,14 +83,16 @@ impl State {
             return if fits { Room::Soon } else { Room::Taken };
         }
         let prompt = need.at_least(limit.unit);
-        if self.loans.refused.is_some_and(|known| now < known.until && prompt >= known.size) {
+        let refused = self.loans.refused.filter(|known| now < known.until);
+        if refused.is_some_and(|known| prompt >= known.size) {
             return Room::Taken;
         }
         let off = need.off.saturating_mul(2).min(prompt / WRONG);
         let smallest = prompt.saturating_sub(off);
-        // What was drawn from refusals is known only as well as what was counted then: who cannot wait finds out.
+        // What was drawn from refusals is known only as well as what was counted then: who cannot wait finds out, once in
+        // a window.
         let drawn = self.source == Source::Learned && limit.window != Window::Bucket;
-        let unsure = if drawn && mode == Mode::Last { self.amount / LEARNED } else { 0 };
+        let unsure = if drawn && mode == Mode::Last && refused.is_none() { self.amount / LEARNED } else { 0 };
         // Who can wait does, until it is likely to fit. Who cannot goes where it may fit, as it fails otherwise, but not
         // into what answers are likely to take: others fail for that, as they do while a refusal is heeded. At a bucket,
         // whose edge everybody is at all day long, it goes where it more likely fits than not. Where there is nobody

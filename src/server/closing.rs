@@ -55,9 +55,11 @@ impl Closing {
     /// Tells everything that is in flight to end. Returns how many streams and requests hear of it.
     pub fn end(&self) -> usize {
         self.drain();
+        // Who hears of it may be gone a moment later.
+        let hearing = self.told.receiver_count();
         self.over.store(true, Ordering::Release);
         self.told.send_replace(true);
-        self.told.receiver_count()
+        hearing
     }
 
     /// Waits until the time of the answers in flight is over.
