@@ -6,7 +6,7 @@ use super::admission::{Cause, Denial, Mode, Need};
 use super::again::AT_ONCE;
 use super::borrow::{Room, is_lent};
 use super::ledger::{Ledger, safety};
-use super::limit::{Period, Source, Unit};
+use super::limit::{Period, Source, Unit, Window};
 use super::standing::{Block, State};
 use super::window::IN_TRANSIT;
 
@@ -132,8 +132,9 @@ impl Ledger {
             let used = known.map_or(0, |state| {
                 let used =
                     state.count.used(limit, amount, arrived).saturating_add(state.crossing(limit, now));
-                // What was sent in the window before is none of this one's, where the user says what is sent.
-                let own = source == Source::Configured && cannot_wait;
+                // What was sent in the window before is none of this one's, where the user says what is sent, and it is known
+                // when windows begin.
+                let own = source == Source::Configured && cannot_wait && limit.window != Window::Session;
                 used.saturating_sub(if own { state.count.carried(arrived) } else { 0 })
             });
             let over = if limit.unit == Unit::Percent {

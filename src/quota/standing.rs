@@ -10,7 +10,7 @@ use super::course::{Course, Way};
 use super::ledger::safety;
 use super::limit::{Limit, Scope, Source, Unit};
 use super::said::RefusalClass;
-use super::window::{Count, IN_TRANSIT};
+use super::window::{Count, IN_TRANSIT, ceil, emptied, length, precise};
 
 /// No more models are counted apart than this; the one that was not asked for longest is forgotten.
 pub(super) const MOST_MODELS: usize = 2_000;
@@ -240,9 +240,27 @@ impl State {
 
     /// What answers will take of this window that were asked for in the one before.
     pub(super) fn crossing(&self, limit: &Limit, now: i64) -> u64 {
-        let Some(began) = self.count.began(limit, now) else { return 0 };
+        let began = match &self.count {
+            Count::Rolling { .. } => Some(now.saturating_sub(length(limit.period)).saturating_add(1)),
+            count => count.began(limit, now),
+        };
+        let Some(began) = began else {
+            return if self.source == Source::Configured { self.drained(limit, now) } else { 0 };
+        };
         let crossing = self.out.iter().filter(|out| out.at < began).map(Out::expected);
         crossing.fold(0, u64::saturating_add)
+    }
+
+    /// What has drained from a bucket that was reserved for answers which are still to come.
+    fn drained(&self, limit: &Limit, now: i64) -> u64 {
+        if !matches!(self.count, Count::Bucket { .. }) {
+            return 0;
+        }
+        let drained = self.out.iter().map(|out| {
+            let expected = precise(out.expected());
+            ceil(expected - emptied(expected, out.at, limit, self.amount, now))
+        });
+        drained.fold(0, u64::saturating_add)
     }
 
     /// What was sent since then and is over, and the answers that were given since.

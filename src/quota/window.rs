@@ -1,7 +1,7 @@
 //! What was counted within one window, and when room in it frees. Reading changes nothing, so that anybody may look.
 
 use jiff::tz::TimeZone;
-use jiff::{Timestamp, ToSpan, Unit as Span};
+use jiff::{Timestamp, ToSpan};
 use serde::{Deserialize, Serialize};
 
 use super::limit::{Limit, Period, Unit, Window};
@@ -102,7 +102,7 @@ impl Count {
                     (*starts, *ends) = next_span(limit, *ends, now);
                 }
                 *used = used.saturating_add(n);
-                if now >= ends.saturating_sub(IN_TRANSIT) {
+                if now >= late_from(limit, *starts, *ends) {
                     *late = late.saturating_add(n);
                 }
             }
@@ -117,8 +117,8 @@ impl Count {
     /// Counts so much of an answer: it was given before it came here, so never in the window after this one.
     pub(super) fn give(&mut self, limit: &Limit, amount: u64, n: u64, now: i64) {
         self.add(limit, amount, n, now);
-        if let Count::Span { ends, late, .. } = self
-            && now >= ends.saturating_sub(IN_TRANSIT)
+        if let Count::Span { starts, ends, late, .. } = self
+            && now >= late_from(limit, *starts, *ends)
         {
             *late = late.saturating_sub(n);
         }
@@ -137,7 +137,7 @@ impl Count {
                     *used = used.saturating_add(n);
                     *carried = carried.saturating_add(if at < *starts { n } else { 0 });
                 }
-                if at >= ends.saturating_sub(IN_TRANSIT) {
+                if at >= late_from(limit, *starts, *ends) {
                     *late = late.saturating_add(n);
                 }
             }
@@ -163,14 +163,17 @@ impl Count {
                 if (starts.saturating_sub(IN_TRANSIT)..*starts).contains(&counted_at) {
                     *carried = carried.saturating_sub(n).min(*used);
                 }
-                if counted_at >= ends.saturating_sub(IN_TRANSIT) {
+                if counted_at >= late_from(limit, *starts, *ends) {
                     *late = late.saturating_sub(n);
                 }
                 if limit.window == Window::Session && *used == 0 {
                     // What would have begun it was never counted.
                     *ends = (*ends).min(now);
-                } else if limit.window == Window::Session && all && counted_at <= *starts {
-                    // Another one began it, at some time since.
+                } else if limit.window == Window::Session
+                    && all
+                    && (starts.saturating_sub(IN_TRANSIT)..=*starts).contains(&counted_at)
+                {
+                    // Another one began it, at some time since: what comes until it is over may as well be in the next one.
                     *ends = span(limit, now).1;
                 }
             }
@@ -208,7 +211,9 @@ impl Count {
                 if let Some(told) = ends_at.filter(|told| *told > now) {
                     // Whatever is said: no window lasts longer than its length. A day may have an hour more.
                     *ends = told.min(now.saturating_add(longest(limit)));
-                    *starts = (*starts).min(now);
+                    let began =
+                        if limit.window == Window::Session { *ends - length(limit.period) } else { *starts };
+                    *starts = (*starts).max(began).min(now);
                 }
                 *used = n;
             }
@@ -397,6 +402,15 @@ fn end_of(limit: &Limit, ended: i64, now: i64) -> i64 {
     if now < ended { ended } else { next_span(limit, ended, now).1 }
 }
 
+/// From when on what is sent in a window may come in the next one: shortly before it ends, or once it may have ended.
+fn late_from(limit: &Limit, starts: i64, ends: i64) -> i64 {
+    let late = ends.saturating_sub(IN_TRANSIT);
+    if limit.window != Window::Session {
+        return late;
+    }
+    late.min(starts.saturating_add(length(limit.period)))
+}
+
 /// What was sent late in the window that ended then, if this is the next one.
 fn carried(limit: &Limit, ended: i64, late: u64, now: i64) -> u64 {
     let next = ended.saturating_add(length(limit.period));
@@ -431,11 +445,10 @@ fn calendar(zone: &TimeZone, period: Period, now: i64) -> Option<(i64, i64)> {
     let day = || here.start_of_day();
     let (starts, ends) = match period {
         Period::Millis(HOUR) => {
-            let starts = here
-                .round(jiff::ZonedDateTimeRound::new().smallest(Span::Hour).mode(jiff::RoundMode::Floor))
-                .ok()?;
-            let ends = starts.checked_add(1.hour()).ok()?;
-            (starts, ends)
+            // By the clock on the wall, which may go back by half an hour (Lord Howe).
+            let clock = now.saturating_add(i64::from(here.offset().seconds()) * 1000);
+            let starts = now.saturating_sub(clock.rem_euclid(HOUR.cast_signed()));
+            return Some((starts, starts.saturating_add(HOUR.cast_signed())));
         }
         Period::Millis(length) if length == 7 * DAY.unsigned_abs() => {
             let back = i64::from(here.weekday().to_monday_zero_offset());
@@ -468,7 +481,7 @@ pub(super) fn precise(n: u64) -> f64 {
 }
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "never negative, and saturates")]
-fn ceil(n: f64) -> u64 {
+pub(super) fn ceil(n: f64) -> u64 {
     (n - ROUNDING).ceil().max(0.0) as u64
 }
 
