@@ -192,6 +192,44 @@ listed_models = ["*-latest", "*-4o", "other"]
 }
 
 #[test]
+fn neither_a_group_nor_an_alias_is_shown_to_a_key_that_may_not_use_it() {
+    let fake = upstream();
+    let proxy = daemon(
+        &fake,
+        "",
+        r#"
+[keys.phone]
+key = "of-the-phone"
+models = ["gpt-4o", "mine"]
+[keys.search]
+key = "of-the-search"
+models = ["up/embed"]
+[groups.mine]
+type = "failover"
+members = ["up/large-2411"]
+[groups.theirs]
+type = "failover"
+members = ["up/large-2411"]
+[aliases]
+"gpt-4o" = "up/large-latest"
+"other" = "up/embed"
+"#,
+    );
+    assert_eq!(listed_for(&proxy, "of-the-phone"), ["mine", "gpt-4o"]);
+    assert_eq!(
+        listed_for(&proxy, "of-the-search"),
+        ["up/embed", "other"],
+        "it may use what the alias stands for"
+    );
+    let looked_at = |key: &str, id: &str| proxy.get_as(key, &format!("/v1/models/{id}")).status;
+    for (id, phone, search) in
+        [("mine", 200, 404), ("theirs", 404, 404), ("gpt-4o", 200, 404), ("other", 404, 200)]
+    {
+        assert_eq!((looked_at("of-the-phone", id), looked_at("of-the-search", id)), (phone, search), "{id}");
+    }
+}
+
+#[test]
 fn an_error_names_no_model_that_a_client_is_not_to_see_and_the_nearest_that_it_is() {
     let fake = upstream();
     let more = r#"
