@@ -1,5 +1,6 @@
 //! One round of a race: the first member is asked, after a delay the next one as well, and so on. Whoever reaches its
-//! commit point first answers; the others are cancelled, which gives back what they held.
+//! commit point first answers; the others are cancelled. Their places are free at once; of their quota, what was never
+//! sent is given back, and what was sent stays counted as it was reserved, as the upstream may count it.
 
 use std::time::Instant;
 

@@ -295,6 +295,42 @@ fn a_conversation_stays_where_it_was_answered() {
 }
 
 #[test]
+fn a_conversation_does_not_move_as_it_grows() {
+    let (one, other) = (good("a"), good("b"));
+    let proxy = daemon(
+        &[&one, &other],
+        "[groups.g]\ntype = \"round-robin\"\nsticky = { by = \"conversation\" }\nmembers = [\"a/m\", \"b/m\"]\n",
+    );
+    let ask = |messages: &str| {
+        let body =
+            format!(r#"{{"model":"g","messages":[{{"role":"system","content":"be short"}},{messages}]}}"#);
+        content(&proxy.post(PATH, &body))
+    };
+    let mut told = String::from(r#"{"role":"user","content":"a question"}"#);
+    let first = ask(&told);
+    let other = ask(r#"{"role":"user","content":"another one"}"#);
+    assert_ne!(first, other, "each conversation takes its turn");
+    for _ in 0..3 {
+        told += r#",{"role":"assistant","content":"an answer"},{"role":"user","content":"and then?"}"#;
+        assert_eq!(ask(&told), first);
+    }
+}
+
+#[test]
+fn a_member_whose_purse_is_empty_is_not_asked_again_by_every_request() {
+    let broke = upstream(|_| {
+        Answer::json(402)
+            .body(r#"{"error":{"message":"Insufficient credits","type":"payment_required","code":402}}"#)
+    });
+    let well = good("b");
+    let proxy = daemon(&[&broke, &well], "[groups.g]\ntype = \"failover\"\nmembers = [\"a/m\", \"b/m\"]\n");
+    for _ in 0..4 {
+        assert_eq!(content(&ask(&proxy, "g")), "b");
+    }
+    assert_eq!((asked(&broke), asked(&well)), (1, 4));
+}
+
+#[test]
 fn embeddings_do_not_move_to_another_model_unless_the_group_says_that_they_may() {
     let bad = listing("embed-one", |_| Answer::json(500).body("{}"));
     let well = listing("embed-two", |_| {

@@ -95,6 +95,15 @@ fn a_stream_without_a_first_token_is_given_up_and_the_upstream_left() {
 }
 
 #[test]
+fn a_slow_prefill_is_not_given_up_for_the_time_between_tokens() {
+    let stage = Stage::with("timeouts = { first_token = 20, idle = \"100ms\" }", "", |_| {
+        let late = Duration::from_millis(300);
+        Script::new().pause(late).then(faults::slow_first_token(good_stream("m", &["a"]), late))
+    });
+    assert!(stage.stream().complete, "the time between tokens begins with the first of them");
+}
+
+#[test]
 fn the_time_to_the_first_token_does_not_bind_plain_answers() {
     let stage = Stage::with("timeouts = { first_token = \"50ms\", idle = \"50ms\" }", "", |_| {
         let late = Duration::from_millis(200);
