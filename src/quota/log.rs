@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use super::window::precise;
+use super::window::{emptied_within, precise};
 
 /// So many entries are kept as they are: the two thousand requests of a day that one free tier gives, and some.
 const EXACT: usize = 2_500;
@@ -128,15 +128,11 @@ impl Log {
     /// first entry.
     pub(super) fn refilled(&self, length: i64, now: i64) -> u64 {
         let is_used_up = |amount: u64| {
-            let pace = precise(amount) / precise(length.unsigned_abs().max(1));
-            let refill = |used: f64, from: i64, to: i64| {
-                (used - pace * precise(to.saturating_sub(from).max(0).unsigned_abs())).max(0.0)
-            };
             let first = (0.0, self.entries.front().map_or(now, |(at, _)| *at));
-            let entries = self.entries.iter();
-            let (used, last) =
-                entries.fold(first, |(used, last), (at, n)| (refill(used, last, *at) + precise(*n), *at));
-            refill(used, last, now) >= precise(amount)
+            let (used, last) = self.entries.iter().fold(first, |(used, last), (at, n)| {
+                (emptied_within(length, used, last, amount, *at) + precise(*n), *at)
+            });
+            emptied_within(length, used, last, amount, now) >= precise(amount)
         };
         let (mut least, mut most) = (0, u64::try_from(self.sum).unwrap_or(u64::MAX));
         while least < most {

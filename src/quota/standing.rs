@@ -242,20 +242,16 @@ impl State {
     pub(super) fn crossing(&self, limit: &Limit, now: i64) -> u64 {
         let began = match &self.count {
             Count::Rolling { .. } => Some(now.saturating_sub(length(limit.period)).saturating_add(1)),
+            Count::Bucket { .. } if self.source == Source::Configured => return self.drained(limit, now),
             count => count.began(limit, now),
         };
-        let Some(began) = began else {
-            return if self.source == Source::Configured { self.drained(limit, now) } else { 0 };
-        };
+        let Some(began) = began else { return 0 };
         let crossing = self.out.iter().filter(|out| out.at < began).map(Out::expected);
         crossing.fold(0, u64::saturating_add)
     }
 
     /// What has drained from a bucket that was reserved for answers which are still to come.
     fn drained(&self, limit: &Limit, now: i64) -> u64 {
-        if !matches!(self.count, Count::Bucket { .. }) {
-            return 0;
-        }
         let drained = self.out.iter().map(|out| {
             let expected = precise(out.expected());
             ceil(expected - emptied(expected, out.at, limit, self.amount, now))

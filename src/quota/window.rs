@@ -471,7 +471,12 @@ fn calendar(zone: &TimeZone, period: Period, now: i64) -> Option<(i64, i64)> {
 }
 
 pub(super) fn emptied(used: f64, at: i64, limit: &Limit, amount: u64, now: i64) -> f64 {
-    let per = precise(amount) / precise(length(limit.period).unsigned_abs().max(1));
+    emptied_within(length(limit.period), used, at, amount, now)
+}
+
+/// What is left now of what was used then, where so much drains within that length.
+pub(super) fn emptied_within(length: i64, used: f64, at: i64, amount: u64, now: i64) -> f64 {
+    let per = precise(amount) / precise(length.unsigned_abs().max(1));
     (used - per * precise(now.saturating_sub(at).max(0).unsigned_abs())).max(0.0)
 }
 
